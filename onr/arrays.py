@@ -1,0 +1,52 @@
+"""The few array helpers that every module of the core shares.
+
+The functions of the core run on NumPy arrays (also of exact rationals) and on torch tensors. What
+the two spell differently comes from ``array_api_compat``; a framework is never imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from onr.protocols import Array
+
+__all__ = ["array_namespace", "column", "flatten", "inner", "like", "max_abs", "safe"]
+
+
+def like(values: np.ndarray, array: Array) -> Array:
+    """``values`` as the kind of array (framework, device, float type) that ``array`` is."""
+    xp = array_namespace(array)
+    return xp.asarray(values, dtype=array.dtype, device=device(array))
+
+
+def flatten(x: Array) -> Array:
+    """Shape ``(batch, ...)`` to ``(batch, n)``."""
+    return x if x.ndim == 2 else x.reshape((x.shape[0], -1))
+
+
+def column(values: Any, x: Array) -> Any:
+    """A scalar as it is, one number an example as a shape that broadcasts against ``x``."""
+    if getattr(values, "ndim", 0) == 0:
+        return values
+    return values.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def safe(denominator: Array) -> Array:
+    """The denominator with 1 where it is zero, for numerators that are zero there too."""
+    xp = array_namespace(denominator)
+    return xp.where(denominator == 0, xp.ones_like(denominator), denominator)
+
+
+def max_abs(x: Array) -> Array:
+    """The largest magnitude of each example, shape ``(batch,)``."""
+    xp = array_namespace(x)
+    return xp.max(xp.abs(flatten(x)), axis=1)
+
+
+def inner(a: Array, b: Array) -> Array:
+    """``<a, b>`` for each example, shape ``(batch,)``."""
+    xp = array_namespace(a, b)
+    return xp.sum(flatten(a * b), axis=1)

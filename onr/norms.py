@@ -1,0 +1,284 @@
+"""The lp norms, ``1 <= p <= inf``: values, duality maps, projections and sampling.
+
+``BaseNorm`` derives what follows from the rest, for these norms and for a plugin's.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import final
+
+import numpy as np
+
+from onr.arrays import array_namespace, column, flatten, max_abs, safe
+from onr.errors import NotAvailableError, OnrError
+from onr.projections import project_lp_ball, project_simplex
+from onr.protocols import Array, Norm, Ties
+
+__all__ = ["BaseNorm", "LpNorm", "dual_exponent", "lp"]
+
+
+class BaseNorm(ABC):
+    """A norm, its dual, its duality map and its projections; the rest follows."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name that resolves to this norm."""
+
+    @property
+    @abstractmethod
+    def dual(self) -> Norm:
+        """The dual norm."""
+
+    @abstractmethod
+    def __call__(self, x: Array, /) -> Array:
+        """The norm of each example, shape ``(batch,)``."""
+
+    @abstractmethod
+    def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
+        """A maximiser of ``<v, z>`` over the unit ball (Lemma 1); zero where ``z`` is zero."""
+
+    @abstractmethod
+    def project_ball(self, y: Array, /, radius: Array | float) -> Array:
+        """The closest point (in l2) of the ball of this radius about zero."""
+
+    @abstractmethod
+    def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
+        """The closest point of the face of the ball that ``direction`` exposes."""
+
+    def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
+        """A closest point of the sphere: the ball projection, for points outside the ball.
+
+        Raises:
+            NotAvailableError: an example lies inside, where this norm has no algorithm.
+
+        """
+        xp = array_namespace(y)
+        if bool(xp.any(self(y) < radius * (1 - 1e-9))):
+            raise NotAvailableError(
+                f"no projection onto the sphere of norm {self.name} from inside it: use a larger "
+                "alpha, or alpha = inf"
+            )
+        return self.project_ball(y, radius)
+
+    def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
+        """Points uniform by volume in the unit ball.
+
+        Raises:
+            NotAvailableError: this norm has no sampler.
+
+        """
+        raise NotAvailableError(f"norm {self.name} has no uniform sampler for its ball")
+
+    @final
+    def gradient(self, x: Array, /) -> Array:
+        """A subgradient of the norm: the duality map of the dual norm (Eqs. 10, 28, 29)."""
+        return self.dual.duality_map(x)
+
+    def __repr__(self) -> str:
+        """Show the name that resolves to this norm."""
+        return f"<norm {self.name}>"
+
+
+def dual_exponent(p: float) -> float:
+    """The Hoelder conjugate ``p*`` with ``1/p + 1/p* = 1``."""
+    if p == 1:
+        return math.inf
+    return 1.0 if p == math.inf else p / (p - 1)
+
+
+@final
+class LpNorm(BaseNorm):
+    """``||x||_p = (sum |x_i|^p)^(1/p)``, for every real ``p >= 1`` and ``inf``.
+
+    Every method divides by the largest magnitude before it takes a power, so that neither
+    ``1e-30 x`` nor ``1e30 x`` underflows or overflows where ``x`` does not.
+
+    Raises:
+        OnrError: ``p`` is below 1 (there the triangle inequality fails) or not a number.
+
+    """
+
+    def __init__(self, p: float) -> None:
+        if not p >= 1:
+            raise OnrError(f"p = {p:g} gives no norm: expected a number >= 1, or inf")
+        self.p = float(p)
+
+    @property
+    def name(self) -> str:
+        """The exponent, as ``2``, ``1.5`` or ``inf``."""
+        return str(int(self.p)) if self.p.is_integer() else repr(self.p)
+
+    @property
+    def dual(self) -> LpNorm:
+        """The norm with the Hoelder conjugate exponent."""
+        return LpNorm(dual_exponent(self.p))
+
+    def __call__(self, x: Array, /) -> Array:
+        """``||x||_p`` of each example, shape ``(batch,)``."""
+        xp = array_namespace(x)
+        if self.p == math.inf:
+            return max_abs(x)
+        a = xp.abs(flatten(x))
+        if self.p == 1:
+            return xp.sum(a, axis=1)
+        largest = xp.max(a, axis=1)
+        scaled = a / safe(largest)[:, None]
+        if self.p == 2:
+            return largest * xp.sqrt(xp.sum(scaled * scaled, axis=1))
+        return largest * xp.sum(scaled**self.p, axis=1) ** (1 / self.p)
+
+    def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
+        """``argmax <v, z>`` over ``||v||_p <= 1`` (Lemma 1, Eqs. 16, 34, 35), shaped as ``z``.
+
+        Where ``z = 0`` the result is 0. It is unique for ``1 < p < inf``. At ties (``p = 1``: more
+        than one entry of largest magnitude; ``p = inf``: zero entries) ``average`` takes the
+        paper's representative, the mean of the maximisers, and ``vertex`` the first entry
+        (``p = 1``) or sign(0) = +1 (``p = inf``).
+        """
+        xp = array_namespace(z)
+        largest = column(max_abs(z), z)
+        if self.p == math.inf:
+            if ties == "average":
+                return xp.sign(z)
+            return xp.where(z < 0, -xp.ones_like(z), xp.ones_like(z)) * (largest > 0)
+        a = xp.abs(z)
+        if self.p == 1:
+            tied = a == largest
+            if ties == "vertex":
+                tied = _first(tied)
+            share = xp.where(tied, z / safe(largest), xp.zeros_like(z))
+            count = xp.sum(flatten(xp.astype(tied, xp.int64)), axis=1)
+            return share / column(xp.astype(count, z.dtype), z)
+        scaled = a / safe(largest)
+        if self.p == 2:
+            return z / safe(largest) / safe(column(LpNorm(2)(scaled), z))
+        powers = scaled ** (dual_exponent(self.p) - 1)
+        return xp.sign(z) * powers / safe(column(self(powers), z))
+
+    def project_ball(self, y: Array, /, radius: Array | float) -> Array:
+        """The closest point (in l2) of ``{||v||_p <= radius}``; points inside are unchanged.
+
+        ``p = inf`` clips, ``p = 2`` scales, ``p = 1`` sorts, other ``p`` solve the optimality
+        conditions to rounding.
+        """
+        xp = array_namespace(y)
+        r = column(radius, y)
+        if self.p == math.inf:
+            return xp.minimum(xp.maximum(y, xp.zeros_like(y) - r), xp.zeros_like(y) + r)
+        size = column(self(y), y)
+        if self.p == 2:
+            return xp.where(size > r, y * (r / safe(size)), y)
+        flat, row = flatten(y), flatten(size)
+        r = flatten(xp.zeros_like(size) + r)
+        a = xp.abs(flat)
+        if self.p == 1:
+            projected = project_simplex(a, r)
+        else:
+            # Rows inside get a radius that puts them outside: their result is not used.
+            scale = xp.where(row > r, safe(r), safe(row) / 2)
+            projected = xp.where(r > 0, project_lp_ball(a / scale, self.p) * r, xp.zeros_like(a))
+        return xp.where(row > r, xp.sign(flat) * projected, flat).reshape(y.shape)
+
+    def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
+        """``lim project_ball(y + alpha direction, radius)``, ``alpha -> inf`` (Lemma 2, Eq. 45).
+
+        The projection onto the face of the ball that ``direction`` exposes: the duality map where
+        that face is a point, else it keeps what it can of ``y`` (``p = inf``: the coordinates with
+        zero direction; ``p = 1``: the differences among tied entries). Where the direction is zero
+        the face is the ball.
+        """
+        xp = array_namespace(y, direction)
+        r = column(radius, y)
+        if self.p == math.inf:
+            return xp.where(direction == 0, self.project_ball(y, radius), xp.sign(direction) * r)
+        size = column(max_abs(direction), y)
+        if self.p == 1:
+            signs = flatten(xp.sign(direction))
+            tied = flatten(xp.abs(direction) == size)
+            row = flatten(xp.zeros_like(size) + r)
+            along = flatten(y) * signs
+            best = xp.max(xp.where(tied, along, xp.min(along, axis=1, keepdims=True)), axis=1)
+            # Entries off the face get a value below the threshold, which is best - radius or more.
+            weights = project_simplex(xp.where(tied, along, best[:, None] - 2 * row), row)
+            face = (signs * xp.where(tied, weights, xp.zeros_like(weights))).reshape(y.shape)
+        else:
+            face = self.duality_map(direction) * r
+        return xp.where(size == 0, self.project_ball(y, radius), face)
+
+    def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
+        """A closest point (in l2) of ``{||v||_p = radius}``, which Eqs. 9 and 11 need.
+
+        Outside the ball it is the ball projection. Inside, ``p = inf`` moves the entry of largest
+        magnitude (the first of them) out, ``p = 1`` all entries equally, ``p = 2`` scales; zero
+        entries count as positive, and the zero vector goes to the first axis for ``p = 2``.
+
+        Raises:
+            NotAvailableError: a point inside the ball, for other ``p``.
+
+        """
+        xp = array_namespace(y)
+        if self.p not in (1, 2, math.inf):
+            return super().project_sphere(y, radius)
+        flat = flatten(y)
+        row = xp.zeros_like(flat[:, :1]) + column(radius, flat)
+        size = self(y)[:, None]
+        signs = xp.where(flat < 0, -xp.ones_like(flat), xp.ones_like(flat))
+        a = xp.abs(flat)
+        largest = xp.max(a, axis=1, keepdims=True)
+        first = _first(a == largest)
+        if self.p == math.inf:
+            inside = xp.where(first, signs * row, flat)
+        elif self.p == 1:
+            inside = flat + signs * (row - size) / flat.shape[1]
+        else:
+            inside = xp.where(size == 0, xp.where(first, row, a), flat * (row / safe(size)))
+        outside = flatten(self.project_ball(y, radius))
+        return xp.where(size >= row, outside, inside).reshape(y.shape)
+
+    def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
+        """Points uniform by volume in the unit ball, ``shape = (batch, ...)``, float64.
+
+        ``g / (sum |g_i|^p + z)^(1/p)`` with ``g_i`` of density ``exp(-|t|^p)`` and ``z``
+        exponential (Barthe et al., "A probabilistic approach to the geometry of the l_p^n-ball",
+        2005); ``|g_i| = G^(1/p) U`` with ``G`` of law Gamma(1 + 1/p) and ``U`` uniform, which for
+        ``p = inf`` is the uniform law itself.
+        """
+        exponent = 1 / self.p
+        batch = shape[0]
+        magnitude = rng.random((batch, math.prod(shape[1:])))
+        signs = rng.integers(0, 2, magnitude.shape) * 2 - 1
+        if self.p < math.inf:
+            magnitude *= rng.standard_gamma(1 + exponent, magnitude.shape) ** exponent
+            mass = np.sum(magnitude**self.p, axis=1) + rng.standard_exponential(batch)
+            magnitude /= (mass**exponent)[:, None]
+        return (signs * magnitude).reshape(shape)
+
+
+def _first(mask: Array) -> Array:
+    """The mask with only the first true entry of each example left."""
+    xp = array_namespace(mask)
+    flat = flatten(mask)
+    rank = xp.cumulative_sum(xp.astype(flat, xp.int64), axis=1)
+    return (flat & (rank == 1)).reshape(mask.shape)
+
+
+def lp(argument: str) -> LpNorm:
+    """The lp norm of a written exponent, as in ``lp:1.5``.
+
+    Raises:
+        OnrError: not a number, or below 1.
+
+    """
+    try:
+        return LpNorm(float(argument))
+    except ValueError:
+        raise OnrError(f"lp:{argument}: expected a number >= 1, or inf") from None
+
+
+l1 = partial(LpNorm, 1.0)
+l2 = partial(LpNorm, 2.0)
+linf = partial(LpNorm, math.inf)

@@ -1,0 +1,79 @@
+"""Euclidean projections that have no closed form: onto a simplex, and onto lp balls.
+
+All take magnitudes ``w >= 0``, shape ``(batch, n)``, and return arrays of that shape; signs are the
+caller's. :class:`onr.norms.LpNorm` is the public way in.
+"""
+
+from __future__ import annotations
+
+from onr.arrays import array_namespace, safe
+from onr.protocols import Array
+
+
+def project_simplex(w: Array, total: Array | float) -> Array:
+    """The closest point of ``{t >= 0, sum t = total}``: ``max(w - tau, 0)``, row by row.
+
+    ``w`` may have any sign here. Sorting and a cumulative sum give ``tau`` (Duchi et al.,
+    "Efficient projections onto the l1-ball for learning in high dimensions", ICML 2008).
+    """
+    xp = array_namespace(w)
+    ordered = xp.flip(xp.sort(w, axis=1), axis=1)
+    excess = xp.cumulative_sum(ordered, axis=1) - total
+    rank = xp.cumulative_sum(xp.ones_like(w), axis=1)
+    active = xp.astype(xp.sum(xp.astype(ordered * rank > excess, xp.int64), axis=1), xp.int64)
+    last = xp.maximum(active - 1, xp.zeros_like(active))[:, None]
+    tau = xp.take_along_axis(excess, last, axis=1) / xp.take_along_axis(rank, last, axis=1)
+    return xp.maximum(w - tau, xp.zeros_like(w))
+
+
+def _roots(w: Array, c: Array, p: float) -> Array:
+    """Solve ``t + mu t^(p-1) = 1`` with ``mu = c w^(p-2)`` for ``t`` in [0, 1], elementwise.
+
+    For ``p < 2`` the unknown is ``s = t^(p-1)``, so that in both cases Newton's method runs on a
+    convex increasing function, from a start above the root and at most twice it: it decreases to
+    the root and needs no guard.
+    """
+    xp = array_namespace(w)
+    mu = c * safe(w) ** (p - 2)
+    a, b = (1.0, p - 1) if p >= 2 else (1 / (p - 1), 1.0)
+    s = xp.minimum(xp.ones_like(w), safe(mu) ** (-1 / b))
+    for _ in range(12):
+        power_a, power_b = s**a, s**b
+        slope = (a * power_a + b * mu * power_b) / safe(s)
+        s = xp.maximum(s - (power_a + mu * power_b - 1) / safe(slope), xp.zeros_like(s))
+    return s if p >= 2 else s**a
+
+
+def project_lp_ball(w: Array, p: float) -> Array:
+    """The closest point of the unit ball of lp, ``1 < p < inf``, for rows outside it.
+
+    The optimality conditions are ``u + c u^(p-1) = w`` with the one multiplier ``c > 0`` at which
+    ``||u||_p = 1``. Both equations are monotone; the outer one is solved by Newton's method inside
+    a bracket that shrinks with every step, and bisected where Newton leaves it.
+    """
+    xp = array_namespace(w)
+    n = w.shape[1]
+    dual = p / (p - 1)
+    largest = safe(xp.max(w, axis=1, keepdims=True))
+    dual_norm = largest * xp.sum((w / largest) ** dual, axis=1, keepdims=True) ** (1 / dual)
+    high = dual_norm
+    low = xp.maximum(dual_norm - n ** max(0.0, 1 / dual - 1 / p), xp.zeros_like(dual_norm))
+    c = (low + high) / 2
+    u = w
+    for _ in range(64):
+        u = w * _roots(w, c, p)
+        powers = u ** (p - 1)
+        mass = xp.sum(u * powers, axis=1, keepdims=True)
+        size = mass ** (1 / p)
+        low = xp.where(size > 1, c, low)
+        high = xp.where(size > 1, high, c)
+        decrease = xp.sum(
+            powers * u * powers / safe(u + c * (p - 1) * powers), axis=1, keepdims=True
+        )
+        newton = c + (size - 1) * mass / safe(size * decrease)
+        inside = (newton > low) & (newton < high)
+        step = xp.where(inside, newton, (low + high) / 2)
+        if bool(xp.all(xp.abs(step - c) <= 1e-15 * high)):
+            break
+        c = step
+    return u / safe(xp.sum(u**p, axis=1, keepdims=True) ** (1 / p))

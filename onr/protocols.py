@@ -1,0 +1,230 @@
+"""What the parts of the project are to one another.
+
+Nothing here computes. A backend provides networks; norms, losses, attacks and methods are written
+once against these protocols and run on every backend. ``Array`` is a ``numpy.ndarray`` (also of
+exact rationals, ``dtype=object``) or a ``torch.Tensor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from onr.architectures import Architecture
+
+Array: TypeAlias = Any
+Ties: TypeAlias = Literal["average", "vertex"]
+
+
+@runtime_checkable
+class Linearization(Protocol):
+    """A network to first order at one batch of inputs: ``f(x + dx) ~ value + J dx`` (Eq. 1)."""
+
+    @property
+    def value(self) -> Array:
+        """``f(x)``, shape ``(batch, d)``."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch axis."""
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of one output, without the batch axis: ``(d,)``."""
+
+    def jvp(self, v: Array, /) -> Array:
+        """``J v``: ``(batch, *input_shape)`` to ``(batch, d)``, linear in ``v``."""
+
+    def vjp(self, u: Array, /) -> Array:
+        """``J^T u``: ``(batch, d)`` to ``(batch, *input_shape)``, the adjoint of ``jvp``."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A classifier with frozen statistics: its value and its linearisation at given inputs."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch axis."""
+
+    def __call__(self, x: Array, /) -> Array:
+        """Logits ``f(x)``, shape ``(batch, d)``."""
+
+    def linearize(self, x: Array, /) -> Linearization:
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+
+
+@runtime_checkable
+class Norm(Protocol):
+    """A norm on one example; every method works on a batch and reduces all axes but the first.
+
+    Derive from :class:`onr.norms.BaseNorm`, which gives the parts that follow from others;
+    :func:`onr.testing.check_norm` holds the laws.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that resolves to this norm, as ``inf`` or ``1.5``."""
+
+    @property
+    def dual(self) -> Norm:
+        """The dual norm, ``max <v, z>`` over the unit ball of this one."""
+
+    def __call__(self, x: Array, /) -> Array:
+        """The norm of each example, shape ``(batch,)``."""
+
+    def gradient(self, x: Array, /) -> Array:
+        """A subgradient of the norm at ``x`` (Eqs. 28, 29); zero where ``x`` is zero."""
+
+    def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
+        """A maximiser of ``<v, z>`` over the unit ball (Lemma 1); zero where ``z`` is zero."""
+
+    def project_ball(self, y: Array, /, radius: Array | float) -> Array:
+        """The closest point (in l2) of the ball of this radius about zero."""
+
+    def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
+        """The closest point of the face of the ball that ``direction`` exposes.
+
+        This is ``lim project_ball(y + alpha direction, radius)`` for ``alpha -> inf``.
+        """
+
+    def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
+        """A closest point of the sphere of this radius about zero."""
+
+    def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
+        """Points uniform by volume in the unit ball, ``shape = (batch, ...)``, float64."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A function of the logits that an attack ascends and that training may pay for.
+
+    Derive from :class:`onr.losses.BaseLoss`; :func:`onr.testing.check_loss` holds the laws.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that resolves to this loss, as ``cross-entropy`` or ``lq:1``."""
+
+    @property
+    def uses_clean(self) -> bool:
+        """Whether the loss compares with the logits of the clean input."""
+
+    def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
+        """The loss of each example, shape ``(batch,)``."""
+
+    def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
+        """Its gradient in the logits, shape ``(batch, d)``."""
+
+    def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
+        """A positive multiple of the gradient that does not underflow where the gradient does."""
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Searches the p-ball of radius ``eps`` about each input for one the network gets wrong."""
+
+    def __call__(
+        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
+    ) -> Array:
+        """The perturbed inputs, shaped as ``x``, inside the ball and inside ``bounds``."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where a method looks in one training step."""
+
+    clean: bool = True
+    """Whether the objective needs the logits of the clean inputs."""
+    perturbed: Array | None = None
+    """Inputs ``x*`` whose logits the objective needs, shaped as ``x``."""
+    direction: Array | None = None
+    """A direction ``v``, shaped as ``x``, whose image ``J v`` the objective needs."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network answers to a probe: ``(batch, d)`` constants, ``None`` if not asked for."""
+
+    clean: Array = None
+    perturbed: Array = None
+    tangent: Array = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method pays: a value for each example and its gradients in the outputs."""
+
+    value: Array
+    gradients: Outputs
+
+
+@runtime_checkable
+class Method(Protocol):
+    """How to train: where to look, and what to pay. Neither knows the backend or the loop."""
+
+    @property
+    def settings(self) -> dict[str, str | float]:
+        """Every setting that its behaviour depends on, defaults resolved, for a run's record."""
+
+    def perturb(
+        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
+    ) -> Probe:
+        """Choose the inputs and directions whose outputs the objective pays for."""
+
+    def objective(self, outputs: Outputs, y: Array, /) -> Cost:
+        """Each example's cost and its gradient in the outputs that were probed."""
+
+
+class Learner(Protocol):
+    """A network in training: what the training loop needs of a backend."""
+
+    @property
+    def network(self) -> Network:
+        """The network as it stands, with frozen statistics."""
+
+    def step(
+        self, x: np.ndarray, y: np.ndarray, /, *, lr: float, rng: np.random.Generator
+    ) -> Array:
+        """One update on a batch; returns the mean cost before it, a scalar array."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next step depends on, by name; parameters are ``model.NAME``; a copy."""
+
+    def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
+        """Continue from such a state."""
+
+
+class Backend(Protocol):
+    """Where networks live."""
+
+    def build(
+        self,
+        model: Architecture | Any,
+        /,
+        *,
+        seed: int = 0,
+        parameters: Mapping[str, np.ndarray] | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> Network:
+        """A network with these parameters, or with freshly drawn ones.
+
+        One seed draws one network on every backend.
+        """
+
+    def asarray(self, x: np.ndarray, network: Network, /) -> Array:
+        """Inputs, or integer labels, as the network takes them."""
+
+    def to_numpy(self, x: Array, /) -> np.ndarray:
+        """The array in NumPy."""
+
+    def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
+        """The network's parameters and statistics by name; a copy."""
+
+    def learner(self, network: Network, method: Method, /, *, optimizer: str) -> Learner:
+        """Train that network with that method; ``optimizer`` is ``adam`` or ``sgd``."""
