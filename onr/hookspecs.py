@@ -1,0 +1,96 @@
+"""What a plugin may offer.
+
+A plugin is a module, named by an entry point of the group ``onr``, with functions marked
+``@hookimpl`` and named as below. Each takes no argument and returns a list of :class:`Entry`: the
+registration is data, and a target is imported when its name is first used. Plugins may offer
+
+``onr_norms``        ``target() -> Norm``
+``onr_losses``       ``target() -> Loss``
+``onr_attacks``      ``target(p=, loss=, eps=, steps=, bounds=, restarts=) -> Attack``
+``onr_models``       ``target(input_shape, classes, **options) -> Architecture`` (or, for the torch
+                     backend alone, a ``torch.nn.Module``)
+``onr_datasets``     ``target(data_dir=, download=) -> Dataset``
+``onr_methods``      ``target(**options) -> Method``
+``onr_backends``     ``target() -> Backend``
+``onr_experiments``  ``target() -> None``
+``onr_commands``     a ``click.Command``
+
+Where a user writes ``NAME:ARGUMENT`` (as in ``lp:1.5`` or ``npz:PATH``) the target receives the
+argument as one further, first, string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pluggy
+
+PROJECT = "onr"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named thing that a plugin offers."""
+
+    name: str
+    """What users write; no colon, no white space."""
+    target: str
+    """``package.module:attribute``, imported at first use."""
+    summary: str
+    """One line for listings."""
+
+
+@hookspec
+def onr_norms() -> list[Entry]:
+    """Norms for ``--p`` and ``--q``."""
+    return []
+
+
+@hookspec
+def onr_losses() -> list[Entry]:
+    """Losses that attacks ascend."""
+    return []
+
+
+@hookspec
+def onr_attacks() -> list[Entry]:
+    """Attacks for ``onr evaluate --attack``."""
+    return []
+
+
+@hookspec
+def onr_models() -> list[Entry]:
+    """Models for ``onr train --model``."""
+    return []
+
+
+@hookspec
+def onr_datasets() -> list[Entry]:
+    """Data sets for ``onr train --dataset``."""
+    return []
+
+
+@hookspec
+def onr_methods() -> list[Entry]:
+    """Training methods for ``onr train --method``."""
+    return []
+
+
+@hookspec
+def onr_backends() -> list[Entry]:
+    """Backends for ``--backend``."""
+    return []
+
+
+@hookspec
+def onr_experiments() -> list[Entry]:
+    """Experiments that reproduce a figure or a table."""
+    return []
+
+
+@hookspec
+def onr_commands() -> list[Entry]:
+    """Subcommands of ``onr``."""
+    return []

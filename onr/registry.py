@@ -1,0 +1,227 @@
+"""Finds what plugins offer, keeps broken ones apart, and resolves names.
+
+Names are ``NAME``, ``NAME:ARGUMENT``, or either behind ``PLUGIN:``. pluggy finds the plugins; what
+a name resolves to is a plain callable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import pluggy
+
+from onr import __version__, hookspecs
+from onr.errors import OnrError, UnknownNameError, missing_extra
+from onr.hookspecs import PROJECT, Entry
+
+BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
+KINDS = {
+    "norm": "onr_norms",
+    "loss": "onr_losses",
+    "attack": "onr_attacks",
+    "model": "onr_models",
+    "dataset": "onr_datasets",
+    "method": "onr_methods",
+    "backend": "onr_backends",
+    "experiment": "onr_experiments",
+    "command": "onr_commands",
+}
+STRICT = "ONR_STRICT_PLUGINS"
+DISABLE = "ONR_DISABLE_PLUGINS"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was looked at: where it comes from, what it offers, what is wrong with it."""
+
+    name: str
+    distribution: str
+    version: str
+    entries: tuple[tuple[str, Entry], ...]
+    """Pairs of kind and entry."""
+    problem: str | None = None
+    """Why the plugin was set aside; ``None`` for one that works."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a name stands for."""
+
+    spec: str
+    entry: Entry
+    plugin: Plugin
+    argument: str | None
+
+    def load(self) -> Callable[..., Any]:
+        """Import the target; a callable with the argument, if there is one, already given.
+
+        Raises:
+            OnrError: the target cannot be imported; names the extra if one would bring it.
+
+        """
+        module, _, attribute = self.entry.target.partition(":")
+        try:
+            target: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) or self._broken(error) from error
+        except Exception as error:
+            raise self._broken(error) from error
+        return target if self.argument is None else partial(target, self.argument)
+
+    def _broken(self, error: Exception) -> OnrError:
+        return OnrError(
+            f"{self.spec!r} of plugin {self.plugin.name} cannot be loaded from "
+            f"{self.entry.target}: {type(error).__name__}: {error}"
+        )
+
+
+class Registry:
+    """The plugins of this installation, the project's own first."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._strict = os.environ.get(STRICT, "") not in ("", "0")
+        disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")} - {""}
+        self.plugins: list[Plugin] = []
+        for name in BUILTIN:
+            self._admit(name, PROJECT, __version__, partial(importlib.import_module, name))
+        for point in sorted(importlib.metadata.entry_points(group=PROJECT), key=lambda p: p.name):
+            distribution = point.dist.name if point.dist else "unknown"
+            version = point.dist.version if point.dist else "unknown"
+            if point.name in disabled:
+                self.plugins.append(
+                    Plugin(point.name, distribution, version, (), f"disabled by {DISABLE}")
+                )
+            else:
+                self._admit(point.name, distribution, version, point.load)
+
+    def _admit(self, name: str, distribution: str, version: str, load: Callable[[], Any]) -> None:
+        entries: tuple[tuple[str, Entry], ...] = ()
+        problem = None
+        try:
+            if any(known.name == name for known in self.plugins):
+                raise ValueError(f"a plugin named {name} is there already")
+            module = load()
+            self._manager.register(module, name)
+            entries = tuple(self._entries(module, name))
+        except Exception as error:
+            if self._strict:
+                raise OnrError(
+                    f"plugin {name} ({distribution} {version}) is broken: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            if self._manager.get_plugin(name) is not None:
+                self._manager.unregister(name=name)
+            problem = f"{type(error).__name__}: {error}"
+        self.plugins.append(Plugin(name, distribution, version, entries, problem))
+
+    def _entries(self, module: object, name: str) -> list[tuple[str, Entry]]:
+        found: list[tuple[str, Entry]] = []
+        known = set(KINDS.values())
+        for attribute in dir(module):
+            marked = self._manager.parse_hookimpl_opts(module, attribute)
+            if marked is not None and (marked.get("specname") or attribute) not in known:
+                raise ValueError(f"{attribute} is no hook of {PROJECT}: {', '.join(sorted(known))}")
+        for kind, hook in KINDS.items():
+            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name != name:
+                    continue
+                for entry in implementation.function():
+                    if not isinstance(entry, Entry):
+                        raise TypeError(f"{hook} returned {entry!r}, expected onr.hookspecs.Entry")
+                    if ":" in entry.name or not entry.name.strip() or ":" not in entry.target:
+                        raise ValueError(
+                            f"{hook} returned {entry!r}: a name has no colon, and a target is "
+                            "'package.module:attribute'"
+                        )
+                    found.append((kind, entry))
+        return found
+
+    def offers(self, kind: str) -> list[tuple[Plugin, Entry]]:
+        """Every entry of a kind, in the order of registration."""
+        return [
+            (plugin, entry)
+            for plugin in self.plugins
+            for its_kind, entry in plugin.entries
+            if its_kind == kind
+        ]
+
+    def resolve(self, kind: str, spec: str) -> Resolved:
+        """Find what ``spec`` names.
+
+        Raises:
+            UnknownNameError: nothing of that kind has the name, or more than one plugin offers it.
+
+        """
+        rest = spec
+        offers = self.offers(kind)
+        head, colon, tail = spec.partition(":")
+        if colon and any(plugin.name == head for plugin in self.plugins):
+            offers, rest = [(p, e) for p, e in offers if p.name == head], tail
+        name, colon, argument = rest.partition(":")
+        found = [(plugin, entry) for plugin, entry in offers if entry.name == name]
+        if len(found) == 1:
+            plugin, entry = found[0]
+            return Resolved(spec, entry, plugin, argument if colon else None)
+        if found:
+            forms = " or ".join(f"{plugin.name}:{rest}" for plugin, _ in found)
+            raise UnknownNameError(f"{kind} {spec!r} is offered more than once: write {forms}")
+        names = ", ".join(sorted({entry.name for _, entry in self.offers(kind)})) or "none"
+        raise UnknownNameError(f"unknown {kind} {spec!r}: expected one of {names}{self._aside()}")
+
+    def _aside(self) -> str:
+        broken = [plugin.name for plugin in self.plugins if plugin.problem]
+        return f" (set aside: {', '.join(broken)}; see 'onr plugins')" if broken else ""
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this process."""
+    return Registry()
+
+
+def load(kind: str, spec: str) -> Callable[..., Any]:
+    """The callable that ``spec`` names; see :meth:`Registry.resolve`."""
+    return registry().resolve(kind, spec).load()
+
+
+def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Who serves each name: plugin, distribution and version, by kind. For a run's record."""
+    found = {}
+    for use, spec in specs.items():
+        plugin = registry().resolve(use.partition("/")[0], spec).plugin
+        found[use] = {
+            "name": spec,
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+        }
+    return found
+
+
+def norm(spec: str) -> Any:
+    """The norm that ``spec`` names; a bare number is an lp norm (``1.5`` is ``lp:1.5``).
+
+    Raises:
+        UnknownNameError: no plugin offers it.
+        OnrError: a number below 1, for which lp is no norm.
+
+    """
+    return load("norm", norm_spec(spec))()
+
+
+def norm_spec(spec: str) -> str:
+    """The registered form of what a user writes for a norm: numbers are lp norms."""
+    try:
+        value = float(spec)
+    except ValueError:
+        return spec
+    named = {1.0: "1", 2.0: "2", float("inf"): "inf"}
+    return named.get(value, f"lp:{spec}")
