@@ -1,0 +1,268 @@
+"""The two loops of the paper, once, for every backend.
+
+An attack and an operator-norm iteration are the same loop over the same two verbs. The norm
+iteration linearises once and walks; the attack linearises anew wherever it stands. Theorem 1 says
+when the two coincide, and can be read off the two functions below: line by line,
+
+=====================================  ====================================================
+``operator_norm_iteration``             ``projected_gradient_ascent``
+=====================================  ====================================================
+``J v``                                 ``f(x + delta) - f(x)``, through the loss
+``u = gradient of ||.||_q there``       ``u = gradient of the loss there``
+``g = J^T u``                           ``g = J(x + delta)^T u``
+``v = duality map of g``                ``v = duality map of g``, ``delta = Pi(delta + alpha v)``
+=====================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onr.arrays import array_namespace, column, like
+from onr.errors import OnrError
+from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
+
+__all__ = [
+    "Ascent",
+    "NormEstimate",
+    "Step",
+    "estimate_operator_norm",
+    "operator_norm_iteration",
+    "projected_gradient_ascent",
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration, for those who ask: ``k`` counts from 1, arrays have the batch axis."""
+
+    k: int
+    forward: Array
+    """``u~_k``: what came out of the network before the normalisation, shape ``(batch, d)``."""
+    u: Array
+    gradient: Array
+    """``v~_k = J^T u_k``, shaped as the input."""
+    v: Array
+    value: Array
+    """The norm, or the loss, at the iterate that this step started from, shape ``(batch,)``."""
+    delta: Array | None = None
+    """The attack's perturbation after the step."""
+
+
+Trace = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class NormEstimate:
+    """What a norm iteration found. The value is attained by ``v``: a lower bound on the norm."""
+
+    value: Array
+    """``||J v||_q``, shape ``(batch,)``."""
+    v: Array
+    """The direction, ``||v||_p = 1`` (zero where ``J^T u`` became zero)."""
+    u: Array
+    """``J v``'s dual direction, ``<u, J v> = ||J v||_q``."""
+    iterations: int
+    converged: Array
+    """Whether the last step gained less than the tolerance, shape ``(batch,)``."""
+    kind: str = "lower"
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What an ascent on the input found."""
+
+    delta: Array
+    """The perturbation, shaped as the input, ``||delta||_p <= eps``."""
+    value: Array
+    """The loss there, shape ``(batch,)``."""
+    logits: Array
+    """The logits there, shape ``(batch, d)``."""
+
+
+def operator_norm_iteration(
+    linearization: Linearization,
+    v: Array,
+    /,
+    *,
+    p: Norm,
+    q: Norm,
+    alpha: float = math.inf,
+    steps: int = 10,
+    ties: Ties = "average",
+    tolerance: float = 1e-6,
+    trace: Trace | None = None,
+) -> NormEstimate:
+    """Maximise ``||J v||_q`` over the p-sphere from ``v`` (Eqs. 9 to 12).
+
+    ``alpha = inf`` is the power-method limit (Eq. 12), which for ``p = q = 2`` is the power method
+    itself (Eq. 6); a finite ``alpha`` is projected gradient ascent (Eq. 11). With ``alpha = inf``
+    the value never decreases.
+
+    Args:
+        linearization: ``J``.
+        v: the start, shaped as the input; need not be normalised.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        alpha: the step size.
+        steps: how many iterations; each costs one ``jvp`` and one ``vjp``.
+        ties: which representative of the duality map to take for ``p`` (Lemma 1).
+        tolerance: relative gain of the last step below which an example counts as converged.
+        trace: called with each :class:`Step`.
+
+    Returns:
+        The last iterate. Where ``J^T u = 0`` the direction is zero and so is the value.
+
+    """
+    v = v / column(p(v), v)
+    value = None
+    for k in range(1, steps + 1):
+        forward = linearization.jvp(v)
+        value = q(forward)
+        u = q.gradient(forward)
+        g = linearization.vjp(u)
+        v = p.duality_map(g, ties=ties) if alpha == math.inf else p.project_sphere(v + alpha * g, 1)
+        if trace is not None:
+            trace(Step(k, forward, u, g, v, value))
+    forward = linearization.jvp(v)
+    last = q(forward)
+    gain = last - value if value is not None else last
+    return NormEstimate(last, v, q.gradient(forward), steps, abs(gain) <= tolerance * last)
+
+
+def estimate_operator_norm(
+    linearization: Linearization,
+    /,
+    *,
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    like_input: Array,
+    restarts: int = 1,
+    alpha: float = math.inf,
+    steps: int = 10,
+    ties: Ties = "average",
+) -> NormEstimate:
+    """Best of several norm iterations from Gaussian starts, chosen for each example.
+
+    Args:
+        linearization: ``J``.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        rng: where the starts come from.
+        like_input: an array shaped, typed and placed as the input.
+        restarts: how many starts.
+        alpha: as for :func:`operator_norm_iteration`.
+        steps: as there.
+        ties: as there.
+
+    """
+    if restarts < 1:
+        raise OnrError(f"restarts = {restarts}: expected at least 1")
+    best: NormEstimate | None = None
+    xp = array_namespace(like_input)
+    for _ in range(restarts):
+        start = like(rng.standard_normal(tuple(like_input.shape)), like_input)
+        found = operator_norm_iteration(
+            linearization, start, p=p, q=q, alpha=alpha, steps=steps, ties=ties
+        )
+        if best is None:
+            best = found
+            continue
+        better = found.value > best.value
+        best = NormEstimate(
+            xp.where(better, found.value, best.value),
+            xp.where(column(better, found.v), found.v, best.v),
+            xp.where(column(better, found.u), found.u, best.u),
+            steps,
+            xp.where(better, found.converged, best.converged),
+        )
+    assert best is not None  # noqa: S101 - for the type checker; restarts >= 1
+    return best
+
+
+def projected_gradient_ascent(
+    network: Network,
+    x: Array,
+    delta: Array,
+    /,
+    *,
+    loss: Loss,
+    labels: Array,
+    p: Norm,
+    eps: Array | float,
+    alpha: Array | float = math.inf,
+    steps: int = 10,
+    bounds: tuple[float, float] | None = None,
+    keep: str = "last",
+    raw_gradient: bool = False,
+    trace: Trace | None = None,
+) -> Ascent:
+    """Maximise the loss over the p-ball of radius ``eps`` about ``x`` (Eqs. 15, 17, 18, 108).
+
+    Eq. 108 is this with :class:`onr.losses.LogitDistance`. The step is along the duality map of
+    the gradient, and ``alpha = inf`` is the limit of the projection (Lemma 2, second part), which
+    is the projection onto a face of the ball, not the duality map again: where the two differ,
+    Theorem 1 does not hold.
+
+    Args:
+        network: linearised anew at every iterate.
+        x: the inputs.
+        delta: the start, inside the ball. For a :class:`~onr.losses.LogitDistance` not zero, where
+            the loss has no direction.
+        loss: what to ascend.
+        labels: what the loss refers to, shape ``(batch,)``.
+        p: the norm of the ball.
+        eps: its radius, a number or one for each example.
+        alpha: the step size, in the units of ``x``, a number or one for each example.
+        steps: how many iterations; each costs one forward and one backward pass.
+        bounds: the box that inputs must stay in. It is clipped to after the projection onto the
+            ball, which cannot leave the ball: for ``x`` in the box, clipping shrinks each entry.
+        keep: ``last`` returns the last iterate, ``best`` the evaluated one of largest loss.
+        raw_gradient: step along the gradient itself; for ``p`` outside {1, 2, inf} Eq. 18
+            normalises twice, and only this has Eq. 12 as its limit.
+        trace: called with each :class:`Step`.
+
+    """
+    xp = array_namespace(x)
+    clean = network(x) if loss.uses_clean else None
+    limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
+    best: Ascent | None = None
+    for k in range(1, steps + 1):
+        here = network.linearize(x + delta)
+        value = loss.value(here.value, labels=labels, clean=clean)
+        if keep == "best":
+            best = _better(best, Ascent(delta, value, here.value))
+        u = loss.direction(here.value, labels=labels, clean=clean)
+        g = here.vjp(u)
+        v = g if raw_gradient else p.duality_map(g)
+        if limit:
+            delta = p.project_face(delta, v, eps)
+        else:
+            delta = p.project_ball(delta + column(alpha, v) * v, eps)
+        if bounds is not None:
+            low, high = xp.zeros_like(x) + bounds[0], xp.zeros_like(x) + bounds[1]
+            delta = xp.minimum(xp.maximum(x + delta, low), high) - x
+        if trace is not None:
+            moved = here.value if clean is None else here.value - clean
+            trace(Step(k, moved, u, g, v, value, delta))
+    logits = network(x + delta)
+    last = Ascent(delta, loss.value(logits, labels=labels, clean=clean), logits)
+    return last if best is None else _better(best, last)
+
+
+def _better(best: Ascent | None, other: Ascent) -> Ascent:
+    """Whichever has the larger loss, example by example."""
+    if best is None:
+        return other
+    xp = array_namespace(other.value)
+    won = other.value > best.value
+    return Ascent(
+        xp.where(column(won, other.delta), other.delta, best.delta),
+        xp.where(won, other.value, best.value),
+        xp.where(won[:, None], other.logits, best.logits),
+    )
