@@ -1,0 +1,9 @@
+"""The dense reference backend: small ReLU networks as explicit matrices, in NumPy."""
+
+from onr.hookspecs import Entry, hookimpl
+
+
+@hookimpl
+def onr_backends() -> list[Entry]:
+    """Offer the backend."""
+    return [Entry("numpy", "onr_numpy.backend:NumpyBackend", "dense reference, small networks")]

@@ -1,0 +1,69 @@
+"""The NumPy backend: builds dense networks and trains small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onr.architectures import Architecture, initial_parameters
+from onr.errors import OnrError
+from onr.protocols import Method, Network
+from onr_numpy.learner import NumpyLearner
+from onr_numpy.network import DenseNetwork
+
+__all__ = ["NumpyBackend"]
+
+
+class NumpyBackend:
+    """Small sequential ReLU networks as explicit matrices."""
+
+    def build(
+        self,
+        model: Architecture | Any,
+        /,
+        *,
+        seed: int = 0,
+        parameters: Mapping[str, np.ndarray] | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> DenseNetwork:
+        """A dense network; its parameters are those given, or drawn from the seed.
+
+        Raises:
+            OnrError: the model is no sequence of layers, or the device is not the CPU.
+
+        """
+        if not isinstance(model, Architecture):
+            raise OnrError(f"backend numpy takes sequential models, got {type(model).__name__}")
+        if device != "cpu":
+            raise OnrError(f"backend numpy runs on the CPU, got device {device!r}")
+        drawn = initial_parameters(model, seed) if parameters is None else parameters
+        return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
+
+    def asarray(self, x: np.ndarray, network: Network, /) -> np.ndarray:
+        """Inputs in the type of the network's parameters; labels as they are."""
+        if not isinstance(network, DenseNetwork):
+            raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
+        if np.issubdtype(x.dtype, np.integer):
+            return x
+        return x.astype(next(iter(network.parameters.values())).dtype)
+
+    def to_numpy(self, x: np.ndarray, /) -> np.ndarray:
+        """The array itself."""
+        return x
+
+    def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
+        """The network's parameters; a copy."""
+        if not isinstance(network, DenseNetwork):
+            raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
+        return {name: value.copy() for name, value in network.parameters.items()}
+
+    def learner(
+        self, network: Network, method: Method, /, *, optimizer: str = "adam"
+    ) -> NumpyLearner:
+        """Train that network."""
+        if not isinstance(network, DenseNetwork):
+            raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
+        return NumpyLearner(network, method, optimizer=optimizer)

@@ -1,0 +1,212 @@
+"""ReLU networks as explicit matrices: value, linearisation, Jacobian (Eq. 2), cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from onr.architectures import (
+    Affine,
+    Architecture,
+    BatchNorm,
+    Conv,
+    MaxPool,
+    Normalize,
+    ReLU,
+)
+from onr.cells import cell_radius
+from onr.protocols import Norm
+from onr_numpy.layers import Dense, DenseLayer, Pooling, Rectifier, pooling_windows, toeplitz
+
+__all__ = ["DenseLinearization", "DenseNetwork"]
+
+BATCH_NORM_EPS = 1e-5
+
+
+class DenseNetwork:
+    """A sequential ReLU network with frozen statistics, in the arithmetic of its parameters.
+
+    Normalisations, batch normalisations (in eval mode) and convolutions become matrices.
+
+    Args:
+        architecture: the layers.
+        parameters: as :func:`onr.architectures.initial_parameters` returns them.
+        fold: multiply out neighbouring affine maps. A network in training keeps them apart.
+
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        parameters: Mapping[str, np.ndarray],
+        *,
+        fold: bool = True,
+    ) -> None:
+        self.architecture = architecture
+        self.parameters = parameters
+        dense = _dense_layers(architecture, parameters)
+        self.layers = tuple(_folded(dense) if fold else dense)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return self.architecture.input_shape
+
+    def __call__(self, x: np.ndarray, /) -> np.ndarray:
+        """Logits, shape ``(batch, d)``."""
+        return self.linearize(x).value
+
+    def linearize(self, x: np.ndarray, /) -> DenseLinearization:
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+        return DenseLinearization(self, x)
+
+    def activation_pattern(self, x: np.ndarray, /) -> np.ndarray:
+        """``phi_x`` (section 3): which units are on, and for a pooling window which entry wins."""
+        memory = [m for m in self.linearize(x).memory if m is not None]
+        return np.concatenate([np.zeros((len(x), 0), dtype=int), *memory], axis=1)
+
+    def jacobian(self, x: np.ndarray, /) -> np.ndarray:
+        """``W^L Phi^(L-1) ... Phi^1 W^1`` (Eq. 2), shape ``(batch, d, n)``.
+
+        The product of the matrices themselves, independent of :meth:`DenseLinearization.jvp`.
+        """
+        *_, (_, gradient) = self._frozen(x)
+        return gradient
+
+    def boundaries(self, x: np.ndarray, /) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The affine functions whose zeros bound the cell of ``x``, for :func:`cell_radius`.
+
+        For a ReLU its pre-activations, for a window the winner minus each other entry. Pairs of
+        values ``(batch, m)`` and gradients ``(batch, m, n)``.
+        """
+        frozen = self._frozen(x)
+        for layer, memory, (z, gradient) in zip(
+            self.layers, self.linearize(x).memory, frozen, strict=False
+        ):
+            if isinstance(layer, Rectifier):
+                yield z, gradient
+            elif isinstance(layer, Pooling):
+                batch, n = len(x), gradient.shape[2]
+                others = np.broadcast_to(layer.windows, (batch, *layer.windows.shape))
+                lost = others != memory[:, :, None]
+                count = layer.windows.shape[1] - 1
+                losers = others[lost].reshape(batch, -1)
+                winners = np.repeat(memory, count, axis=1)
+                rows = np.arange(batch)[:, None]
+                yield (
+                    z[rows, winners] - z[rows, losers],
+                    (gradient[rows, winners] - gradient[rows, losers]).reshape(batch, -1, n),
+                )
+
+    def cell_radius(self, x: np.ndarray, /, *, p: Norm) -> np.ndarray:
+        """The radius of the ReLU cell around each input in the p-norm, exact; ``(batch,)``."""
+        radius = cell_radius(self.boundaries(x), self.input_shape, p=p)
+        return np.broadcast_to(radius, (len(x),))
+
+    def _frozen(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The value before each layer and after the last, with its Jacobian in ``x``."""
+        z = x.reshape(len(x), -1)
+        identity = np.eye(z.shape[1], dtype=z.dtype)
+        gradient = np.broadcast_to(identity, (len(z), *identity.shape))
+        for layer in self.layers:
+            yield z, gradient
+            memory: Any = layer.remember(z)
+            z = layer.forward(z, memory)
+            if isinstance(layer, Dense):
+                gradient = layer.weight @ gradient
+            elif isinstance(layer, Rectifier):
+                gradient = np.where(memory[:, :, None], gradient, np.zeros_like(gradient))
+            else:
+                gradient = np.take_along_axis(gradient, memory[:, :, None], axis=1)
+        yield z, gradient
+
+
+class DenseLinearization:
+    """A dense network to first order at a batch of inputs, with the masks of those inputs."""
+
+    def __init__(self, network: DenseNetwork, x: np.ndarray) -> None:
+        self.network = network
+        self.memory: list[Any] = []
+        self.inputs: list[np.ndarray] = []
+        z = x.reshape(len(x), -1)
+        for layer in network.layers:
+            self.inputs.append(z)
+            self.memory.append(layer.remember(z))
+            z = layer.forward(z, self.memory[-1])
+        self._value = z
+
+    @property
+    def value(self) -> np.ndarray:
+        """``f(x)``, shape ``(batch, d)``."""
+        return self._value
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """``(d,)``."""
+        return self._value.shape[1:]
+
+    def jvp(self, v: np.ndarray, /) -> np.ndarray:
+        """``J v``."""
+        v = v.reshape(len(v), -1)
+        for layer, memory in zip(self.network.layers, self.memory, strict=True):
+            v = layer.jvp(v, memory)
+        return v
+
+    def vjp(self, u: np.ndarray, /) -> np.ndarray:
+        """``J^T u``."""
+        for layer, memory in zip(reversed(self.network.layers), reversed(self.memory), strict=True):
+            u = layer.vjp(u, memory)
+        return u.reshape(len(u), *self.input_shape)
+
+
+def _dense_layers(
+    architecture: Architecture, parameters: Mapping[str, np.ndarray]
+) -> list[DenseLayer]:
+    """One dense layer for each layer of the architecture but those that only reshape."""
+
+    def scaling(factor: np.ndarray, shift: np.ndarray, shape: tuple[int, ...]) -> Dense:
+        size = math.prod(shape) // shape[0]
+        return Dense(np.diag(np.repeat(factor, size)), np.repeat(shift, size))
+
+    layers: list[DenseLayer] = []
+    shapes = architecture.shapes()
+    for index, layer in enumerate(architecture.layers):
+        shape, after = shapes[index], shapes[index + 1]
+        if isinstance(layer, Affine):
+            layers.append(Dense(parameters[f"{index}.weight"], parameters[f"{index}.bias"]))
+        elif isinstance(layer, Conv):
+            matrix = toeplitz(parameters[f"{index}.weight"], shape, layer.padding)
+            bias = np.repeat(parameters[f"{index}.bias"], math.prod(after) // after[0])
+            layers.append(Dense(matrix, bias))
+        elif isinstance(layer, Normalize):
+            std = np.array(layer.std)
+            layers.append(scaling(1 / std, -np.array(layer.mean) / std, shape))
+        elif isinstance(layer, BatchNorm):
+            factor = 1 / np.sqrt(parameters[f"{index}.running_var"] + BATCH_NORM_EPS)
+            layers.append(scaling(factor, -parameters[f"{index}.running_mean"] * factor, shape))
+        elif isinstance(layer, ReLU):
+            layers.append(Rectifier())
+        elif isinstance(layer, MaxPool):
+            layers.append(Pooling(pooling_windows(shape, layer.size), math.prod(shape)))
+    return layers
+
+
+def _folded(layers: list[DenseLayer]) -> list[DenseLayer]:
+    """The same function with neighbouring affine maps multiplied out."""
+    folded: list[DenseLayer] = []
+    for layer in layers:
+        before = folded[-1] if folded else None
+        if isinstance(layer, Dense) and isinstance(before, Dense):
+            weight = layer.weight @ before.weight
+            folded[-1] = Dense(weight, layer.weight @ before.bias + layer.bias)
+        else:
+            folded.append(layer)
+    return folded
