@@ -1,0 +1,108 @@
+"""The linearisation of any ``nn.Module``: jvp by forward mode, vjp on the graph that is kept."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import torch
+from torch import nn
+
+from onr.errors import OnrError
+from onr_torch.modes import depends_on_mode, frozen
+
+__all__ = ["TorchLinearization", "TorchNetwork", "jvp", "linearize"]
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Let torch load its forward-mode rules, which warns about an interface that it uses itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
+
+
+def jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
+    """``J v`` at ``x``, differentiable in the parameters; the module's mode is the caller's."""
+    _load_forward_mode()
+    tangent: torch.Tensor = torch.func.jvp(module, (x,), (v,))[1]
+    return tangent
+
+
+class TorchLinearization:
+    """A module to first order at a batch of inputs.
+
+    The value is computed once; ``vjp`` runs backward through that graph, ``jvp`` runs
+    ``torch.func.jvp``, which repeats the forward pass. No parameter's gradient is computed or
+    touched, and the module's modes are as they were after every call.
+    """
+
+    def __init__(self, module: nn.Module, x: torch.Tensor) -> None:
+        self._module = module
+        self._x = x.detach().requires_grad_(True)
+        with torch.enable_grad(), frozen(module):
+            self._value: torch.Tensor = module(self._x)
+
+    @property
+    def value(self) -> torch.Tensor:
+        """``f(x)``, shape ``(batch, d)``, without a graph."""
+        return self._value.detach()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return tuple(self._x.shape[1:])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """``(d,)``."""
+        return tuple(self._value.shape[1:])
+
+    def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
+        """``J v``."""
+        with torch.no_grad(), frozen(self._module):
+            return jvp(self._module, self._x.detach(), v)
+
+    def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
+        """``J^T u``."""
+        return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
+
+
+def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
+    """Linearise ``module`` at ``x``, shape ``(batch, *input_shape)``.
+
+    Raises:
+        OnrError: the module is in training mode and has a batch normalisation or dropout layer,
+            whose output has no Jacobian of one example. Call ``module.eval()`` first.
+
+    """
+    name = depends_on_mode(module)
+    if name is not None:
+        raise OnrError(
+            f"layer {name!r} is in training mode: an example's Jacobian exists in evaluation mode "
+            "only, call module.eval() first"
+        )
+    return TorchLinearization(module, x)
+
+
+class TorchNetwork:
+    """A module with frozen statistics: every call and linearisation is in evaluation mode."""
+
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
+        self.module = module
+        self._input_shape = input_shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return self._input_shape
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Logits, shape ``(batch, d)``, without a graph."""
+        with torch.no_grad(), frozen(self.module):
+            logits: torch.Tensor = self.module(x)
+        return logits
+
+    def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+        return TorchLinearization(self.module, x)
