@@ -1,0 +1,123 @@
+"""Labelled images in memory: what a data set is, batches, augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onr.architectures import Normalize
+from onr.errors import OnrError
+
+__all__ = ["AUGMENTATIONS", "Dataset", "Split", "augment", "pixels"]
+
+AUGMENTATIONS = ("none", "crop", "crop-flip")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images ``(N, C, H, W)``, uint8 or float in [0, 1], and their labels ``(N,)``."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    def take(self, count: int | None) -> Split:
+        """The first ``count`` images, all if ``None``.
+
+        Raises:
+            OnrError: there are fewer.
+
+        """
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise OnrError(f"{count} images asked for: expected 1 to {len(self)}")
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test part, the names of the classes, and how to augment the training part.
+
+    Raises:
+        OnrError: shapes, labels or pixels are not what they should be.
+
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    augmentation: str = "none"
+
+    def __post_init__(self) -> None:
+        for part, split in (("train", self.train), ("test", self.test)):
+            where = f"data set {self.name}, {part} part"
+            images, labels = split.images, split.labels
+            if images.ndim != 4 or images.shape[1:] != self.input_shape:
+                raise OnrError(
+                    f"{where}: images have shape {images.shape}, expected (N, C, H, W) with "
+                    f"(C, H, W) = {self.input_shape}"
+                )
+            if labels.shape != (len(images),) or len(images) == 0:
+                raise OnrError(
+                    f"{where}: labels have shape {labels.shape}, expected ({len(images)},), "
+                    "one for each of at least one image"
+                )
+            if not np.issubdtype(labels.dtype, np.integer):
+                raise OnrError(f"{where}: labels are {labels.dtype}, expected integers")
+            if labels.min() < 0 or labels.max() >= len(self.classes):
+                raise OnrError(
+                    f"{where}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
+                    f"{len(self.classes) - 1}"
+                )
+            if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+                raise OnrError(
+                    f"{where}: pixels run from {images.min():g} to {images.max():g}, expected "
+                    "uint8, or floats in [0, 1]"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``(C, H, W)``."""
+        return self.train.images.shape[1:]
+
+    def normalization(self) -> Normalize:
+        """The mean and standard deviation of each channel over the training part."""
+        x = self.train.images
+        scale = 255.0 if x.dtype == np.uint8 else 1.0
+        mean = np.array([np.mean(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
+        std = np.array([np.std(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
+        std = np.where(std > 0, std, 1.0)
+        return Normalize(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def pixels(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
+    """Images as floats in [0, 1]."""
+    floats: np.ndarray = images.astype(dtype)
+    return floats / floats.dtype.type(255) if images.dtype == np.uint8 else floats
+
+
+def augment(images: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """The paper's augmentation (section 7.10) of a batch ``(N, C, H, W)``.
+
+    ``crop`` pads by four zeros on each side and crops to the original size at random;
+    ``crop-flip`` also mirrors half of the images; ``none`` returns them as they are.
+    """
+    if kind == "none":
+        return images
+    count, _, height, width = images.shape
+    pad = 4
+    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    top, left = rng.integers(0, 2 * pad + 1, (2, count))
+    cropped = windows[np.arange(count), :, top, left]
+    if kind == "crop":
+        return cropped
+    flipped = rng.random(count) < 0.5
+    cropped[flipped] = cropped[flipped, :, :, ::-1]
+    return cropped

@@ -1,0 +1,73 @@
+"""What the paper uses, offered through the hooks that any plugin has."""
+
+from onr.hookspecs import Entry, hookimpl
+
+
+@hookimpl
+def onr_norms() -> list[Entry]:
+    """The lp norms; a bare number resolves to ``lp:NUMBER``."""
+    return [
+        Entry("1", "onr.norms:l1", "sum of magnitudes"),
+        Entry("2", "onr.norms:l2", "Euclidean"),
+        Entry("inf", "onr.norms:linf", "largest magnitude"),
+        Entry("lp", "onr.norms:lp", "lp:P, for any real P >= 1"),
+    ]
+
+
+@hookimpl
+def onr_losses() -> list[Entry]:
+    """Section 7.4 and Eq. 108, and the margin."""
+    return [
+        Entry(
+            "cross-entropy", "onr.losses:cross_entropy", "softmax, Eq. 26; :BETA for temperature"
+        ),
+        Entry(
+            "targeted-cross-entropy",
+            "onr.losses:targeted_cross_entropy",
+            "towards the label given, Eq. 27",
+        ),
+        Entry("lq", "onr.losses:logit_distance", "lq:Q, distance of the logits, Eq. 108"),
+        Entry("margin", "onr.losses:Margin", "best other logit minus the label's"),
+    ]
+
+
+@hookimpl
+def onr_attacks() -> list[Entry]:
+    """Projected gradient ascent."""
+    return [
+        Entry(
+            "pga", "onr_paper.attacks:ProjectedGradientAscent", "projected gradient ascent, Eq. 18"
+        )
+    ]
+
+
+@hookimpl
+def onr_models() -> list[Entry]:
+    """The networks of section 7.10."""
+    return [
+        Entry("mlp", "onr_paper.models:mlp", "two hidden layers"),
+        Entry("cnn7", "onr_paper.models:cnn7", "the paper's 7-layer CNN"),
+    ]
+
+
+@hookimpl
+def onr_datasets() -> list[Entry]:
+    """Data sets, one of which needs no download."""
+    return [
+        Entry("digits", "onr_paper.datasets:digits", "8 x 8 digits that scikit-learn ships"),
+        Entry("cifar10", "onr_paper.datasets:cifar10", "CIFAR-10, through torchvision"),
+        Entry("svhn", "onr_paper.datasets:svhn", "SVHN cropped digits, through torchvision"),
+        Entry("npz", "onr_paper.datasets:npz", "npz:STEM, reads STEM-train.npz and STEM-test.npz"),
+        Entry("folder", "onr_paper.datasets:folder", "folder:PATH, PATH/{train,test}/CLASS/IMAGE"),
+    ]
+
+
+@hookimpl
+def onr_methods() -> list[Entry]:
+    """The training methods of section 4."""
+    return [
+        Entry("standard", "onr_paper.methods:Standard", "cross-entropy on clean inputs"),
+        Entry("at", "onr_paper.methods:adversarial_training", "adversarial training, Eq. 14"),
+        Entry("dd-snr", "onr_paper.methods:dd_snr", "data-dependent spectral norm, Eq. 7"),
+        Entry("dd-onr", "onr_paper.methods:dd_onr", "data-dependent operator norm, Eq. 13"),
+    ]

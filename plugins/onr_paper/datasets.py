@@ -1,0 +1,203 @@
+"""Data sets, as images with pixels in [0, 1]. Nothing read here is unpickled.
+
+Each function takes ``data_dir``, where the files of a downloaded set are or should go, and
+``download``, whether they may be fetched.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from onr.data import Dataset, Split
+from onr.errors import OnrError
+
+__all__ = ["cifar10", "digits", "folder", "npz", "svhn"]
+
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+DIGITS_TRAIN = 1437
+
+
+def digits(*, data_dir: Path, download: bool = False) -> Dataset:
+    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships; needs no download.
+
+    The first 1,437 are the training part: later images are by other writers.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = (bunch.images[:, None] / 16).astype(np.float32)
+    labels = bunch.target.astype(np.int64)
+    return Dataset(
+        "digits",
+        Split(images[:DIGITS_TRAIN], labels[:DIGITS_TRAIN]),
+        Split(images[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]),
+        tuple("0123456789"),
+    )
+
+
+def cifar10(*, data_dir: Path, download: bool = False) -> Dataset:
+    """CIFAR-10 from its binary archive, whose records are bytes and need no unpickling.
+
+    Raises:
+        OnrError: the archive is not in ``data_dir`` and may not be, or cannot be, downloaded; or
+            its checksum is wrong.
+
+    """
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    archive = data_dir / "cifar-10-binary.tar.gz"
+    if not archive.exists():
+        _require_download("cifar10", archive, download)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        _download(
+            "cifar10",
+            lambda: download_url(CIFAR10_URL, str(data_dir), archive.name, CIFAR10_MD5),
+        )
+    if not check_integrity(str(archive), CIFAR10_MD5):
+        raise OnrError(f"{archive} is damaged (checksum): delete it and download it again")
+    with tarfile.open(archive) as tar:
+
+        def read(name: str) -> Split:
+            member = tar.extractfile(f"cifar-10-batches-bin/{name}")
+            assert member is not None  # noqa: S101 - the checksum vouches for the members
+            records = np.frombuffer(member.read(), dtype=np.uint8).reshape(-1, 3073)
+            return Split(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64))
+
+        batches = [read(f"data_batch_{k}.bin") for k in range(1, 6)]
+        train = Split(
+            np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches])
+        )
+        return Dataset("cifar10", train, read("test_batch.bin"), CIFAR10_CLASSES, "crop-flip")
+
+
+def svhn(*, data_dir: Path, download: bool = False) -> Dataset:
+    """SVHN cropped digits, for non-commercial use.
+
+    Raises:
+        OnrError: as for :func:`cifar10`.
+
+    """
+    from torchvision.datasets import SVHN
+
+    for split in ("train", "test"):
+        if not (data_dir / f"{split}_32x32.mat").exists():
+            _require_download("svhn", data_dir / f"{split}_32x32.mat", download)
+
+    def read(split: str) -> Split:
+        try:
+            part = SVHN(str(data_dir), split=split, download=download)
+        except RuntimeError as error:
+            raise OnrError(
+                f"{data_dir / f'{split}_32x32.mat'} is damaged or could not be downloaded "
+                f"({error}): delete it and download it again"
+            ) from error
+        return Split(part.data, part.labels.astype(np.int64))
+
+    parts: list[Split] = []
+    _download("svhn", lambda: parts.extend([read("train"), read("test")]))
+    return Dataset("svhn", parts[0], parts[1], tuple("0123456789"), "crop")
+
+
+def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
+    """``STEM-train.npz`` and ``STEM-test.npz`` with ``images`` (N, H, W[, C]) and ``labels`` (N,).
+
+    Images are uint8 or floats in [0, 1]. An array ``classes`` of names may be in the training file.
+
+    Raises:
+        OnrError: a file or an array is missing, damaged, or not of that form.
+
+    """
+    parts = []
+    classes: tuple[str, ...] | None = None
+    for part in ("train", "test"):
+        path = Path(f"{stem}-{part}.npz")
+        if not path.exists():
+            raise OnrError(f"no file {path}: npz:STEM reads STEM-train.npz and STEM-test.npz")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                images, labels = arrays["images"], arrays["labels"]
+                if "classes" in arrays and classes is None:
+                    classes = tuple(str(name) for name in arrays["classes"])
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise OnrError(
+                f"{path} cannot be read ({error}): expected arrays 'images' and 'labels' that are "
+                "not pickled"
+            ) from error
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.ndim != 4:
+            raise OnrError(f"{path}: images have shape {images.shape}, expected (N, H, W[, C])")
+        parts.append(Split(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels))
+    if classes is None:
+        classes = tuple(str(k) for k in range(int(parts[0].labels.max()) + 1))
+    return Dataset(f"npz:{stem}", parts[0], parts[1], classes)
+
+
+def folder(path: str, *, data_dir: Path, download: bool = False) -> Dataset:
+    """Images in ``PATH/train/CLASS/`` and ``PATH/test/CLASS/``, all of one size; read as RGB.
+
+    Raises:
+        OnrError: a folder is missing, an image cannot be read, or its size differs.
+
+    """
+    from torchvision.datasets import ImageFolder
+
+    root = Path(path)
+    parts = []
+    classes: list[str] | None = None
+    for part in ("train", "test"):
+        try:
+            found = ImageFolder(str(root / part))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise OnrError(f"folder:{path}: {error}") from error
+        if classes is not None and found.classes != classes:
+            raise OnrError(f"folder:{path}: test has classes {found.classes}, train has {classes}")
+        classes = found.classes
+        images: list[np.ndarray] = []
+        for name, _ in found.samples:
+            try:
+                image = np.asarray(found.loader(name))
+            except OSError as error:
+                raise OnrError(f"{name} cannot be read as an image: {error}") from error
+            if images and image.shape != images[0].shape:
+                raise OnrError(
+                    f"{name} has shape {image.shape}, the images before it {images[0].shape}: "
+                    "all must have one size"
+                )
+            images.append(image)
+        stacked = np.stack(images).transpose(0, 3, 1, 2)
+        labels = np.array([label for _, label in found.samples], dtype=np.int64)
+        parts.append(Split(np.ascontiguousarray(stacked), labels))
+    return Dataset(f"folder:{path}", parts[0], parts[1], tuple(classes or ()))
+
+
+def _require_download(name: str, path: Path, allowed: bool) -> None:
+    if not allowed:
+        raise OnrError(
+            f"no file {path}: give --data-dir where {name} is, or --download to fetch it there"
+        )
+
+
+def _download(name: str, fetch: Callable[[], None]) -> None:
+    try:
+        fetch()
+    except (OSError, RuntimeError) as error:
+        raise OnrError(f"{name} could not be downloaded: {error}") from error
