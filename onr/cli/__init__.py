@@ -1,0 +1,13 @@
+"""The command line; the commands here need only the registry."""
+
+from onr.hookspecs import Entry, hookimpl
+
+
+@hookimpl
+def onr_commands() -> list[Entry]:
+    """Train, evaluate, list plugins."""
+    return [
+        Entry("train", "onr.cli.train:train", "Train a classifier with any method."),
+        Entry("evaluate", "onr.cli.evaluate:evaluate", "Measure a run: accuracy under attack."),
+        Entry("plugins", "onr.cli.plugins:plugins", "List what is installed, and what is broken."),
+    ]
