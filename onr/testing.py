@@ -1,0 +1,262 @@
+"""The laws that norms, losses, networks and attacks keep, for the tests of whoever writes one.
+
+Each function checks one object on random inputs and raises ``AssertionError`` naming the law that
+fails. They are what the project's own norms, losses, backends and attacks are tested with::
+
+    from onr.testing import check_norm
+
+    def test_my_norm():
+        check_norm(MyNorm(), (3, 4, 4))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from onr.arrays import inner
+from onr.errors import NotAvailableError
+from onr.protocols import Attack, Loss, Network, Norm
+
+__all__ = ["adjoint_error", "check_attack", "check_loss", "check_network", "check_norm"]
+
+BATCH = 7
+TOLERANCE = 1e-9
+
+
+def _require(holds: Any, law: str) -> None:
+    if not np.all(holds):
+        raise AssertionError(law)
+
+
+def _examples(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Random examples with planted zeros, ties, a zero example, and both scales."""
+    x = rng.standard_normal((BATCH, *shape))
+    x[1].reshape(-1)[::2] = 0
+    x[2] = np.sign(x[2])
+    x[3] = 0
+    x[4] *= 1e-12
+    x[5] *= 1e6
+    return x
+
+
+def _column(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def check_norm(norm: Norm, shape: tuple[int, ...], *, seed: int = 0, draws: int = 20) -> None:
+    """Check that ``norm`` is a norm, and that its dual, maps and projections are its own.
+
+    Args:
+        norm: the norm.
+        shape: the shape of one example.
+        seed: of the random inputs.
+        draws: how many batches.
+
+    Raises:
+        AssertionError: a law fails; the message names it.
+
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        x, y = _examples(rng, shape), _examples(rng, shape)[::-1].copy()
+        _norm_axioms(norm, x, y)
+        _duality(norm, x, y)
+        for radius in (0.0, 1.0, float(np.median(norm(x)))):
+            _ball_projection(norm, x, y, radius)
+            _face_projection(norm, x, y, radius)
+        _sphere_projection(norm, x, rng)
+    _sampling(norm, shape, rng)
+
+
+def _norm_axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
+    size = norm(x)
+    _require(size.shape == (len(x),), "one number for each example")
+    _require((size > 0) == (x != 0).reshape(len(x), -1).any(axis=1), "zero for zero alone")
+    for factor in (-3.0, 1e-20):
+        _require(
+            np.abs(norm(factor * x) - abs(factor) * size) <= TOLERANCE * abs(factor) * size,
+            "absolute homogeneity, ||t x|| = |t| ||x||",
+        )
+    _require(norm(x + y) <= (size + norm(y)) * (1 + TOLERANCE), "the triangle inequality")
+    alone = np.concatenate([norm(x[i : i + 1]) for i in range(len(x))])
+    _require(np.abs(alone - size) <= TOLERANCE * size, "a batch gives what its examples give")
+
+
+def _duality(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
+    size, dual = norm(x), norm.dual(x)
+    zero = size == 0
+    scale = size * norm.dual(y) + 1e-300
+    _require(np.abs(inner(x, y)) <= scale * (1 + TOLERANCE), "<x, y> <= ||x|| ||y||_*")
+    _require(np.abs(norm.dual.dual(x) - size) <= TOLERANCE * size, "the dual's dual is the norm")
+    for ties in ("average", "vertex"):
+        v = norm.duality_map(x, ties=ties)
+        _require(v.shape == x.shape, "the duality map keeps the shape")
+        _require(np.isfinite(v), "the duality map is finite")
+        _require(np.abs(norm(v) - ~zero) <= TOLERANCE, "the duality map has norm 1, 0 for 0")
+        _require(np.abs(inner(v, x) - dual) <= TOLERANCE * dual, "<v, z> = ||z||_* (Lemma 1)")
+    gradient = norm.gradient(x)
+    _require(np.abs(inner(gradient, x) - size) <= TOLERANCE * size, "<gradient, x> = ||x||")
+    gain = norm(y) - inner(gradient, y)
+    _require(gain >= -TOLERANCE * norm(y), "the gradient's plane supports the norm")
+
+
+def _nearest(
+    norm: Norm, y: np.ndarray, found: np.ndarray, other: np.ndarray, radius: float
+) -> None:
+    """The variational inequality of a projection, against points of the ball."""
+    size = norm(other)
+    inside = other * _column(np.minimum(1, radius / np.where(size > 0, size, 1)), other)
+    towards = inner(y - found, inside - found)
+    scale = inner(y, y) + radius**2 * inner(other, other) / np.where(size > 0, size, 1) ** 2
+    _require(towards <= TOLERANCE * scale + 1e-300, "no point of the ball is closer")
+
+
+def _ball_projection(norm: Norm, y: np.ndarray, other: np.ndarray, radius: float) -> None:
+    found = norm.project_ball(y, radius)
+    _require(norm(found) <= radius * (1 + TOLERANCE), "the projection is in the ball")
+    inside = norm(y) <= radius
+    _require(found[inside] == y[inside], "a point of the ball stays, bit for bit")
+    again = norm.project_ball(found, radius)
+    _require(np.abs(again - found) <= TOLERANCE * max(radius, 1e-300), "projecting twice is once")
+    _nearest(norm, y, found, other, radius)
+    _nearest(norm, y, found, norm.duality_map(y - found), radius)
+    each = np.full(len(y), radius)
+    _require(norm.project_ball(y, each) == found, "a radius for each example")
+
+
+def _face_projection(norm: Norm, y: np.ndarray, direction: np.ndarray, radius: float) -> None:
+    start = norm.project_ball(y, radius)
+    face = norm.project_face(start, direction, radius)
+    _require(norm(face) <= radius * (1 + TOLERANCE), "the face is in the ball")
+    reach = radius * norm.dual(direction)
+    _require(
+        np.abs(inner(face, direction) - reach) <= TOLERANCE * reach + 1e-300,
+        "the face is where the direction reaches farthest",
+    )
+    zero = norm(direction) == 0
+    moved = np.abs(face[zero] - start[zero])
+    _require(moved <= TOLERANCE * radius, "no direction, no move")
+    # The limit is reached slowly where the norm is smooth: the tolerance follows alpha.
+    size = _column(np.where(zero, 1, norm.dual(direction)), direction)
+    for alpha in (1e3, 1e6):
+        far = norm.project_ball(start + alpha * max(radius, 1e-9) * direction / size, radius)
+        apart = inner(face - far, direction / size)
+        _require(np.abs(apart) <= 10 * radius / alpha + 1e-9 * radius, "the face is the limit")
+
+
+def _sphere_projection(norm: Norm, y: np.ndarray, rng: np.random.Generator) -> None:
+    for scale in (2.0, 0.5):
+        size = norm(y)
+        point = y * _column(scale / np.where(size > 0, size, 1), y)
+        try:
+            found = norm.project_sphere(point, 1.0)
+        except NotAvailableError:
+            continue
+        _require(np.abs(norm(found) - 1) <= TOLERANCE, "the projection is on the sphere")
+        for _ in range(5):
+            other = found + 0.1 * rng.standard_normal(point.shape)
+            other = other / _column(norm(other), other)
+            closer = inner(point - other, point - other) - inner(point - found, point - found)
+            _require(closer >= -TOLERANCE, "no point of the sphere is closer")
+
+
+def _sampling(norm: Norm, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    try:
+        points = norm.sample_ball(rng, (4000, *shape))
+    except NotAvailableError:
+        return
+    _require(points.shape == (4000, *shape), "a point for each example")
+    size = norm(points)
+    _require(size <= 1 + TOLERANCE, "samples are in the ball")
+    # By volume, ||x||^n is uniform on [0, 1]: mean 1/2 with a standard error of 0.0046.
+    volume = np.mean(size ** int(np.prod(shape)))
+    _require(abs(volume - 0.5) < 0.025, "samples are uniform by volume")
+    center = np.abs(points.mean(axis=0)) / points.std(axis=0)
+    _require(center < 6 / np.sqrt(4000), "samples are symmetric")
+
+
+def adjoint_error(network: Network, x: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """``|<u, J v> - <J^T u, v>|`` over the product of the norms, for each example; NumPy arrays."""
+    at = network.linearize(x)
+    image, back = at.jvp(v), at.vjp(u)
+    scale = np.sqrt(inner(u, u) * inner(image, image) + inner(v, v) * inner(back, back))
+    error: np.ndarray = np.abs(inner(u, image) - inner(back, v)) / np.where(scale > 0, scale, 1)
+    return error
+
+
+def check_network(network: Network, x: np.ndarray, *, seed: int = 0) -> None:
+    """Check a NumPy network in float64: adjoint identity, linearity, and the derivative itself.
+
+    Args:
+        network: the network.
+        x: inputs at which it is differentiable, shape ``(batch, *input_shape)``.
+        seed: of the random directions.
+
+    Raises:
+        AssertionError: a law fails; the message names it.
+
+    """
+    rng = np.random.default_rng(seed)
+    at = network.linearize(x)
+    _require(x.shape[1:] == network.input_shape == at.input_shape, "the input's shape")
+    _require(at.value.shape == (len(x), *at.output_shape), "the output's shape")
+    _require(np.abs(at.value - network(x)) <= TOLERANCE, "the value is f(x)")
+    v, w = rng.standard_normal((2, *x.shape))
+    u = rng.standard_normal(at.value.shape)
+    _require(adjoint_error(network, x, v, u) <= TOLERANCE, "<u, J v> = <J^T u, v>")
+    sums = at.jvp(2 * v - w) - (2 * at.jvp(v) - at.jvp(w))
+    _require(np.abs(sums) <= TOLERANCE * (1 + np.abs(at.jvp(v))), "J v is linear in v")
+    step = 1e-6
+    slope = (network(x + step * v) - network(x - step * v)) / (2 * step)
+    _require(np.abs(slope - at.jvp(v)) <= 1e-5 * (1 + np.abs(slope)), "J v is the derivative")
+
+
+def check_loss(loss: Loss, classes: int = 5, *, seed: int = 0) -> None:
+    """Check a loss: its gradient against finite differences, its direction against its gradient.
+
+    Raises:
+        AssertionError: a law fails; the message names it.
+
+    """
+    rng = np.random.default_rng(seed)
+    logits, clean = 3 * rng.standard_normal((2, BATCH, classes))
+    labels = rng.integers(0, classes, BATCH)
+
+    def value(z: np.ndarray) -> np.ndarray:
+        return np.asarray(loss.value(z, labels=labels, clean=clean))
+
+    gradient = loss.gradient(logits, labels=labels, clean=clean)
+    _require(gradient.shape == logits.shape, "a gradient shaped as the logits")
+    _require(value(logits).shape == (BATCH,), "one number for each example")
+    step = 1e-6
+    for index in range(classes):
+        moved = step * (np.arange(classes) == index)
+        slope = (value(logits + moved) - value(logits - moved)) / (2 * step)
+        _require(np.abs(slope - gradient[:, index]) <= 1e-5, "the gradient is the derivative")
+    direction = loss.direction(logits, labels=labels, clean=clean)
+    cosine = inner(direction, gradient) / np.sqrt(
+        inner(direction, direction) * inner(gradient, gradient)
+    )
+    _require(cosine >= 1 - TOLERANCE, "the direction is a positive multiple of the gradient")
+
+
+def check_attack(
+    attack: Attack, network: Network, x: np.ndarray, y: np.ndarray, *, p: Norm, eps: float
+) -> None:
+    """Check a NumPy attack, pixels in [0, 1]: it stays in its set, and is determined by its seed.
+
+    Raises:
+        AssertionError: a law fails; the message names it.
+
+    """
+    before = x.copy()
+    found = attack(network, x, y, rng=np.random.default_rng(0))
+    _require(x == before, "the input is left alone")
+    _require(found.shape == x.shape, "perturbed inputs shaped as the input")
+    _require(found.dtype == x.dtype, "the input's float type")
+    _require((found >= 0) & (found <= 1), "the box [0, 1]")
+    _require(p(found - x) <= eps * (1 + 1e-6) + 1e-12, "the ball of radius eps")
+    again = attack(network, x, y, rng=np.random.default_rng(0))
+    _require(found == again, "one seed, one result")
