@@ -25,7 +25,7 @@ __all__ = [
 
 INPUT_SHAPE = (3, 4, 4)
 CLASSES = 5
-INPUTS_PER_NETWORK = 10
+INPUTS_PER_NETWORK = 20
 
 
 def architecture(layers: str) -> Architecture:
@@ -73,7 +73,7 @@ def check_draws(
     iterations: int,
     seed: int,
 ) -> Iterator[CellCheck]:
-    """Check the theorem on random networks, up to ten inputs on each.
+    """Check the theorem on random networks, up to 20 inputs on each.
 
     A draw is determined by ``(seed, its network's number)``.
     """

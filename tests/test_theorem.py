@@ -1,0 +1,189 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from onr_numpy.backend import NumpyBackend
+from onr_numpy.network import DenseLinearization, DenseNetwork
+from onr_torch.backend import TorchBackend
+from onr_validation.draws import (
+    COUNTEREXAMPLES,
+    INPUT_SHAPE,
+    architecture,
+    check_counterexample,
+    check_draws,
+)
+from onr_validation.theorem import check_theorem
+from onr_validation.verify_command import CellReport
+
+from onr.norms import LpNorm
+
+NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
+CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
+
+
+def report(layers, p, q, *, alpha=math.inf, trials=20, backend=None, seed=0, iterations=20):
+    p, q = LpNorm(p), LpNorm(q)
+    checks = check_draws(
+        backend or NumpyBackend(),
+        layers,
+        p=p,
+        q=q,
+        alpha=alpha,
+        trials=trials,
+        iterations=iterations,
+        seed=seed,
+    )
+    return CellReport(p.name, q.name, alpha, tuple(checks))
+
+
+# A finite step of twice eps is enough for p in {1, inf}; p = 2 needs the limit.
+@pytest.mark.parametrize(("p", "q"), CELLS)
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_holds_in_every_generic_draw(layers, p, q):
+    for alpha in (math.inf,) if p == 2 else (math.inf, 2):
+        found = report(layers, p, q, alpha=alpha, trials=1000)
+        assert found.failures == []
+        assert found.generic.sum() >= 999
+        deviation = np.concatenate([check.deviation for check in found.checks])[found.generic]
+        assert np.median(deviation) < 1e-12
+
+
+@pytest.mark.parametrize(("p", "q"), CELLS)
+def test_holds_on_torch(p, q):
+    assert report("c4,m2,16", p, q, backend=TorchBackend()).holds
+
+
+@pytest.mark.parametrize("case", COUNTEREXAMPLES, ids=lambda case: f"p={case.p}")
+def test_counterexamples_are_found_and_named(case):
+    p, q = LpNorm(case.p), LpNorm(case.q)
+    check = check_counterexample(case, p=p, q=q, iterations=20)
+    assert check.deviation[0] > 0.01
+    assert check.cause[0] or not check.proven
+    assert not CellReport(p.name, q.name, math.inf, (check,)).holds
+
+
+def test_the_ascent_stays_below_the_norm_for_ever():
+    # mathematics: ||J|| = 3, Eq. 12 reaches it, projected gradient ascent keeps the value 1.
+    case = COUNTEREXAMPLES[0]
+    check = check_counterexample(case, p=LpNorm(case.p), q=LpNorm(case.q), iterations=50)
+    assert check.steps[-1].norm_step.value[0] == 3
+    assert check.steps[-1].ascent_step.value[0] == 1
+
+
+@pytest.mark.parametrize("p", [1, math.inf])
+def test_twice_eps_is_tight(p):
+    found = report("24,24", p, 1, alpha=1.9)
+    assert not found.checks[0].proven
+    assert np.concatenate([check.deviation for check in found.checks]).max() > 1e-3
+
+
+def test_p_2_needs_the_limit():
+    for alpha in (10.0, 1e4):
+        found = report("24,24", 2, 2, alpha=alpha, iterations=3)
+        assert not found.checks[0].proven
+        first = np.concatenate([check.steps[0].deviation for check in found.checks])
+        assert 0 < first.max() <= math.sqrt(2) / alpha
+
+
+@pytest.mark.parametrize("p", [1.5, 3])
+def test_other_p_deviate(p):
+    found = report("24,24", p, 2)
+    assert not found.holds
+    assert "does not speak" in found.verdict
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_other_q_agree_though_the_theorem_is_silent(p):
+    found = report("24,24", p, 3)
+    assert not found.checks[0].proven
+    assert found.holds
+
+
+class Spoiled:
+    """A norm with one method replaced."""
+
+    def __init__(self, norm, **methods):
+        self._norm, self._methods = norm, methods
+
+    def __getattr__(self, name):
+        return self._methods.get(name) or getattr(self._norm, name)
+
+    def __call__(self, x):
+        return self._norm(x)
+
+
+def spoiled_check(p, q, network=None, layers="24,24"):
+    model = architecture(layers)
+    reference = NumpyBackend().build(model, seed=3, dtype="float64")
+    rng = np.random.default_rng(0)
+    x, start = rng.standard_normal((2, 10, *INPUT_SHAPE))
+    under_test = reference if network is None else network(model, reference.parameters)
+    check = check_theorem(NumpyBackend(), under_test, reference, x, start, p=p, q=q)
+    assert check.proven
+    return CellReport(p.name, q.name, math.inf, (check,))
+
+
+WRONG_MAPS = {
+    "scaled": lambda norm, z: 0.999 * norm.duality_map(z),
+    "negated": lambda norm, z: -norm.duality_map(z),
+    "of another norm": lambda norm, z: LpNorm(1.5).duality_map(z),
+    "shifted": lambda norm, z: np.roll(norm.duality_map(z), 1, axis=-1),
+}
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+@pytest.mark.parametrize("wrong", WRONG_MAPS)
+def test_a_wrong_duality_map_turns_the_verdict(p, wrong):
+    norm = LpNorm(p)
+    spoiled = Spoiled(norm, duality_map=lambda z, ties="average": WRONG_MAPS[wrong](norm, z))
+    assert spoiled_check(norm, LpNorm(1)).holds
+    assert not spoiled_check(spoiled, LpNorm(1)).holds
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_a_wrong_projection_turns_the_verdict(p):
+    norm = LpNorm(p)
+    for wrong in (
+        lambda y, direction, radius: 0.5 * norm.project_face(y, direction, radius),
+        lambda y, direction, radius: norm.project_ball(y, radius),
+        lambda y, direction, radius: norm.project_face(y, y, radius),
+    ):
+        assert not spoiled_check(Spoiled(norm, project_face=wrong), LpNorm(2)).holds
+
+
+class Unmasked(DenseLinearization):
+    """The linearisation with the first ReLU's mask forgotten in one direction or both."""
+
+    forget = ("jvp", "vjp")
+
+    def jvp(self, v):
+        return self._without(super().jvp, v) if "jvp" in self.forget else super().jvp(v)
+
+    def vjp(self, u):
+        return self._without(super().vjp, u) if "vjp" in self.forget else super().vjp(u)
+
+    def _without(self, product, argument):
+        kept, self.memory[1] = self.memory[1], np.ones_like(self.memory[1])
+        try:
+            return product(argument)
+        finally:
+            self.memory[1] = kept
+
+
+@pytest.mark.parametrize("forget", [("jvp",), ("vjp",), ("jvp", "vjp")])
+@pytest.mark.parametrize(("p", "q"), CELLS)
+def test_a_missing_mask_turns_the_verdict(p, q, forget):
+    class Wrong(DenseNetwork):
+        def linearize(self, x):
+            at = Unmasked(self, x)
+            at.forget = forget
+            return at
+
+    assert not spoiled_check(LpNorm(p), LpNorm(q), network=Wrong).holds
+
+
+def test_a_draw_is_its_seed():
+    one, two = (report("24,24", 2, 2, trials=5, seed=4).summary() for _ in range(2))
+    assert one == two
+    assert one != report("24,24", 2, 2, trials=5, seed=5).summary()
