@@ -51,11 +51,7 @@ class TorchBackend:
                 f"backend torch takes an Architecture or an nn.Module with an input_shape, "
                 f"got {type(model).__name__}"
             )
-        try:
-            module = module.to(device=torch.device(device), dtype=getattr(torch, dtype))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise OnrError(f"device {device!r} cannot be used: {reason}") from error
+        module = module.to(getattr(torch, dtype))
         if parameters is not None:
             try:
                 missing, unexpected = module.load_state_dict(
@@ -69,6 +65,11 @@ class TorchBackend:
                 raise OnrError(
                     f"parameters do not fit the model: missing {missing}, unexpected {unexpected}"
                 )
+        try:
+            module = module.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise OnrError(f"device {device!r} cannot be used: {reason}") from error
         if len(input_shape) == 3:
             module = module.to(memory_format=torch.channels_last)
         return TorchNetwork(module.eval(), input_shape)
