@@ -128,11 +128,11 @@ def _output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def initial_parameters(architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
-    """He-normal weights ``N(0, 2 / fan_in)`` and small biases ``N(0, 0.01)``, float64.
+    """Weights and biases uniform in ``+-1 / sqrt(fan_in)``, torch's default law, float64.
 
     Keys are ``"{index}.weight"``, ``"{index}.bias"`` and, for batch normalisation,
     ``"{index}.running_mean"``, ``"{index}.running_var"``; convolution weights are
-    ``(out, in, kernel, kernel)``. Biases are not zero so that the cells of the network are generic.
+    ``(out, in, kernel, kernel)``.
     """
     rng = np.random.default_rng([seed, 0x0817])
     parameters: dict[str, np.ndarray] = {}
@@ -148,7 +148,7 @@ def initial_parameters(architecture: Architecture, seed: int) -> dict[str, np.nd
                 parameters[f"{index}.running_mean"] = np.zeros(shape[0])
                 parameters[f"{index}.running_var"] = np.ones(shape[0])
             continue
-        fan_in = math.prod(size[1:])
-        parameters[f"{index}.weight"] = rng.standard_normal(size) * math.sqrt(2 / fan_in)
-        parameters[f"{index}.bias"] = rng.standard_normal(size[0]) * 0.1
+        bound = 1 / math.sqrt(math.prod(size[1:]))
+        parameters[f"{index}.weight"] = rng.uniform(-bound, bound, size)
+        parameters[f"{index}.bias"] = rng.uniform(-bound, bound, size[0])
     return parameters
