@@ -68,6 +68,10 @@ class Dataset:
                     f"{where}: labels have shape {labels.shape}, expected ({len(images)},), "
                     "one for each of at least one image"
                 )
+            if 0 in images.shape:
+                raise OnrError(f"{where}: images have shape {images.shape}: none may be empty")
+            if images.dtype != np.uint8 and images.dtype.kind not in "fiub":
+                raise OnrError(f"{where}: images are {images.dtype}, expected uint8 or floats")
             if not np.issubdtype(labels.dtype, np.integer):
                 raise OnrError(f"{where}: labels are {labels.dtype}, expected integers")
             if labels.min() < 0 or labels.max() >= len(self.classes):

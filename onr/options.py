@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, get_args
@@ -20,15 +21,12 @@ def number(text: str) -> float:
 
     """
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        try:
-            value = float(text)
-        except ValueError:
-            raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf") from None
-        if value != value:
-            raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf") from None
-        return value
+        value = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = math.nan
+    if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
+        raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf")
+    return value
 
 
 def call(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Plugin:
 class Resolved:
     """What a name stands for."""
 
+    kind: str
     spec: str
     entry: Entry
     plugin: Plugin
@@ -72,7 +74,26 @@ class Resolved:
             raise missing_extra(error) or self._broken(error) from error
         except Exception as error:
             raise self._broken(error) from error
+        self._check_argument(target)
         return target if self.argument is None else partial(target, self.argument)
+
+    def _check_argument(self, target: Callable[..., Any]) -> None:
+        """Say where an argument is missing or too many, before the call does."""
+        if self.kind == "command":
+            return
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        try:
+            parameters = inspect.signature(target).parameters.values()
+        except (TypeError, ValueError):
+            return
+        own = [p for p in parameters if p.kind in kinds]
+        given = 2 if self.kind == "model" else 0
+        if self.argument is None and sum(p.default is p.empty for p in own) > given:
+            raise OnrError(
+                f"{self.kind} {self.spec!r} needs an argument: write {self.spec}:ARGUMENT"
+            )
+        if self.argument is not None and len(own) <= given:
+            raise OnrError(f"{self.kind} {self.spec!r}: {self.entry.name} takes no argument")
 
     def _broken(self, error: Exception) -> OnrError:
         return OnrError(
@@ -111,7 +132,7 @@ class Registry:
             module = load()
             self._manager.register(module, name)
             entries = tuple(self._entries(module, name))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if self._strict:
                 raise OnrError(
                     f"plugin {name} ({distribution} {version}) is broken: "
@@ -136,7 +157,14 @@ class Registry:
                 for entry in implementation.function():
                     if not isinstance(entry, Entry):
                         raise TypeError(f"{hook} returned {entry!r}, expected onr.hookspecs.Entry")
-                    if ":" in entry.name or not entry.name.strip() or ":" not in entry.target:
+                    texts = (entry.name, entry.target, entry.summary)
+                    if not all(isinstance(text, str) for text in texts):
+                        raise TypeError(f"{hook} returned {entry!r}: all three must be text")
+                    if any(k == kind and e.name == entry.name for k, e in found):
+                        raise ValueError(f"{hook} offers {entry.name!r} twice")
+                    if entry.name.split() != [entry.name.replace(":", "")] or (
+                        ":" not in entry.target
+                    ):
                         raise ValueError(
                             f"{hook} returned {entry!r}: a name has no colon, and a target is "
                             "'package.module:attribute'"
@@ -169,7 +197,7 @@ class Registry:
         found = [(plugin, entry) for plugin, entry in offers if entry.name == name]
         if len(found) == 1:
             plugin, entry = found[0]
-            return Resolved(spec, entry, plugin, argument if colon else None)
+            return Resolved(kind, spec, entry, plugin, argument if colon else None)
         if found:
             forms = " or ".join(f"{plugin.name}:{rest}" for plugin, _ in found)
             raise UnknownNameError(f"{kind} {spec!r} is offered more than once: write {forms}")

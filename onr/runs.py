@@ -10,6 +10,7 @@ pickled: the checkpoint is a safetensors file with a digest of its tensors.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,15 +43,20 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True) if path.parent.is_dir() else None
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise OnrError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, np.ndarray], epoch: int) -> str:
+    digest = hashlib.sha256(str(epoch).encode())
     for name in sorted(tensors):
-        digest.update(name.encode() + b"\0" + np.ascontiguousarray(tensors[name]).tobytes())
+        value = tensors[name]
+        digest.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 
@@ -69,12 +75,17 @@ class Run:
             OnrError: there is a run already, or the folder cannot be written to.
 
         """
-        if (path / "config.json").exists():
+        try:
+            taken = (path / "config.json").exists()
+            empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        except OSError as error:
+            raise OnrError(f"{path} cannot be used: {error.strerror}") from error
+        if taken:
             raise OnrError(
                 f"{path} holds a run already: continue it with --resume {path}, or give another "
                 "--out"
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not empty:
             raise OnrError(f"{path} exists and is no empty folder: give another --out")
         write_atomic(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         return Run(path, config)
@@ -104,14 +115,17 @@ class Run:
         if not file.exists():
             return []
         try:
-            return [json.loads(line) for line in file.read_text().splitlines()]
-        except ValueError as error:
+            records = [json.loads(line) for line in file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
             raise OnrError(f"{file} is damaged: {error}") from error
+        if not all(isinstance(record, dict) for record in records):
+            raise OnrError(f"{file} is damaged: expected a JSON object a line")
+        return records
 
     def save(self, tensors: Mapping[str, np.ndarray], records: list[dict[str, Any]]) -> None:
         """Write the checkpoint, then the record that belongs to it."""
-        whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        metadata = {"epoch": str(len(records)), "sha256": _digest(whole)}
+        whole = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+        metadata = {"epoch": str(len(records)), "sha256": _digest(whole, len(records))}
         content = safetensors.numpy.save(whole, metadata)
         write_atomic(self.path / "checkpoint.safetensors", content)
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -135,7 +149,7 @@ class Run:
                 metadata = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
             epoch = int(metadata["epoch"])
-            whole = metadata["sha256"] == _digest(tensors)
+            whole = metadata["sha256"] == _digest(tensors, epoch)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise OnrError(f"{file} is damaged ({error}): train again") from error
         if not whole:

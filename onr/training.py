@@ -52,6 +52,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("backend", "device", "dataset", "data_dir", "model", "method", "optimizer"):
+            if not isinstance(getattr(self, name), str):
+                raise OnrError(f"{name} = {getattr(self, name)!r}: expected text")
+        for name in ("model_options", "method_options"):
+            options = getattr(self, name)
+            if not isinstance(options, dict) or not all(
+                isinstance(v, str) for v in options.values()
+            ):
+                raise OnrError(f"{name} = {options!r}: expected texts by name")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise OnrError(f"{name} = {getattr(self, name)}: expected at least 1")
@@ -125,9 +134,11 @@ class TrainConfig:
         settings = {k: "inf" if v == math.inf else v for k, v in method.settings.items()}
         for option in ("p", "q"):
             if option in settings:
-                names[f"norm/{option}"] = norm_spec(str(settings[option]))
+                names[f"norm/{option}"] = norm_spec(
+                    self.method_options.get(option, str(settings[option]))
+                )
         if "loss" in settings:
-            names["loss"] = str(settings["loss"])
+            names["loss"] = self.method_options.get("loss", str(settings["loss"]))
         return {
             "onr": __version__,
             "versions": versions(),
@@ -171,6 +182,8 @@ class Training:
         self.backend = config.backend_object()
         self.method = config.method_object()
         fit, self.validation = validation_split(self.dataset.train)
+        if len(fit) == 0:
+            raise OnrError(f"data set {config.dataset}: one image is too few to train and validate")
         self.fit = fit.take(config.train_images)
         self.augmentation = config.augment or self.dataset.augmentation
         network = config.network(self.backend, self.dataset)
@@ -235,8 +248,9 @@ class Training:
             )
             costs.append(cost)
             on_step(epoch, step + 1)
+        parameters = self.backend.parameters(self.learner.network)
         cost = float(np.mean([float(self.backend.to_numpy(c)) for c in costs]))
-        if not math.isfinite(cost):
+        if not math.isfinite(cost) or not all(np.isfinite(v).all() for v in parameters.values()):
             raise OnrError(
                 f"training diverged in epoch {epoch + 1} (cost {cost}): "
                 "try a smaller lr, eps or lam"

@@ -40,6 +40,9 @@ class NumpyBackend:
         if device != "cpu":
             raise OnrError(f"backend numpy runs on the CPU, got device {device!r}")
         drawn = initial_parameters(model, seed) if parameters is None else parameters
+        for name, value in initial_parameters(model, seed).items():
+            if name not in drawn or np.shape(drawn[name]) != value.shape:
+                raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
     def asarray(self, x: np.ndarray, network: Network, /) -> np.ndarray:

@@ -59,6 +59,13 @@ class NumpyLearner:
         self, x: np.ndarray, y: np.ndarray, /, *, lr: float, rng: np.random.Generator
     ) -> np.ndarray:
         """One update on a batch; returns the mean cost before it."""
+        # A run that diverges is found by its cost.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._step(x, y, lr, rng)
+
+    def _step(
+        self, x: np.ndarray, y: np.ndarray, lr: float, rng: np.random.Generator
+    ) -> np.ndarray:
         x = x.astype(next(iter(self._parameters.values())).dtype)
         probe = self._method.perturb(self._network, x, y, rng=rng)
         here = self._network.linearize(x) if probe.clean or probe.direction is not None else None
@@ -124,7 +131,10 @@ class NumpyLearner:
                 scale = np.sqrt(second) / np.sqrt(1 - b2**self._steps) + ADAM_EPS
                 change = first / (1 - b1**self._steps) / scale
             self._first[name] = first
-            self._parameters[name] = self._parameters[name] - lr * change
+            dtype = self._parameters[name].dtype
+            self._first[name] = first.astype(dtype)
+            self._second[name] = self._second[name].astype(dtype)
+            self._parameters[name] = (self._parameters[name] - lr * change).astype(dtype)
         self._rebuild()
 
     def state(self) -> dict[str, np.ndarray]:
@@ -136,6 +146,9 @@ class NumpyLearner:
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
         """Continue from such a state."""
+        for name, value in self._parameters.items():
+            if state[f"model.{name}"].shape != value.shape:
+                raise ValueError(f"{name} has shape {state[f'model.{name}'].shape}")
         self._parameters = {name: state[f"model.{name}"].copy() for name in self._parameters}
         self._first = {name: state[f"optimizer.first.{name}"].copy() for name in self._first}
         self._second = {name: state[f"optimizer.second.{name}"].copy() for name in self._second}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,13 @@ class DenseNetwork:
     ) -> None:
         self.architecture = architecture
         self.parameters = parameters
-        dense = _dense_layers(architecture, parameters)
-        self.layers = tuple(_folded(dense) if fold else dense)
+        self._fold = fold
+
+    @cached_property
+    def layers(self) -> tuple[DenseLayer, ...]:
+        """The matrices, made at first use: a network that cannot be trained is refused before."""
+        dense = _dense_layers(self.architecture, self.parameters)
+        return tuple(_folded(dense) if self._fold else dense)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

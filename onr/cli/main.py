@@ -52,6 +52,13 @@ class LazyGroup(click.Group):
                 sorted({(entry.name, entry.summary) for _, entry in registry().offers("command")})
             )
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        """Parse; ``--help`` lists commands here, so a strict registry may raise."""
+        context: click.Context = _guarded(
+            lambda: super(LazyGroup, self).make_context(*arguments, **more)
+        )
+        return context
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run, and turn whatever goes wrong into one line."""
         return _guarded(lambda: super(LazyGroup, self).invoke(ctx))

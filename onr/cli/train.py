@@ -119,7 +119,14 @@ def train(ctx: click.Context, /, out: Path | None, resume: Path | None, **option
             if text is not None:
                 method_options[name] = text
         config = TrainConfig(method_options=method_options, **options)
-        config = dataclasses.replace(config, data_dir=str(Path(config.data_dir).absolute()))
+        kind, colon, place = config.dataset.rpartition(":")
+        if kind.rpartition(":")[2] in ("npz", "folder"):
+            place = str(Path(place).absolute())
+        config = dataclasses.replace(
+            config,
+            data_dir=str(Path(config.data_dir).absolute()),
+            dataset=f"{kind}{colon}{place}",
+        )
         name = f"{config.dataset.partition(':')[0]}-{config.model}-{config.method}-{config.seed}"
         training = Training(config)
         run = Run.create(out or Path("runs") / name, config.record(training.method))

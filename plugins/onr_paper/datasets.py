@@ -7,7 +7,6 @@ Each function takes ``data_dir``, where the files of a downloaded set are or sho
 from __future__ import annotations
 
 import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +65,6 @@ def cifar10(*, data_dir: Path, download: bool = False) -> Dataset:
     archive = data_dir / "cifar-10-binary.tar.gz"
     if not archive.exists():
         _require_download("cifar10", archive, download)
-        data_dir.mkdir(parents=True, exist_ok=True)
         _download(
             "cifar10",
             lambda: download_url(CIFAR10_URL, str(data_dir), archive.name, CIFAR10_MD5),
@@ -132,11 +130,13 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
         if not path.exists():
             raise OnrError(f"no file {path}: npz:STEM reads STEM-train.npz and STEM-test.npz")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # The file is opened here, since np.load leaves a damaged one open; a damaged zip raises
+            # whatever its parts raise (zlib.error, NotImplementedError, ...).
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 images, labels = arrays["images"], arrays["labels"]
                 if "classes" in arrays and classes is None:
                     classes = tuple(str(name) for name in arrays["classes"])
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:
             raise OnrError(
                 f"{path} cannot be read ({error}): expected arrays 'images' and 'labels' that are "
                 "not pickled"
@@ -147,6 +147,12 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
             raise OnrError(f"{path}: images have shape {images.shape}, expected (N, H, W[, C])")
         parts.append(Split(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels))
     if classes is None:
+        labels = parts[0].labels
+        if labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+            raise OnrError(
+                f"npz:{stem}: labels are {labels.dtype} of shape {labels.shape}, "
+                "expected integers, at least one"
+            )
         classes = tuple(str(k) for k in range(int(parts[0].labels.max()) + 1))
     return Dataset(f"npz:{stem}", parts[0], parts[1], classes)
 
@@ -175,7 +181,7 @@ def folder(path: str, *, data_dir: Path, download: bool = False) -> Dataset:
         for name, _ in found.samples:
             try:
                 image = np.asarray(found.loader(name))
-            except OSError as error:
+            except Exception as error:
                 raise OnrError(f"{name} cannot be read as an image: {error}") from error
             if images and image.shape != images[0].shape:
                 raise OnrError(
