@@ -1,0 +1,637 @@
+"""Data sets: what is read is what was written, and what cannot be read is said."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from onr_paper import datasets
+from onr_paper.datasets import cifar10, digits, folder, npz, svhn
+from PIL import Image
+from torchvision.datasets import SVHN
+
+from onr.data import AUGMENTATIONS, Dataset, Split, augment, pixels
+from onr.errors import OnrError
+
+CLASSES = 3
+
+
+def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    """Random uint8 images."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape)).astype(np.uint8)
+
+
+def labels(count: int) -> np.ndarray:
+    """Every class in turn."""
+    return np.arange(count) % CLASSES
+
+
+def save(stem: Path, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> str:
+    """Write both parts alike; returns the stem."""
+    for part in ("train", "test"):
+        np.savez_compressed(f"{stem}-{part}.npz", images=x, labels=y, **more)
+    return str(stem)
+
+
+# Digits
+
+
+def test_digits(tmp_path: Path) -> None:
+    found = digits(data_dir=tmp_path)
+    assert found.input_shape == (1, 8, 8)
+    assert (len(found.train), len(found.test)) == (1437, 360)
+    assert found.classes == tuple("0123456789")
+    for part in (found.train, found.test):
+        assert part.images.dtype == np.float32
+        assert (part.images.min(), part.images.max()) == (0, 1)
+        assert set(part.labels) == set(range(10))
+        assert np.array_equal(part.images * 16, np.round(part.images * 16))
+
+
+# npz
+
+
+def test_npz_keeps_bytes(tmp_path: Path) -> None:
+    x, y = images(7, 5, 4, 3), labels(7)
+    found = npz(save(tmp_path / "set", x, y), data_dir=tmp_path)
+    assert found.input_shape == (3, 5, 4)
+    assert found.classes == ("0", "1", "2")
+    for part in (found.train, found.test):
+        assert part.images.dtype == np.uint8
+        assert np.array_equal(part.images.transpose(0, 2, 3, 1), x)
+        assert np.array_equal(part.labels, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_npz_keeps_floats(dtype: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((4, 5, 5, 3)).astype(dtype)
+    found = npz(save(tmp_path / "set", x, labels(4)), data_dir=tmp_path)
+    assert found.train.images.dtype == dtype
+    assert np.array_equal(found.train.images.transpose(0, 2, 3, 1), x)
+
+
+def test_npz_reads_grey_images(tmp_path: Path) -> None:
+    x = images(4, 6, 5)
+    found = npz(save(tmp_path / "set", x, labels(4)), data_dir=tmp_path)
+    assert found.input_shape == (1, 6, 5)
+    assert np.array_equal(found.train.images[:, 0], x)
+
+
+def test_npz_reads_the_names_of_classes(tmp_path: Path) -> None:
+    stem = save(tmp_path / "set", images(4, 5, 5), labels(4), classes=np.array(["a", "b", "c"]))
+    assert npz(stem, data_dir=tmp_path).classes == ("a", "b", "c")
+
+
+def test_npz_needs_both_files(tmp_path: Path) -> None:
+    stem = save(tmp_path / "set", images(4, 5, 5), labels(4))
+    Path(f"{stem}-test.npz").unlink()
+    with pytest.raises(OnrError, match=r"no file .*set-test\.npz"):
+        npz(stem, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"images": images(4, 5, 5)}, "labels"),
+        ({"labels": labels(4)}, "images"),
+        ({"images": images(4, 5), "labels": labels(4)}, "shape"),
+        ({"images": images(4, 1, 5, 5, 3), "labels": labels(4)}, "shape"),
+        ({"images": images(4, 5, 5), "labels": labels(3)}, "labels have shape"),
+        ({"images": images(4, 5, 5), "labels": labels(4)[:, None]}, "labels have shape"),
+        ({"images": images(4, 5, 5), "labels": labels(4) / 2}, "expected integers"),
+        ({"images": images(4, 5, 5), "labels": np.full(4, np.nan)}, "labels"),
+        ({"images": images(4, 5, 5), "labels": np.array(["a", "b", "c", "d"])}, "labels"),
+        ({"images": images(4, 5, 5), "labels": labels(4) - 1}, "labels run from -1"),
+        ({"images": images(0, 5, 5), "labels": labels(0)}, "at least one"),
+        ({"images": images(4, 0, 5), "labels": labels(4)}, "shape"),
+        ({"images": images(4, 5, 5).astype(int), "labels": labels(4)}, "pixels run from"),
+        ({"images": np.full((4, 5, 5), 1.01), "labels": labels(4)}, "pixels run from"),
+        ({"images": np.full((4, 5, 5), -0.01), "labels": labels(4)}, "pixels run from"),
+        ({"images": np.full((4, 5, 5), np.nan), "labels": labels(4)}, "pixels run from"),
+        ({"images": np.full((4, 5, 5), "a"), "labels": labels(4)}, "images"),
+        ({"images": np.zeros((4, 5, 5), complex), "labels": labels(4)}, "images|pixels"),
+        (
+            {"images": images(4, 5, 5), "labels": labels(4), "classes": np.array(3)},
+            "set-train|classes",
+        ),
+        (
+            {"images": images(4, 5, 5), "labels": labels(4), "classes": np.array(["a"])},
+            "labels run from 0 to 2, expected 0 to 0",
+        ),
+    ],
+)
+def test_npz_says_what_is_wrong(arrays: dict[str, np.ndarray], reason: str, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        np.savez(tmp_path / f"set-{part}.npz", **arrays)
+    with pytest.raises(OnrError, match=reason):
+        npz(str(tmp_path / "set"), data_dir=tmp_path)
+
+
+def test_npz_parts_must_agree(tmp_path: Path) -> None:
+    stem = save(tmp_path / "set", images(4, 5, 5), labels(4))
+    np.savez(f"{stem}-test.npz", images=images(4, 6, 5), labels=labels(4))
+    with pytest.raises(OnrError, match="test part: images have shape"):
+        npz(stem, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", b"PK\x03\x04", b"\x80\x04\x95."],
+    ids=["empty", "text", "header alone", "pickle"],
+)
+def test_npz_that_is_none(content: bytes, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / f"set-{part}.npz").write_bytes(content)
+    with pytest.raises(OnrError, match=r"set-train\.npz cannot be read"):
+        npz(str(tmp_path / "set"), data_dir=tmp_path)
+
+
+def test_npz_that_is_a_single_array(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        with (tmp_path / f"set-{part}.npz").open("wb") as file:
+            np.save(file, images(4, 5, 5))
+    with pytest.raises(OnrError, match=r"set-train\.npz cannot be read"):
+        npz(str(tmp_path / "set"), data_dir=tmp_path)
+
+
+def test_npz_is_never_unpickled(tmp_path: Path) -> None:
+    evidence = tmp_path / "was-unpickled"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (evidence,))
+
+    trap = np.array([Trap()], dtype=object)
+    stem = save(tmp_path / "set", trap, labels(1))
+    with pytest.raises(OnrError, match="not pickled"):
+        npz(stem, data_dir=tmp_path)
+    assert not evidence.exists()
+    with np.load(f"{stem}-train.npz", allow_pickle=True) as arrays:
+        arrays["images"]
+    assert evidence.exists(), "the trap would have worked"
+
+
+def test_one_damaged_byte_of_an_npz_is_noticed_or_harmless(tmp_path: Path) -> None:
+    x, y = images(6, 4, 4) // 64, labels(6)
+    stem = save(tmp_path / "set", x, y)
+    file = Path(f"{stem}-train.npz")
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        for flip in (0x01, 0xFF):
+            damaged = bytearray(whole)
+            damaged[position] ^= flip
+            file.write_bytes(damaged)
+            try:
+                found = npz(stem, data_dir=tmp_path)
+            except OnrError:
+                continue
+            assert np.array_equal(found.train.images[:, 0], x), position
+            assert np.array_equal(found.train.labels, y), position
+
+
+# Folders of images
+
+
+def write_folder(root: Path, size: tuple[int, int] = (6, 5)) -> np.ndarray:
+    """Two images of each of two classes, in both parts; returns the training images."""
+    written = []
+    for part in ("train", "test"):
+        for index, name in enumerate(("ant", "bee")):
+            (root / part / name).mkdir(parents=True)
+            for k in range(2):
+                image = images(1, *size, 3, seed=2 * index + k)[0]
+                Image.fromarray(image).save(root / part / name / f"{k}.png")
+                if part == "train":
+                    written.append(image)
+    return np.stack(written)
+
+
+def test_folder(tmp_path: Path) -> None:
+    written = write_folder(tmp_path)
+    found = folder(str(tmp_path), data_dir=tmp_path)
+    assert found.classes == ("ant", "bee")
+    assert found.input_shape == (3, 6, 5)
+    assert np.array_equal(found.train.images.transpose(0, 2, 3, 1), written)
+    assert found.train.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_folder_reads_grey_images_as_colours(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    grey = images(1, 6, 5)[0]
+    Image.fromarray(grey).save(tmp_path / "train" / "ant" / "0.png")
+    found = folder(str(tmp_path), data_dir=tmp_path)
+    assert np.array_equal(found.train.images[0], np.stack([grey] * 3))
+
+
+def _no_test(root: Path) -> None:
+    (root / "test").rename(root / "elsewhere")
+
+
+def _test_is_a_file(root: Path) -> None:
+    _no_test(root)
+    (root / "test").write_text("")
+
+
+def _no_images(root: Path) -> None:
+    for file in (root / "train" / "bee").iterdir():
+        file.unlink()
+
+
+def _other_classes(root: Path) -> None:
+    (root / "test" / "bee").rename(root / "test" / "cat")
+
+
+def _other_size(root: Path) -> None:
+    Image.fromarray(images(1, 6, 6, 3)[0]).save(root / "train" / "bee" / "1.png")
+
+
+def _other_size_in_test(root: Path) -> None:
+    for file in (root / "test").glob("*/*.png"):
+        Image.fromarray(images(1, 6, 6, 3)[0]).save(file)
+
+
+def _text(root: Path) -> None:
+    (root / "train" / "bee" / "1.png").write_text("no image")
+
+
+def _truncated(root: Path) -> None:
+    file = root / "train" / "bee" / "1.png"
+    file.write_bytes(file.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_no_test, "test"),
+        (_test_is_a_file, "test"),
+        (_no_images, "bee"),
+        (_other_classes, r"test has classes .*cat"),
+        (_other_size, r"1\.png has shape \(6, 6, 3\)"),
+        (_other_size_in_test, "test part: images have shape"),
+        (_text, r"1\.png cannot be read"),
+        (_truncated, r"1\.png cannot be read"),
+    ],
+)
+def test_folder_says_what_is_wrong(change: object, reason: str, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    assert callable(change)
+    change(tmp_path)
+    with pytest.raises(OnrError, match=reason):
+        folder(str(tmp_path), data_dir=tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OnrError, match="nowhere"):
+        folder(str(tmp_path / "nowhere"), data_dir=tmp_path)
+
+
+def test_a_damaged_image_is_noticed_or_read(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    file = tmp_path / "train" / "ant" / "0.png"
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x80
+        file.write_bytes(damaged)
+        try:
+            folder(str(tmp_path), data_dir=tmp_path)
+        except OnrError:
+            continue
+
+
+# Downloads, from a server of our own
+
+
+class Server:
+    """Files by name, at ``url``."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                content = server.files.get(self.path[1:])
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    made = Server()
+    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+    thread.join()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """CIFAR-10's binary archive with four images a batch; labels are 0 to 9 in turn."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for k, name in enumerate([f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]):
+            records = images(4, 3073, seed=k)
+            records[:, 0] = (4 * k + np.arange(4)) % 10
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = records.nbytes
+            tar.addfile(member, io.BytesIO(records.tobytes()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def cifar_server(server: Server, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> Server:
+    server.files["cifar.tar.gz"] = archive
+    monkeypatch.setattr(datasets, "CIFAR10_URL", f"{server.url}/cifar.tar.gz")
+    monkeypatch.setattr(datasets, "CIFAR10_MD5", md5(archive))
+    return server
+
+
+def test_cifar10_is_downloaded_once(cifar_server: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        found = cifar10(data_dir=tmp_path / "new" / "data", download=True)
+    assert (len(found.train), len(found.test)) == (20, 4)
+    assert found.input_shape == (3, 32, 32)
+    assert found.augmentation == "crop-flip"
+    assert len(found.classes) == 10
+    assert found.train.labels.tolist() == [k % 10 for k in range(20)]
+    for k in range(5):
+        batch = images(4, 3073, seed=k)[:, 1:].reshape(4, 3, 32, 32)
+        assert np.array_equal(found.train.images[4 * k : 4 * k + 4], batch)
+    assert found.test.labels.tolist() == [0, 1, 2, 3]
+    fetched = len(cifar_server.asked)
+    assert fetched
+    cifar10(data_dir=tmp_path / "new" / "data")
+    assert len(cifar_server.asked) == fetched
+
+
+def test_cifar10_is_not_downloaded_unasked(cifar_server: Server, tmp_path: Path) -> None:
+    with pytest.raises(OnrError, match="--download"):
+        cifar10(data_dir=tmp_path)
+    assert cifar_server.asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cifar10_with_a_wrong_checksum(cifar_server: Server, tmp_path: Path) -> None:
+    cifar_server.files["cifar.tar.gz"] = b"something else"
+    with pytest.raises(OnrError, match="cifar10 could not be downloaded"):
+        cifar10(data_dir=tmp_path, download=True)
+
+
+def test_cifar10_that_the_server_does_not_have(cifar_server: Server, tmp_path: Path) -> None:
+    cifar_server.files.clear()
+    with pytest.raises(OnrError, match=r"cifar10 could not be downloaded.*404"):
+        cifar10(data_dir=tmp_path, download=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cifar10_without_a_server(
+    cifar_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:1/cifar.tar.gz")
+    with pytest.raises(OnrError, match="cifar10 could not be downloaded"):
+        cifar10(data_dir=tmp_path, download=True)
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_damaged_archive_on_disk(
+    download: bool, cifar_server: Server, archive: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(archive[:-100])
+    with pytest.raises(OnrError, match=r"cifar-10-binary\.tar\.gz is damaged"):
+        cifar10(data_dir=tmp_path, download=download)
+    assert cifar_server.asked == []
+
+
+def test_cifar10_where_no_folder_can_be_made(cifar_server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for place in (file, file / "below"):
+        with pytest.raises(OnrError, match="file"):
+            cifar10(data_dir=place, download=True)
+
+
+@pytest.fixture
+def svhn_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    for part, count in (("train", 12), ("test", 11)):
+        buffer = io.BytesIO()
+        x = images(count, 32, 32, 3).transpose(1, 2, 3, 0)
+        y = (np.arange(count) % 10 + 1)[:, None].astype(np.uint8)
+        scipy.io.savemat(buffer, {"X": x, "y": y})
+        name = f"{part}_32x32.mat"
+        server.files[name] = buffer.getvalue()
+        known = [f"{server.url}/{name}", name, md5(buffer.getvalue())]
+        monkeypatch.setitem(SVHN.split_list, part, known)
+    return server
+
+
+def test_svhn_is_downloaded_once(svhn_server: Server, tmp_path: Path) -> None:
+    found = svhn(data_dir=tmp_path / "data", download=True)
+    assert (len(found.train), len(found.test)) == (12, 11)
+    assert found.input_shape == (3, 32, 32)
+    assert found.augmentation == "crop"
+    assert np.array_equal(found.train.images, images(12, 32, 32, 3).transpose(0, 3, 1, 2))
+    assert found.train.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+    assert found.train.labels.dtype == np.int64
+    fetched = len(svhn_server.asked)
+    svhn(data_dir=tmp_path / "data")
+    svhn(data_dir=tmp_path / "data", download=True)
+    assert len(svhn_server.asked) == fetched
+
+
+def test_svhn_is_not_downloaded_unasked(svhn_server: Server, tmp_path: Path) -> None:
+    with pytest.raises(OnrError, match=r"train_32x32\.mat.*--download"):
+        svhn(data_dir=tmp_path)
+    (tmp_path / "train_32x32.mat").write_bytes(svhn_server.files["train_32x32.mat"])
+    with pytest.raises(OnrError, match=r"test_32x32\.mat.*--download"):
+        svhn(data_dir=tmp_path)
+    assert svhn_server.asked == []
+
+
+@pytest.mark.parametrize("content", [b"something else", None], ids=["wrong checksum", "404"])
+def test_svhn_that_cannot_be_downloaded(
+    content: bytes | None, svhn_server: Server, tmp_path: Path
+) -> None:
+    if content is None:
+        svhn_server.files.clear()
+    else:
+        svhn_server.files["train_32x32.mat"] = content
+    with pytest.raises(OnrError, match="could not be downloaded"):
+        svhn(data_dir=tmp_path, download=True)
+
+
+def test_a_damaged_svhn_on_disk(svhn_server: Server, tmp_path: Path) -> None:
+    for name, content in svhn_server.files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "test_32x32.mat").write_bytes(svhn_server.files["test_32x32.mat"][:-50])
+    with pytest.raises(OnrError, match=r"test_32x32\.mat is damaged"):
+        svhn(data_dir=tmp_path)
+
+
+# Parts, pixels, normalisation
+
+
+def test_the_first_so_many() -> None:
+    split = Split(images(5, 1, 4, 4), labels(5))
+    assert split.take(None) is split
+    assert np.array_equal(split.take(2).images, split.images[:2])
+    assert np.array_equal(split.take(5).labels, split.labels)
+    for count in (0, -1, 6):
+        with pytest.raises(OnrError, match=rf"{count} images asked for: expected 1 to 5"):
+            split.take(count)
+
+
+def test_pixels_are_between_zero_and_one() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    for dtype in ("float32", "float64"):
+        found = pixels(grey, dtype)
+        assert found.dtype == dtype
+        assert (found.min(), found.max()) == (0, 1)
+        assert np.array_equal(np.round(found * 255), grey)
+    floats = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    assert np.array_equal(pixels(floats), floats)
+
+
+def test_one_image_is_the_same_as_bytes_and_as_floats() -> None:
+    grey = images(3, 2, 4, 4)
+    assert np.array_equal(pixels(grey, "float64"), pixels(grey / 255, "float64"))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_normalization_is_that_of_the_training_part(kind: str) -> None:
+    x = images(50, 3, 4, 4)
+    floats = x / 255
+    stored = x if kind == "uint8" else floats.astype(kind)
+    made = Dataset("made", Split(stored, labels(50)), Split(stored[:1], labels(1)), ("a", "b", "c"))
+    found = made.normalization()
+    assert found.mean == pytest.approx(floats.mean(axis=(0, 2, 3)), rel=1e-6)
+    assert found.std == pytest.approx(floats.std(axis=(0, 2, 3)), rel=1e-6)
+
+
+def test_normalization_of_a_constant_channel() -> None:
+    part = Split(np.full((3, 1, 4, 4), 0.5), labels(3))
+    found = Dataset("flat", part, part, ("a", "b", "c")).normalization()
+    assert (found.mean, found.std) == ((0.5,), (1.0,))
+
+
+# Augmentation
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def windows(image: np.ndarray) -> set[bytes]:
+    """Every crop that the zero-padded image ``(C, H, W)`` has."""
+    height, width = image.shape[1:]
+    padded = np.zeros((image.shape[0], height + 8, width + 8), image.dtype)
+    padded[:, 4:-4, 4:-4] = image
+    return {
+        padded[:, top : top + height, left : left + width].tobytes()
+        for top in range(9)
+        for left in range(9)
+    }
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    x = images(5, 3, 8, 8)
+    assert augment(x, "none", rng()) is x
+
+
+def test_a_crop_is_a_window_of_the_padded_image() -> None:
+    x = images(200, 3, 6, 7)
+    found = augment(x, "crop", rng())
+    assert (found.shape, found.dtype) == (x.shape, x.dtype)
+    same = 0
+    for image, crop in zip(x, found, strict=True):
+        assert crop.tobytes() in windows(image)
+        same += np.array_equal(image, crop)
+    assert same < 20
+
+
+def test_every_window_comes_up() -> None:
+    x = np.repeat(images(1, 1, 6, 6), 2000, axis=0)
+    found = {crop.tobytes() for crop in augment(x, "crop", rng())}
+    assert found == windows(x[0])
+
+
+def test_about_half_of_the_images_are_mirrored() -> None:
+    x = images(400, 3, 6, 7)
+    mirrored = 0
+    for image, crop in zip(x, augment(x, "crop-flip", rng()), strict=True):
+        straight = crop.tobytes() in windows(image)
+        flipped = crop[:, :, ::-1].tobytes() in windows(image)
+        assert straight or flipped
+        mirrored += flipped and not straight
+    assert 150 < mirrored < 250
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_augmentation_is_seeded_and_leaves_its_input(kind: str) -> None:
+    x = images(20, 3, 8, 8)
+    before = x.copy()
+    once = augment(x, kind, rng(1)).copy()
+    assert np.array_equal(once, augment(x, kind, rng(1)))
+    assert np.array_equal(x, before)
+    if kind != "none":
+        assert not np.array_equal(once, augment(x, kind, rng(2)))
+
+
+# Real images
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    """Where the real images are."""
+    place = os.environ.get("ONR_DATA_DIR")
+    if not place:
+        pytest.skip("ONR_DATA_DIR is not set: no real images to read")
+    return Path(place)
+
+
+def test_real_cifar10(real: Path) -> None:
+    found = npz(str(real / "cifar10"), data_dir=real)
+    assert found.input_shape == (3, 32, 32)
+    assert len(found.classes) == 10
+    assert len(found.train) >= 20_000
+    assert len(found.test) == 10_000
+    assert np.bincount(found.test.labels).tolist() == [1000] * 10
+    assert found.normalization().mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.005)
+
+
+def test_real_svhn(real: Path) -> None:
+    found = npz(str(real / "svhn"), data_dir=real)
+    assert found.input_shape == (3, 32, 32)
+    assert found.classes == tuple("0123456789")
+    assert len(found.train) >= 8_000
+    assert len(found.test) >= 2_000
+    assert set(found.train.labels) == set(range(10))

@@ -1,0 +1,451 @@
+"""Plugins: how names resolve, and that a broken plugin harms nobody but itself."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import json
+import math
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from onr import hookspecs
+from onr.cli.main import main
+from onr.errors import OnrError, UnknownNameError
+from onr.hookspecs import PROJECT, Entry, hookimpl
+from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm, norm_spec, registry
+
+Install = Callable[..., None]
+HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
+SECOND_TWO = Entry("2", "onr.norms:linf", "not the Euclidean norm")
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Make a module of hooks look installed: ``install(name, onr_norms=function)``."""
+    points: list[importlib.metadata.EntryPoint] = []
+    real = importlib.metadata.entry_points
+
+    def entry_points(**wanted: Any) -> Any:
+        return list(points) if wanted.get("group") == PROJECT else real(**wanted)
+
+    def add(name: str, /, *, module: str = "", **hooks: Callable[..., Any]) -> None:
+        if hooks:
+            module = f"plugin_{len(points)}_{name}"
+            made = types.ModuleType(module)
+            for hook, function in hooks.items():
+                setattr(made, hook, hookimpl(function))
+            monkeypatch.setitem(sys.modules, module, made)
+        points.append(importlib.metadata.EntryPoint(name, module, PROJECT))
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    registry.cache_clear()
+    yield add
+    registry.cache_clear()
+
+
+def offer(*entries: Any) -> Callable[[], list[Any]]:
+    """A hook implementation that offers these."""
+
+    def hook() -> list[Any]:
+        return list(entries)
+
+    return hook
+
+
+def plugin(found: Registry, name: str) -> Plugin:
+    """The one plugin of that name."""
+    (it,) = [plugin for plugin in found.plugins if plugin.name == name]
+    return it
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "target", "argument"),
+    [
+        ("norm", "2", "onr.norms:l2", None),
+        ("norm", "inf", "onr.norms:linf", None),
+        ("norm", "lp:1.5", "onr.norms:lp", "1.5"),
+        ("norm", "onr_paper:2", "onr.norms:l2", None),
+        ("norm", "onr_paper:lp:1.5", "onr.norms:lp", "1.5"),
+        ("loss", "lq:inf", "onr.losses:logit_distance", "inf"),
+        ("loss", "lq:onr_paper:2", "onr.losses:logit_distance", "onr_paper:2"),
+        ("dataset", "npz:some:stem", "onr_paper.datasets:npz", "some:stem"),
+        ("backend", "onr_numpy:numpy", "onr_numpy.backend:NumpyBackend", None),
+        ("command", "train", "onr.cli.train:train", None),
+    ],
+)
+def test_a_name_resolves_to_its_entry(
+    kind: str, spec: str, target: str, argument: str | None
+) -> None:
+    found = Registry().resolve(kind, spec)
+    assert (found.entry.target, found.argument) == (target, argument)
+    assert found.spec == spec
+
+
+def test_the_argument_is_given_to_the_target() -> None:
+    assert Registry().resolve("norm", "lp:1.5").load()().name == "1.5"
+
+
+@pytest.mark.parametrize("kind", ["norm", "loss", "attack", "model", "dataset", "method"])
+def test_an_unknown_name_lists_what_is_there(kind: str) -> None:
+    known = Registry()
+    with pytest.raises(UnknownNameError) as caught:
+        known.resolve(kind, "nothing")
+    assert f"unknown {kind} 'nothing'" in str(caught.value)
+    for _, entry in known.offers(kind):
+        assert entry.name in str(caught.value)
+
+
+def test_an_unknown_name_of_a_known_plugin_is_unknown() -> None:
+    with pytest.raises(UnknownNameError, match="unknown norm 'onr_numpy:2'"):
+        Registry().resolve("norm", "onr_numpy:2")
+
+
+@pytest.mark.parametrize(
+    ("written", "registered", "name"),
+    [
+        ("2", "2", "2"),
+        ("2.0", "2", "2"),
+        ("1", "1", "1"),
+        ("1e0", "1", "1"),
+        ("inf", "inf", "inf"),
+        ("Infinity", "inf", "inf"),
+        ("1.5", "lp:1.5", "1.5"),
+        ("3", "lp:3", "3"),
+    ],
+)
+def test_a_bare_number_is_an_lp_norm(written: str, registered: str, name: str) -> None:
+    assert norm_spec(written) == registered
+    assert norm(written).name == name
+
+
+@pytest.mark.parametrize("written", ["0.5", "0", "-1", "-inf", "nan", "lp:0.5", "lp:nan", "lp:two"])
+def test_a_number_below_one_is_no_norm(written: str) -> None:
+    with pytest.raises(OnrError, match=r"expected a number >= 1"):
+        norm(written)
+
+
+def test_the_exponent_may_be_any_number_from_one() -> None:
+    assert norm("1.0000001").p == pytest.approx(1.0000001)
+    assert norm("inf").p == math.inf
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("norm", "lp"), ("dataset", "npz"), ("dataset", "folder")]
+)
+def test_a_name_without_its_argument_says_so(kind: str, spec: str) -> None:
+    arguments = ["--dataset", spec] if kind == "dataset" else ["--method", "at", "--p", spec]
+    result = CliRunner().invoke(main, ["train", "--backend", "numpy", *arguments])
+    assert result.exit_code == 2
+    assert spec in result.stderr
+    assert "unexpected" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--method", "at:2"],
+        ["--model", "mlp:2"],
+        ["--backend", "numpy:2"],
+        ["--method", "at", "--loss", "margin:2"],
+        ["--method", "at", "--p", "2:3"],
+        ["--dataset", "digits:2"],
+    ],
+)
+def test_a_name_with_an_argument_that_it_does_not_take_says_so(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, ["train", "--backend", "numpy", *arguments])
+    assert result.exit_code == 2
+    assert arguments[-1] in result.stderr
+    assert "unexpected" not in result.stderr
+
+
+# The project's own plugins
+
+
+def test_every_kind_is_a_documented_hook() -> None:
+    specs = {
+        name: function
+        for name, function in inspect.getmembers(hookspecs, inspect.isfunction)
+        if hasattr(function, f"{PROJECT}_spec")
+    }
+    assert specs.keys() == set(KINDS.values())
+    for name, function in specs.items():
+        assert inspect.getdoc(function), name
+        assert f"``{name}``" in (hookspecs.__doc__ or ""), name
+
+
+def test_every_builtin_works_and_every_target_loads() -> None:
+    found = Registry()
+    assert [plugin.name for plugin in found.plugins][: len(BUILTIN)] == list(BUILTIN)
+    for name in BUILTIN:
+        assert plugin(found, name).problem is None
+        for kind, entry in plugin(found, name).entries:
+            assert found.resolve(kind, f"{name}:{entry.name}").entry is entry
+            module, _, attribute = entry.target.partition(":")
+            assert callable(getattr(importlib.import_module(module), attribute)), entry
+            assert entry.summary.strip(), entry
+
+
+def test_the_builtins_offer_each_name_once() -> None:
+    found = Registry()
+    for kind in KINDS:
+        names = [entry.name for owner, entry in found.offers(kind) if owner.name in BUILTIN]
+        assert len(names) == len(set(names)), kind
+
+
+# Third parties
+
+
+def test_a_third_party_is_found(install: Install) -> None:
+    install("other", onr_norms=offer(HALF))
+    found = Registry()
+    assert plugin(found, "other").problem is None
+    for spec in ("half", "other:half"):
+        assert found.resolve("norm", spec).plugin.name == "other"
+
+
+def test_an_installed_distribution_is_found_with_its_version(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "onr_other-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: onr-other\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[onr]\nother = onr_other_plugin\n")
+    (tmp_path / "onr_other_plugin.py").write_text(
+        "from onr.hookspecs import Entry, hookimpl\n"
+        "@hookimpl\n"
+        "def onr_losses():\n"
+        "    return [Entry('hinge', 'onr_other_plugin:hinge', 'a loss')]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    other = plugin(Registry(), "other")
+    assert (other.distribution, other.version, other.problem) == ("onr-other", "1.2", None)
+    assert [(kind, entry.name) for kind, entry in other.entries] == [("loss", "hinge")]
+
+
+def _raises() -> list[Entry]:
+    raise RuntimeError("no licence found")
+
+
+def _wants_more(wanted: object) -> list[Entry]:
+    return []
+
+
+BROKEN: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
+    "raises in a hook": ({"onr_norms": _raises}, "no licence found"),
+    "misspells a hook": ({"onr_nroms": offer(HALF)}, "onr_nroms"),
+    "asks for an argument": ({"onr_norms": _wants_more}, "wanted"),
+    "returns nothing": ({"onr_norms": lambda: None}, "NoneType"),
+    "returns a tuple": ({"onr_norms": offer(("a", "b:c", "d"))}, "expected onr.hookspecs.Entry"),
+    "a colon in a name": ({"onr_norms": offer(Entry("a:b", "m:x", "s"))}, "a:b"),
+    "an empty name": ({"onr_norms": offer(Entry("", "m:x", "s"))}, "name"),
+    "a blank name": ({"onr_norms": offer(Entry("  ", "m:x", "s"))}, "name"),
+    "white space in a name": ({"onr_norms": offer(Entry("a b", "m:x", "s"))}, "a b"),
+    "a name that is no text": ({"onr_norms": offer(Entry(5, "m:x", "s"))}, ""),
+    "a target without attribute": ({"onr_norms": offer(Entry("a", "m.x", "s"))}, "m.x"),
+    "a target that is no text": ({"onr_norms": offer(Entry("a", None, "s"))}, ""),
+    "a summary that is no text": ({"onr_commands": offer(Entry("a", "m:x", 5))}, ""),
+    "one name twice": ({"onr_norms": offer(HALF, HALF)}, "half"),
+}
+
+
+def _harms_nobody(found: Registry, problem: str) -> None:
+    broken = plugin(found, "broken")
+    assert broken.problem
+    assert problem in broken.problem
+    assert broken.entries == ()
+    assert found.resolve("norm", "2").load()().name == "2"
+    assert found.resolve("norm", "half").plugin.name == "working"
+    with pytest.raises(UnknownNameError, match="set aside: broken"):
+        found.resolve("norm", "nothing")
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_set_aside(case: str, install: Install) -> None:
+    hooks, problem = BROKEN[case]
+    install("broken", **hooks)
+    install("working", onr_norms=offer(HALF))
+    _harms_nobody(Registry(), problem)
+    for arguments in (["--help"], ["plugins"], ["plugins", "--json"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, (arguments, result.output)
+    listed = {it["name"]: it for it in json.loads(result.stdout)}
+    assert problem in listed["broken"]["problem"]
+    assert listed["working"]["problem"] is None
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (None, "No module named 'plugin_on_disk'"),
+        ("import no_such_library", "no_such_library"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def", "SyntaxError"),
+        ("raise SystemExit('a script, not a plugin')", "SystemExit"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_set_aside(
+    source: str | None,
+    problem: str,
+    install: Install,
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if source is not None:
+        (tmp_path / "plugin_on_disk.py").write_text(source + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    install("broken", module="plugin_on_disk")
+    install("working", onr_norms=offer(HALF))
+    _harms_nobody(Registry(), problem)
+
+
+def test_the_list_says_why_a_plugin_was_set_aside(install: Install) -> None:
+    install("broken", onr_norms=_raises)
+    result = CliRunner().invoke(main, ["plugins"])
+    assert result.exit_code == 0
+    assert "broken (unknown unknown)\n  set aside: RuntimeError: no licence found" in result.stdout
+
+
+def test_two_plugins_of_one_name(install: Install) -> None:
+    install("same", onr_norms=offer(HALF))
+    install("same", onr_norms=offer(Entry("third", "onr.norms:l2", "another")))
+    found = Registry()
+    first, second = (it for it in found.plugins if it.name == "same")
+    assert first.problem is None
+    assert second.problem
+    assert "same" in second.problem
+    assert found.resolve("norm", "same:half").plugin is first
+    with pytest.raises(UnknownNameError):
+        found.resolve("norm", "third")
+
+
+def test_nobody_takes_the_name_of_a_builtin(install: Install) -> None:
+    install("onr_paper", onr_norms=offer(SECOND_TWO))
+    found = Registry().resolve("norm", "2")
+    assert found.plugin.distribution == PROJECT
+    assert found.load()().name == "2"
+
+
+def test_a_name_offered_twice_must_be_qualified(install: Install) -> None:
+    install("one", onr_norms=offer(HALF))
+    install("two", onr_norms=offer(HALF))
+    found = Registry()
+    with pytest.raises(UnknownNameError) as caught:
+        found.resolve("norm", "half")
+    assert "one:half" in str(caught.value)
+    assert "two:half" in str(caught.value)
+    for name in ("one", "two"):
+        assert found.resolve("norm", f"{name}:half").plugin.name == name
+
+
+def test_the_qualified_forms_keep_the_argument(install: Install) -> None:
+    install("other", onr_norms=offer(Entry("lp", "onr.norms:lp", "another")))
+    with pytest.raises(UnknownNameError, match=r"write onr_paper:lp:3 or other:lp:3"):
+        Registry().resolve("norm", "lp:3")
+
+
+def test_a_third_party_does_not_shadow(install: Install) -> None:
+    install("other", onr_norms=offer(SECOND_TWO))
+    with pytest.raises(UnknownNameError, match=r"write onr_paper:2 or other:2"):
+        norm("2")
+    assert norm("onr_paper:2").name == "2"
+    assert norm("other:2").name == "inf"
+
+
+def test_a_run_with_a_qualified_name_trains_and_records_who_served_it(
+    install: Install, tmp_path: Any
+) -> None:
+    install("other", onr_norms=offer(SECOND_TWO))
+    out = tmp_path / "run"
+    arguments = ["--backend", "numpy", "--method", "at", "--p", "onr_paper:2", "--steps", "1"]
+    small = ["--epochs", "1", "--train-images", "20", "--out", str(out)]
+    result = CliRunner().invoke(main, ["train", *arguments, *small])
+    assert result.exit_code == 0, result.stderr
+    served = json.loads((out / "config.json").read_text())["served"]
+    assert served["norm/p"]["plugin"] == "onr_paper"
+    few = ["--images", "4", "--steps", "1", "--spectrum", "2", "--no-plot"]
+    result = CliRunner().invoke(main, ["evaluate", str(out), "--p", "onr_paper:2", *few])
+    assert result.exit_code == 0, result.stderr
+    served = json.loads((out / "evaluation.json").read_text())["served"]
+    assert served["norm/p"]["plugin"] == "onr_paper"
+
+
+def test_a_command_offered_twice_must_be_qualified(install: Install) -> None:
+    install("other", onr_commands=offer(Entry("train", "onr.cli.plugins:plugins", "another")))
+    result = CliRunner().invoke(main, ["train", "--help"])
+    assert result.exit_code == 2
+    assert "onr.cli:train or other:train" in result.stderr
+    assert CliRunner().invoke(main, ["onr.cli:train", "--help"]).exit_code == 0
+    assert CliRunner().invoke(main, ["other:train"]).stdout.startswith("onr.cli (onr ")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no_such_library.part:thing", "no_such_library"),
+        ("onr.norms:no_such_norm", "no_such_norm"),
+        ("torch_is_not_this:x", "torch_is_not_this"),
+    ],
+)
+def test_a_target_that_cannot_be_imported(target: str, reason: str, install: Install) -> None:
+    install("other", onr_norms=offer(Entry("gone", target, "a norm")))
+    found = Registry().resolve("norm", "gone")
+    with pytest.raises(OnrError, match=reason) as caught:
+        found.load()
+    assert "plugin other" in str(caught.value)
+    assert target in str(caught.value)
+
+
+def test_a_command_that_is_none(install: Install) -> None:
+    install("other", onr_commands=offer(Entry("odd", "onr.norms:l2", "no command")))
+    result = CliRunner().invoke(main, ["odd"])
+    assert (result.exit_code, result.stderr) == (2, "Error: onr.norms:l2 is no click command\n")
+
+
+# The environment
+
+
+def test_strict_raises_what_would_be_set_aside(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("broken", onr_norms=_raises)
+    monkeypatch.setenv("ONR_STRICT_PLUGINS", "0")
+    assert plugin(Registry(), "broken").problem
+    monkeypatch.setenv("ONR_STRICT_PLUGINS", "1")
+    with pytest.raises(OnrError, match=r"plugin broken \(unknown unknown\).*no licence found"):
+        Registry()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["plugins"], ["train", "--help"]])
+def test_strict_is_one_line_on_the_command_line(
+    arguments: list[str], install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("broken", onr_norms=_raises)
+    monkeypatch.setenv("ONR_STRICT_PLUGINS", "1")
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: plugin broken")
+    assert result.stderr.count("\n") == 1
+
+
+def test_disabled_plugins_are_not_imported(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("one", module="no_such_module")
+    install("two", onr_norms=_raises)
+    install("three", onr_norms=offer(HALF))
+    monkeypatch.setenv("ONR_DISABLE_PLUGINS", "one, two")
+    monkeypatch.setenv("ONR_STRICT_PLUGINS", "1")
+    found = Registry()
+    for name in ("one", "two"):
+        assert plugin(found, name).problem == "disabled by ONR_DISABLE_PLUGINS"
+    assert found.resolve("norm", "half").plugin.name == "three"
