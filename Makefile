@@ -1,0 +1,30 @@
+# Two commands on a fresh machine: make demo, make test. PYTHON chooses the interpreter (3.11+).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test benchmark lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml plugins/onr-pixel-norms/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]' --editable plugins/onr-pixel-norms
+	touch $@
+
+demo: install
+	$(BIN)/onr demo --out demo
+
+test: install lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: install
+	$(BIN)/python -m pytest --benchmark-only
+
+clean:
+	rm -rf $(VENV) demo
