@@ -12,6 +12,7 @@ from typing import final
 
 from onr.arrays import array_namespace, column, max_abs, safe
 from onr.errors import OnrError
+from onr.options import written
 from onr.protocols import Array, Norm
 from onr.registry import norm as norm_named
 
@@ -66,14 +67,14 @@ class CrossEntropy(BaseLoss):
     def __init__(self, beta: float = 1.0, *, targeted: bool = False) -> None:
         if not 0 < beta < math.inf:
             raise OnrError(f"inverse temperature {beta:g}: expected a positive number")
-        self.beta = beta
+        self.beta = float(beta)
         self.sign = -1 if targeted else 1
 
     @property
     def name(self) -> str:
         """``cross-entropy``, ``targeted-cross-entropy``, with ``:beta`` where it is not 1."""
         name = "cross-entropy" if self.sign == 1 else "targeted-cross-entropy"
-        return name if self.beta == 1 else f"{name}:{self.beta:g}"
+        return name if self.beta == 1 else f"{name}:{written(self.beta)}"
 
     def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
         """One-hot labels; ``exp(z_j - best other z)``, 0 at the label; ``z_y - best other z``."""
@@ -94,7 +95,7 @@ class CrossEntropy(BaseLoss):
         zero = xp.zeros_like(gap)
         # log(1 + total exp(-gap)), with the larger of the two terms taken out.
         high = xp.maximum(-gap, zero)
-        return self.sign * (high + xp.log(xp.exp(-high) + total * xp.exp(-gap - high)))
+        return self.sign * (high + xp.log1p(xp.expm1(-high) + total * xp.exp(-gap - high)))
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """``beta (softmax(beta z) - onehot(y))`` (Eq. 26), its negative for a target (Eq. 27).

@@ -14,6 +14,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, flatten, max_abs, safe
 from onr.errors import NotAvailableError, OnrError
+from onr.options import written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
 
@@ -57,7 +58,7 @@ class BaseNorm(ABC):
 
         """
         xp = array_namespace(y)
-        if bool(xp.any(self(y) < radius * (1 - 1e-9))):
+        if bool(xp.any(self(y) < radius * (1 - 100 * xp.finfo(y.dtype).eps))):
             raise NotAvailableError(
                 f"no projection onto the sphere of norm {self.name} from inside it: use a larger "
                 "alpha, or alpha = inf"
@@ -110,7 +111,7 @@ class LpNorm(BaseNorm):
     @property
     def name(self) -> str:
         """The exponent, as ``2``, ``1.5`` or ``inf``."""
-        return str(int(self.p)) if self.p.is_integer() else repr(self.p)
+        return written(self.p)
 
     @property
     def dual(self) -> LpNorm:
@@ -150,9 +151,9 @@ class LpNorm(BaseNorm):
             tied = a == largest
             if ties == "vertex":
                 tied = _first(tied)
-            share = xp.where(tied, z / safe(largest), xp.zeros_like(z))
             count = xp.sum(flatten(xp.astype(tied, xp.int64)), axis=1)
-            return share / column(xp.astype(count, z.dtype), z)
+            share = safe(largest) * column(xp.astype(count, z.dtype), z)
+            return xp.where(tied, z / share, xp.zeros_like(z))
         scaled = a / safe(largest)
         if self.p == 2:
             return z / safe(largest) / safe(column(LpNorm(2)(scaled), z))
@@ -202,8 +203,8 @@ class LpNorm(BaseNorm):
             row = flatten(xp.zeros_like(size) + r)
             along = flatten(y) * signs
             best = xp.max(xp.where(tied, along, xp.min(along, axis=1, keepdims=True)), axis=1)
-            # Entries off the face get a value below the threshold, which is best - radius or more.
-            weights = project_simplex(xp.where(tied, along, best[:, None] - 2 * row), row)
+            # Entries off the face get a value below the threshold, which is -radius or more.
+            weights = project_simplex(xp.where(tied, along - best[:, None], -2 * row), row)
             face = (signs * xp.where(tied, weights, xp.zeros_like(weights))).reshape(y.shape)
         else:
             face = self.duality_map(direction) * r

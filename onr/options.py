@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from onr.errors import OnrError
 
-__all__ = ["call", "number"]
+__all__ = ["call", "number", "written"]
 
 
 def number(text: str) -> float:
@@ -27,6 +27,11 @@ def number(text: str) -> float:
     if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
         raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf")
     return value
+
+
+def written(value: float) -> str:
+    """The shortest text that :func:`number` reads back as the same value."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def call(

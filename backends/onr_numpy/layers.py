@@ -110,8 +110,9 @@ def toeplitz(kernel: np.ndarray, shape: tuple[int, ...], padding: int) -> np.nda
     for i in range(rows):
         for j in range(columns):
             top, left = i - padding, j - padding
-            r = slice(max(top, 0), min(top + size, height))
-            c = slice(max(left, 0), min(left + size, width))
+            # A window may lie in the padding alone: its slices are then empty.
+            r = slice(max(top, 0), max(top, 0, min(top + size, height)))
+            c = slice(max(left, 0), max(left, 0, min(left + size, width)))
             matrix[:, i, j, :, r, c] = kernel[
                 :, :, r.start - top : r.stop - top, c.start - left : c.stop - left
             ]

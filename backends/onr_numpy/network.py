@@ -94,7 +94,7 @@ class DenseNetwork:
         ):
             if isinstance(layer, Rectifier):
                 yield z, gradient
-            elif isinstance(layer, Pooling):
+            elif isinstance(layer, Pooling) and layer.windows.shape[1] > 1:
                 batch, n = len(x), gradient.shape[2]
                 others = np.broadcast_to(layer.windows, (batch, *layer.windows.shape))
                 lost = others != memory[:, :, None]
@@ -180,8 +180,10 @@ def _dense_layers(
 
     def scaling(factor: np.ndarray, shift: np.ndarray, shape: tuple[int, ...]) -> Dense:
         size = math.prod(shape) // shape[0]
-        return Dense(np.diag(np.repeat(factor, size)), np.repeat(shift, size))
+        weight = np.diag(np.repeat(factor, size)).astype(dtype)
+        return Dense(weight, np.repeat(shift, size).astype(dtype))
 
+    dtype = np.result_type(*parameters.values()) if parameters else np.dtype(float)
     layers: list[DenseLayer] = []
     shapes = architecture.shapes()
     for index, layer in enumerate(architecture.layers):
