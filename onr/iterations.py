@@ -5,7 +5,7 @@ iteration linearises once and walks; the attack linearises anew wherever it stan
 when the two coincide, and can be read off the two functions below: line by line,
 
 =====================================  ====================================================
-``operator_norm_iteration``             ``projected_gradient_ascent``
+``walk``                                ``projected_gradient_ascent``
 =====================================  ====================================================
 ``J v``                                 ``f(x + delta) - f(x)``, through the loss
 ``u = gradient of ||.||_q there``       ``u = gradient of the loss there``
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, like
+from onr.arrays import array_namespace, column, like, safe
 from onr.errors import OnrError
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
 
@@ -33,6 +33,7 @@ __all__ = [
     "estimate_operator_norm",
     "operator_norm_iteration",
     "projected_gradient_ascent",
+    "walk",
 ]
 
 
@@ -84,6 +85,55 @@ class Ascent:
     """The logits there, shape ``(batch, d)``."""
 
 
+def walk(
+    linearization: Linearization,
+    v: Array,
+    /,
+    *,
+    p: Norm,
+    q: Norm,
+    alpha: float = math.inf,
+    steps: int = 10,
+    ties: Ties = "average",
+    trace: Trace | None = None,
+) -> Step:
+    """Walk from ``v`` towards a maximiser of ``||J v||_q`` on the p-sphere (Eqs. 9 to 12).
+
+    ``alpha = inf`` is the power-method limit (Eq. 12), which for ``p = q = 2`` is the power method
+    itself (Eq. 6); a finite ``alpha`` is projected gradient ascent (Eq. 11). With ``alpha = inf``
+    the value never decreases.
+
+    Args:
+        linearization: ``J``.
+        v: the start, shaped as the input; need not be normalised, must not be zero.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        alpha: the step size.
+        steps: how many iterations; each costs one ``jvp`` and one ``vjp``.
+        ties: which representative of the duality map to take for ``p`` (Lemma 1).
+        trace: called with each :class:`Step`.
+
+    Returns:
+        The last step; its ``v`` has p-norm 1, or is zero where ``J^T u = 0``.
+
+    Raises:
+        OnrError: there is no step to take.
+
+    """
+    if steps < 1:
+        raise OnrError(f"steps = {steps}: expected at least 1")
+    v = v / safe(column(p(v), v))
+    for k in range(1, steps + 1):
+        forward = linearization.jvp(v)
+        u = q.gradient(forward)
+        g = linearization.vjp(u)
+        v = p.duality_map(g, ties=ties) if alpha == math.inf else p.project_sphere(v + alpha * g, 1)
+        step = Step(k, forward, u, g, v, q(forward))
+        if trace is not None:
+            trace(step)
+    return step
+
+
 def operator_norm_iteration(
     linearization: Linearization,
     v: Array,
@@ -97,41 +147,28 @@ def operator_norm_iteration(
     tolerance: float = 1e-6,
     trace: Trace | None = None,
 ) -> NormEstimate:
-    """Maximise ``||J v||_q`` over the p-sphere from ``v`` (Eqs. 9 to 12).
-
-    ``alpha = inf`` is the power-method limit (Eq. 12), which for ``p = q = 2`` is the power method
-    itself (Eq. 6); a finite ``alpha`` is projected gradient ascent (Eq. 11). With ``alpha = inf``
-    the value never decreases.
+    """Estimate ``||J||_{p,q}`` from below: :func:`walk`, and the value where it ends.
 
     Args:
-        linearization: ``J``.
-        v: the start, shaped as the input; need not be normalised.
-        p: the norm of the domain.
-        q: the norm of the co-domain.
-        alpha: the step size.
-        steps: how many iterations; each costs one ``jvp`` and one ``vjp``.
-        ties: which representative of the duality map to take for ``p`` (Lemma 1).
+        linearization: as for :func:`walk`.
+        v: as there.
+        p: as there.
+        q: as there.
+        alpha: as there.
+        steps: as there; the value at the end costs one ``jvp`` more.
+        ties: as there.
         tolerance: relative gain of the last step below which an example counts as converged.
-        trace: called with each :class:`Step`.
+        trace: as there.
 
     Returns:
         The last iterate. Where ``J^T u = 0`` the direction is zero and so is the value.
 
     """
-    v = v / column(p(v), v)
-    value = None
-    for k in range(1, steps + 1):
-        forward = linearization.jvp(v)
-        value = q(forward)
-        u = q.gradient(forward)
-        g = linearization.vjp(u)
-        v = p.duality_map(g, ties=ties) if alpha == math.inf else p.project_sphere(v + alpha * g, 1)
-        if trace is not None:
-            trace(Step(k, forward, u, g, v, value))
-    forward = linearization.jvp(v)
-    last = q(forward)
-    gain = last - value if value is not None else last
-    return NormEstimate(last, v, q.gradient(forward), steps, abs(gain) <= tolerance * last)
+    step = walk(linearization, v, p=p, q=q, alpha=alpha, steps=steps, ties=ties, trace=trace)
+    forward = linearization.jvp(step.v)
+    value = q(forward)
+    converged = abs(value - step.value) <= tolerance * value
+    return NormEstimate(value, step.v, q.gradient(forward), steps, converged)
 
 
 def estimate_operator_norm(

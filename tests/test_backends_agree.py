@@ -8,7 +8,7 @@ from onr.training import TrainConfig, Training
 CASES = {
     "standard": ("standard", {}),
     "at-l2": ("at", {"p": "2", "eps": "0.5"}),
-    "at-linf-mixed": ("at", {"p": "inf", "eps": "1/10", "lam": "1"}),
+    "at-linf-perturbed-alone": ("at", {"p": "inf", "eps": "1/10", "lam": "inf"}),
     "at-l1": ("at", {"p": "1", "eps": "2"}),
     "at-l1.5": ("at", {"p": "1.5", "eps": "0.5", "steps": "3"}),
     "at-margin": ("at", {"loss": "margin"}),

@@ -589,12 +589,12 @@ def test_an_unforeseen_fault_is_one_line_too(run: Path, monkeypatch: pytest.Monk
 
 METHODS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "standard": (("standard",), {}),
-    "at": (("at",), {"p": "2", "eps": 0.5, "loss": "cross-entropy", "lam": "inf"}),
+    "at": (("at",), {"p": "2", "eps": 0.5, "loss": "cross-entropy", "lam": 1}),
     "at inf": (("at", "--p", "inf"), {"p": "inf", "eps": 8 / 255}),
     "at 1": (("at", "--p", "1", "--alpha", "inf"), {"p": "1", "eps": 12, "alpha": "inf"}),
     "at 1.5": (("at", "--p", "1.5", "--eps", "1/2"), {"p": "1.5", "eps": 0.5}),
     "at lq": (("at", "--p", "inf", "--loss", "lq:1"), {"loss": "lq:1", "lam": 1}),
-    "at weighed": (("at", "--lam", "0.5"), {"lam": 0.5}),
+    "at perturbed alone": (("at", "--lam", "inf"), {"lam": "inf"}),
     "dd-snr": (("dd-snr",), {"p": "2", "q": "2", "power": 2, "form": "difference"}),
     "dd-snr jacobian": (("dd-snr", "--form", "jacobian"), {"form": "jacobian"}),
     "dd-onr": (("dd-onr", "--p", "inf", "--q", "1"), {"p": "inf", "q": "1", "alpha": "inf"}),

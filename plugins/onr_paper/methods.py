@@ -15,8 +15,9 @@ import numpy as np
 
 from onr.arrays import like
 from onr.errors import OnrError
-from onr.iterations import operator_norm_iteration
-from onr.losses import CrossEntropy, LogitDistance
+from onr.iterations import walk
+from onr.losses import CrossEntropy
+from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Loss, Network, Norm, Outputs, Probe
 from onr.registry import load
 from onr.registry import norm as norm_named
@@ -57,8 +58,7 @@ class Standard:
 class AdversarialTraining:
     """``l(y, f(x)) + lam l_adv(y, f(x*))`` with ``x*`` from an attack (Eqs. 14, 112).
 
-    ``lam = inf`` pays for the perturbed inputs alone, which is how adversarial training with
-    cross-entropy is usually run.
+    ``lam = inf`` pays for the perturbed inputs alone, as Madry et al. (2018) do.
     """
 
     attack: ProjectedGradientAscent
@@ -136,9 +136,8 @@ class OperatorNorm:
     ) -> Probe:
         """Look at the inputs and along the direction of largest gain, from a Gaussian start."""
         start = like(rng.standard_normal(tuple(x.shape)), x)
-        v = operator_norm_iteration(
-            network.linearize(x), start, p=self.p, q=self.q, alpha=self.alpha, steps=self.steps
-        ).v
+        at = network.linearize(x)
+        v = walk(at, start, p=self.p, q=self.q, alpha=self.alpha, steps=self.steps).v
         if self.form == "jacobian":
             return Probe(direction=v)
         return Probe(perturbed=x + self.eps * v)
@@ -173,7 +172,7 @@ def adversarial_training(
     eps: float | None = None,
     steps: int = 10,
     alpha: float | None = None,
-    lam: float | None = None,
+    lam: float = 1.0,
 ) -> AdversarialTraining:
     """``at``: adversarial training.
 
@@ -183,14 +182,12 @@ def adversarial_training(
         eps: the radius, pixels in [0, 1]; by default the field's usual one for the norm.
         steps: attack iterations.
         alpha: step size; ``2 eps / steps`` if not given (the paper's), ``inf`` for the limit.
-        lam: the weight of Eq. 14; by default ``inf`` (perturbed inputs alone), and 1 for ``lq``.
+        lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
 
     """
     norm = norm_named(p)
     ascended: Loss = load("loss", loss)()
-    if lam is None:
-        lam = 1.0 if ascended.uses_clean else math.inf
-    if not lam >= 0 or (lam == math.inf and isinstance(ascended, LogitDistance)):
+    if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
         raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
     attack = ProjectedGradientAscent(
         p=norm, loss=ascended, eps=_radius(norm, eps), steps=steps, alpha=alpha, keep="last"
@@ -215,7 +212,7 @@ def dd_snr(
         form: ``difference``, the sum of squares; or ``jacobian``, the singular value itself.
 
     """
-    return _operator_norm("2", "2", eps, lam, 2, steps, math.inf, form)
+    return _operator_norm(LpNorm(2), LpNorm(2), eps, lam, 2, steps, math.inf, form)
 
 
 def dd_onr(
@@ -240,12 +237,12 @@ def dd_onr(
         form: as for ``dd-snr``.
 
     """
-    return _operator_norm(p, q, eps, lam, 1, steps, alpha, form)
+    return _operator_norm(norm_named(p), norm_named(q), eps, lam, 1, steps, alpha, form)
 
 
 def _operator_norm(
-    p: str,
-    q: str,
+    p: Norm,
+    q: Norm,
     eps: float | None,
     lam: float,
     power: int,
@@ -261,8 +258,7 @@ def _operator_norm(
         raise OnrError(f"alpha = {alpha:g}: expected a positive number, or inf")
     if steps < 1:
         raise OnrError(f"steps = {steps}: expected at least 1")
-    norm = norm_named(p)
-    return OperatorNorm(norm, norm_named(q), _radius(norm, eps), lam, power, steps, alpha, form)
+    return OperatorNorm(p, q, _radius(p, eps), lam, power, steps, alpha, form)
 
 
 def _radius(norm: Norm, eps: float | None) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from onr_numpy.network import DenseNetwork
 
 from onr.errors import OnrError
-from onr.iterations import Step, operator_norm_iteration, projected_gradient_ascent
+from onr.iterations import Step, projected_gradient_ascent, walk
 from onr.losses import LogitDistance
 from onr.protocols import Backend, Network, Norm
 from onr_validation.rounding import UNIT, jvp_rounding, value_rounding, vjp_rounding
@@ -157,7 +157,7 @@ def check_theorem(
 
     norm_steps: list[Step] = []
     ascent_steps: list[Step] = []
-    operator_norm_iteration(
+    walk(
         network.linearize(on_device),
         backend.asarray(v0, network),
         p=p,

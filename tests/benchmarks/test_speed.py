@@ -1,0 +1,85 @@
+"""What a step costs: ``pytest --benchmark-only``. Compare within one run."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from onr_numpy.backend import NumpyBackend
+from onr_paper.models import cnn7
+from onr_torch.backend import TorchBackend
+from onr_validation.draws import check_draws
+
+from onr.architectures import Normalize
+from onr.iterations import projected_gradient_ascent, walk
+from onr.losses import CrossEntropy
+from onr.norms import LpNorm
+
+BATCH = 64
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=16)
+    return TorchBackend().build(model)
+
+
+@pytest.fixture(scope="module")
+def x(network):
+    images = np.random.default_rng(0).random((BATCH, 3, 32, 32), dtype=np.float32)
+    return TorchBackend().asarray(images, network)
+
+
+@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
+def test_forward(benchmark, network, x):
+    benchmark(network, x)
+
+
+@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
+def test_norm_iteration(benchmark, network, x):
+    at = network.linearize(x)
+    benchmark(walk, at, x - 0.5, p=LpNorm(2), q=LpNorm(2), steps=1)
+
+
+@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
+def test_ascent_step(benchmark, network, x):
+    labels = torch.zeros(BATCH, dtype=torch.int64)
+    benchmark(
+        projected_gradient_ascent,
+        network,
+        x,
+        torch.zeros_like(x),
+        loss=CrossEntropy(),
+        labels=labels,
+        p=LpNorm(2),
+        eps=0.5,
+        alpha=0.1,
+        steps=1,
+    )
+
+
+@pytest.mark.benchmark(group="ball projection, 64 x 3072")
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, math.inf])
+def test_ball_projection(benchmark, x, p):
+    norm = LpNorm(p)
+    benchmark(norm.project_ball, x, norm(x) / 3)
+
+
+@pytest.mark.benchmark(group="theorem, 20 draws")
+@pytest.mark.parametrize(("p", "q"), [(2, 2), (math.inf, 1)])
+def test_theorem(benchmark, p, q):
+    def check():
+        return list(
+            check_draws(
+                NumpyBackend(),
+                "24,24",
+                p=LpNorm(p),
+                q=LpNorm(q),
+                alpha=math.inf,
+                trials=20,
+                iterations=20,
+                seed=0,
+            )
+        )
+
+    benchmark(check)
