@@ -27,7 +27,8 @@ def cell_radius(
         p: the norm of the ball.
 
     Returns:
-        The radius of each example, shape ``(batch,)``; ``inf`` for a network without hidden units.
+        The radius of each example, shape ``(batch,)``; one ``inf`` for all of them if the network
+        has no hidden units.
 
     """
     radius: np.ndarray | None = None

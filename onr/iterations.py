@@ -105,7 +105,7 @@ def walk(
 
     Args:
         linearization: ``J``.
-        v: the start, shaped as the input; need not be normalised, must not be zero.
+        v: the start, shaped as the input; need not be normalised; from zero there is no way on.
         p: the norm of the domain.
         q: the norm of the co-domain.
         alpha: the step size.
@@ -114,7 +114,8 @@ def walk(
         trace: called with each :class:`Step`.
 
     Returns:
-        The last step; its ``v`` has p-norm 1, or is zero where ``J^T u = 0``.
+        The last step; its ``v`` has p-norm 1, or, with ``alpha = inf``, is zero where
+        ``J^T u = 0``.
 
     Raises:
         OnrError: there is no step to take.
@@ -161,7 +162,7 @@ def operator_norm_iteration(
         trace: as there.
 
     Returns:
-        The last iterate. Where ``J^T u = 0`` the direction is zero and so is the value.
+        The last iterate.
 
     """
     step = walk(linearization, v, p=p, q=q, alpha=alpha, steps=steps, ties=ties, trace=trace)
@@ -255,7 +256,7 @@ def projected_gradient_ascent(
         labels: what the loss refers to, shape ``(batch,)``.
         p: the norm of the ball.
         eps: its radius, a number or one for each example.
-        alpha: the step size, in the units of ``x``, a number or one for each example.
+        alpha: the step size, in the units of ``x``: a number, or a finite one for each example.
         steps: how many iterations; each costs one forward and one backward pass.
         bounds: the box that inputs must stay in. It is clipped to after the projection onto the
             ball, which cannot leave the ball: for ``x`` in the box, clipping shrinks each entry.
@@ -264,7 +265,12 @@ def projected_gradient_ascent(
             normalises twice, and only this has Eq. 12 as its limit.
         trace: called with each :class:`Step`.
 
+    Raises:
+        OnrError: ``keep`` is neither.
+
     """
+    if keep not in ("last", "best"):
+        raise OnrError(f"keep = {keep!r}: expected last or best")
     xp = array_namespace(x)
     clean = network(x) if loss.uses_clean else None
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf

@@ -101,7 +101,7 @@ class CrossEntropy(BaseLoss):
         """``beta (softmax(beta z) - onehot(y))`` (Eq. 26), its negative for a target (Eq. 27).
 
         The entry of the label is minus the sum of the others: where softmax rounds to one-hot the
-        gradient is small, not zero.
+        gradient is small, and zero only once it underflows; ``direction`` does not.
         """
         xp = array_namespace(logits)
         target, others, gap = self._others(logits, labels)
@@ -156,7 +156,7 @@ class LogitDistance(BaseLoss):
 
 @final
 class Margin(BaseLoss):
-    """``max_(j != y) z_j - z_y``: positive exactly where the prediction is wrong.
+    """``max_(j != y) z_j - z_y``: positive where the prediction is wrong, 0 where it is a tie.
 
     At ties the gradient takes the mean over the best other classes.
     """

@@ -60,7 +60,7 @@ def project_lp_ball(w: Array, p: float) -> Array:
     high = dual_norm
     low = xp.maximum(dual_norm - n ** max(0.0, 1 / dual - 1 / p), xp.zeros_like(dual_norm))
     c = (low + high) / 2
-    u = w
+    u, moving = w, largest > 0
     for _ in range(64):
         u = _roots(w, c, p)
         powers = u ** (p - 1)
@@ -74,7 +74,9 @@ def project_lp_ball(w: Array, p: float) -> Array:
         newton = c + (size - 1) * mass / safe(size * decrease)
         inside = (newton > low) & (newton < high)
         step = xp.where(inside, newton, (low + high) / 2)
-        if bool(xp.all(xp.abs(step - c) <= 4 * xp.finfo(w.dtype).eps * high)):
+        # A row that has converged stays, so that no row depends on its batch.
+        moving = moving & (xp.abs(step - c) > 4 * xp.finfo(w.dtype).eps * high)
+        if not bool(xp.any(moving)):
             break
-        c = step
+        c = xp.where(moving, step, c)
     return u / safe(xp.sum(u**p, axis=1, keepdims=True) ** (1 / p))
