@@ -7,7 +7,7 @@ exact rationals, ``dtype=object``) or a ``torch.Tensor``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -169,7 +169,11 @@ class Method(Protocol):
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """Every setting that its behaviour depends on, defaults resolved, for a run's record."""
+        """Every setting that its behaviour depends on, defaults resolved, for a run's record.
+
+        ``p``, ``q`` and ``loss`` are names of norms and of a loss, ``eps`` is a radius in norm
+        ``p``: evaluation takes its defaults from them.
+        """
 
     def perturb(
         self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
@@ -204,7 +208,7 @@ class Backend(Protocol):
 
     def build(
         self,
-        model: Architecture | Any,
+        model: Architecture | Callable[[], Any] | Any,
         /,
         *,
         seed: int = 0,
@@ -214,7 +218,8 @@ class Backend(Protocol):
     ) -> Network:
         """A network with these parameters, or with freshly drawn ones.
 
-        One seed draws one network on every backend.
+        One seed draws one network on every backend. A model that draws its own parameters is
+        given as a function, which is called with the backend's randomness seeded.
         """
 
     def asarray(self, x: np.ndarray, network: Network, /) -> Array:

@@ -110,16 +110,19 @@ class TrainConfig:
         self, backend: Backend, dataset: Dataset, parameters: dict[str, np.ndarray] | None = None
     ) -> Network:
         """Build the model, with fresh parameters or with these."""
-        model = call(
-            load("model", self.model),
-            self.model_options,
-            dataset.input_shape,
-            len(dataset.classes),
-            what=f"model {self.model}",
-            normalize=dataset.normalization(),
-        )
+
+        def make() -> Any:
+            return call(
+                load("model", self.model),
+                self.model_options,
+                dataset.input_shape,
+                len(dataset.classes),
+                what=f"model {self.model}",
+                normalize=dataset.normalization(),
+            )
+
         return backend.build(
-            model, seed=self.seed, parameters=parameters, dtype=self.dtype, device=self.device
+            make, seed=self.seed, parameters=parameters, dtype=self.dtype, device=self.device
         )
 
     def record(self, method: Method) -> dict[str, Any]:

@@ -187,6 +187,63 @@ def test_cuda_steps_as_the_cpu_does(method):
         np.testing.assert_allclose(value, states[1][name], atol=1e-7)
 
 
+class Noisy(nn.Module):
+    """Draws its own weights, and drops units in training."""
+
+    input_shape = SHAPE
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(192, 32), nn.Dropout(), nn.Linear(32, 5)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_a_seed_determines_a_module_of_ones_own():
+    states = []
+    for _ in range(2):
+        torch.rand(1)
+        network = TorchBackend().build(Noisy, seed=3)
+        learner = TorchBackend().learner(network, load("method", "at")(steps=2))
+        for step in range(3):
+            rng = np.random.default_rng(step)
+            learner.step(rng.random((6, *SHAPE)), np.arange(6) % 5, lr=0.1, rng=rng)
+        states.append(learner.state())
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name])
+
+
+def test_outputs_that_are_no_logits_are_refused():
+    x, _, _ = directions(0)
+    with pytest.raises(OnrError, match=r"\(4, 2, 6, 6\), expected \(batch, d\)"):
+        linearize(nn.Conv2d(3, 2, 3).double(), x)
+
+
+def test_a_module_that_starts_in_place():
+    x, v, u = directions(0)
+    at = linearize(nn.Sequential(nn.ReLU(inplace=True), *ZOO[0]), x)
+    torch.testing.assert_close((u * at.jvp(v)).sum(1), (at.vjp(u) * v).flatten(1).sum(1))
+
+
+def test_no_forward_mode_derivative_is_said():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+        def forward(self, x):
+            return self.block(x).flatten(1)
+
+    x = torch.randn(2, 3, 8)
+    at = linearize(Attention().eval(), x)
+    assert at.vjp(torch.ones(2, 24)).shape == x.shape
+    with pytest.raises(OnrError, match="no forward-mode derivative"):
+        at.jvp(x)
+
+
 def test_wrong_device_and_parameters():
     model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=2)
     with pytest.raises(OnrError, match="'quantum' cannot be used"):

@@ -35,6 +35,8 @@ class NumpyBackend:
             OnrError: the model is no sequence of layers, or the device is not the CPU.
 
         """
+        if not isinstance(model, Architecture) and callable(model):
+            model = model()
         if not isinstance(model, Architecture):
             raise OnrError(f"backend numpy takes sequential models, got {type(model).__name__}")
         if device != "cpu":

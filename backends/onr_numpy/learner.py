@@ -130,7 +130,6 @@ class NumpyLearner:
                 self._second[name] = second
                 scale = np.sqrt(second) / np.sqrt(1 - b2**self._steps) + ADAM_EPS
                 change = first / (1 - b1**self._steps) / scale
-            self._first[name] = first
             dtype = self._parameters[name].dtype
             self._first[name] = first.astype(dtype)
             self._second[name] = self._second[name].astype(dtype)

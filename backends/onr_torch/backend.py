@@ -39,6 +39,10 @@ class TorchBackend:
             OnrError: the device is not there, or the parameters do not fit the model.
 
         """
+        if callable(model) and not isinstance(model, Architecture | nn.Module):
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                model = model()
         if isinstance(model, Architecture):
             module: nn.Module = sequential(model)
             input_shape = model.input_shape

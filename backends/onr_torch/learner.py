@@ -57,7 +57,11 @@ class TorchLearner:
         clean = perturbed = tangent = None
         if parts:
             module.train()
-            logits = list(module(torch.cat(parts)).split(len(inputs)))
+            on_cuda = [inputs.device] if inputs.is_cuda else []
+            with torch.random.fork_rng(on_cuda):
+                # For dropout; drawn after the method's own noise, which it leaves as it is.
+                torch.manual_seed(int(rng.integers(2**63)))
+                logits = list(module(torch.cat(parts)).split(len(inputs)))
             module.eval()
             perturbed = logits.pop() if probe.perturbed is not None else None
             clean = logits.pop() if probe.clean else None

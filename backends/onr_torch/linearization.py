@@ -23,9 +23,18 @@ def _load_forward_mode() -> None:
 
 
 def jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
-    """``J v`` at ``x``, differentiable in the parameters; the module's mode is the caller's."""
+    """``J v`` at ``x``, differentiable in the parameters; the module's mode is the caller's.
+
+    Raises:
+        OnrError: torch has no forward-mode derivative for an operation of the module.
+
+    """
     _load_forward_mode()
-    tangent: torch.Tensor = torch.func.jvp(module, (x,), (v,))[1]
+    try:
+        tangent: torch.Tensor = torch.func.jvp(lambda z: module(z.clone()), (x,), (v,))[1]
+    except NotImplementedError as error:
+        reason = str(error).splitlines()[0]
+        raise OnrError(f"the module has no forward-mode derivative in torch: {reason}") from error
     return tangent
 
 
@@ -41,7 +50,12 @@ class TorchLinearization:
         self._module = module
         self._x = x.detach().requires_grad_(True)
         with torch.enable_grad(), frozen(module):
-            self._value: torch.Tensor = module(self._x)
+            # The clone keeps a module that works in place from changing the leaf.
+            self._value: torch.Tensor = module(self._x.clone())
+        if self._value.ndim != 2:
+            raise OnrError(
+                f"the module gives outputs of shape {tuple(self._value.shape)}, expected (batch, d)"
+            )
 
     @property
     def value(self) -> torch.Tensor:
