@@ -257,9 +257,11 @@ def projected_gradient_ascent(
         p: the norm of the ball.
         eps: its radius, a number or one for each example.
         alpha: the step size, in the units of ``x``: a number, or a finite one for each example.
-        steps: how many iterations; each costs one forward and one backward pass.
+        steps: how many iterations; each costs one forward and one backward pass, and the end
+            one forward.
         bounds: the box that inputs must stay in. It is clipped to after the projection onto the
-            ball, which cannot leave the ball: for ``x`` in the box, clipping shrinks each entry.
+            ball, which cannot leave the ball of a norm that depends on magnitudes alone: for ``x``
+            in the box, clipping shrinks each entry.
         keep: ``last`` returns the last iterate, ``best`` the evaluated one of largest loss.
         raw_gradient: step along the gradient itself; for ``p`` outside {1, 2, inf} Eq. 18
             normalises twice, and only this has Eq. 12 as its limit.

@@ -12,7 +12,7 @@ from typing import final
 
 from onr.arrays import array_namespace, column, max_abs, safe
 from onr.errors import OnrError
-from onr.options import written
+from onr.options import number, written
 from onr.protocols import Array, Norm
 from onr.registry import norm as norm_named
 
@@ -184,21 +184,14 @@ class Margin(BaseLoss):
 
 def cross_entropy(beta: str = "1") -> CrossEntropy:
     """Softmax cross-entropy; the argument is its inverse temperature."""
-    return CrossEntropy(_number(beta, "cross-entropy"))
+    return CrossEntropy(number(beta))
 
 
 def targeted_cross_entropy(beta: str = "1") -> CrossEntropy:
     """Targeted softmax cross-entropy; the argument is its inverse temperature."""
-    return CrossEntropy(_number(beta, "targeted-cross-entropy"), targeted=True)
+    return CrossEntropy(number(beta), targeted=True)
 
 
 def logit_distance(q: str = "2") -> LogitDistance:
     """The distance of the logits in the named norm."""
     return LogitDistance(norm_named(q))
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise OnrError(f"{name}:{text}: expected a number behind the colon") from None

@@ -14,7 +14,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, flatten, max_abs, safe
 from onr.errors import NotAvailableError, OnrError
-from onr.options import written
+from onr.options import number, written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
 
@@ -274,10 +274,7 @@ def lp(argument: str) -> LpNorm:
         OnrError: not a number, or below 1.
 
     """
-    try:
-        return LpNorm(float(argument))
-    except ValueError:
-        raise OnrError(f"lp:{argument}: expected a number >= 1, or inf") from None
+    return LpNorm(number(argument))
 
 
 l1 = partial(LpNorm, 1.0)

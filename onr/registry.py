@@ -20,6 +20,7 @@ import pluggy
 from onr import __version__, hookspecs
 from onr.errors import OnrError, UnknownNameError, missing_extra
 from onr.hookspecs import PROJECT, Entry
+from onr.options import number
 
 BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
 KINDS = {
@@ -248,8 +249,8 @@ def norm(spec: str) -> Any:
 def norm_spec(spec: str) -> str:
     """The registered form of what a user writes for a norm: numbers are lp norms."""
     try:
-        value = float(spec)
-    except ValueError:
+        value = number(spec)
+    except OnrError:
         return spec
     named = {1.0: "1", 2.0: "2", float("inf"): "inf"}
     return named.get(value, f"lp:{spec}")

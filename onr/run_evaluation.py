@@ -92,7 +92,8 @@ def evaluate_run(
             train = replace(train, **{name: getattr(config, name)})
     settings = run.config.get("settings", {})
     norm = norm_named(config.p or str(settings.get("p", "2")))
-    trained = float(settings["eps"]) if settings.get("p") == norm.name else None
+    same = settings.get("p") == norm.name and "eps" in settings
+    trained = float(settings["eps"]) if same else None
     radii = config.eps
     if radii is None:
         if trained is None and norm.name != "2":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import inner
+from onr.arrays import column, inner
 from onr.errors import NotAvailableError
 from onr.protocols import Attack, Loss, Network, Norm
 
@@ -39,10 +39,6 @@ def _examples(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     x[4] *= 1e-12
     x[5] *= 1e6
     return x
-
-
-def _column(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def check_norm(norm: Norm, shape: tuple[int, ...], *, seed: int = 0, draws: int = 20) -> None:
@@ -107,7 +103,7 @@ def _nearest(
 ) -> None:
     """The variational inequality of a projection, against points of the ball."""
     size = norm(other)
-    inside = other * _column(np.minimum(1, radius / np.where(size > 0, size, 1)), other)
+    inside = other * column(np.minimum(1, radius / np.where(size > 0, size, 1)), other)
     towards = inner(y - found, inside - found)
     scale = inner(y, y) + radius**2 * inner(other, other) / np.where(size > 0, size, 1) ** 2
     _require(towards <= TOLERANCE * scale + 1e-300, "no point of the ball is closer")
@@ -139,7 +135,7 @@ def _face_projection(norm: Norm, y: np.ndarray, direction: np.ndarray, radius: f
     moved = np.abs(face[zero] - start[zero])
     _require(moved <= TOLERANCE * radius, "no direction, no move")
     # The limit is reached slowly where the norm is smooth: the tolerance follows alpha.
-    size = _column(np.where(zero, 1, norm.dual(direction)), direction)
+    size = column(np.where(zero, 1, norm.dual(direction)), direction)
     for alpha in (1e3, 1e6):
         far = norm.project_ball(start + alpha * max(radius, 1e-9) * direction / size, radius)
         apart = inner(face - far, direction / size)
@@ -149,7 +145,7 @@ def _face_projection(norm: Norm, y: np.ndarray, direction: np.ndarray, radius: f
 def _sphere_projection(norm: Norm, y: np.ndarray, rng: np.random.Generator) -> None:
     for scale in (2.0, 0.5):
         size = norm(y)
-        point = y * _column(scale / np.where(size > 0, size, 1), y)
+        point = y * column(scale / np.where(size > 0, size, 1), y)
         try:
             found = norm.project_sphere(point, 1.0)
         except NotAvailableError:
@@ -157,7 +153,7 @@ def _sphere_projection(norm: Norm, y: np.ndarray, rng: np.random.Generator) -> N
         _require(np.abs(norm(found) - 1) <= TOLERANCE, "the projection is on the sphere")
         for _ in range(5):
             other = found + 0.1 * rng.standard_normal(point.shape)
-            other = other / _column(norm(other), other)
+            other = other / column(norm(other), other)
             closer = inner(point - other, point - other) - inner(point - found, point - found)
             _require(closer >= -TOLERANCE, "no point of the sphere is closer")
 

@@ -128,7 +128,17 @@ def test_a_bare_number_is_an_lp_norm(written: str, registered: str, name: str) -
     assert norm(written).name == name
 
 
-@pytest.mark.parametrize("written", ["0.5", "0", "-1", "-inf", "nan", "lp:0.5", "lp:nan", "lp:two"])
+@pytest.mark.parametrize("written", ["nan", "two", "lp:nan", "lp:two"])
+def test_what_is_no_number_is_no_norm(written: str) -> None:
+    with pytest.raises(OnrError, match=r"(unknown norm|no number).*expected"):
+        norm(written)
+
+
+def test_an_exponent_may_be_a_fraction() -> None:
+    assert norm("3/2").name == "1.5"
+
+
+@pytest.mark.parametrize("written", ["0.5", "0", "-1", "-inf", "1/2", "lp:0.5"])
 def test_a_number_below_one_is_no_norm(written: str) -> None:
     with pytest.raises(OnrError, match=r"expected a number >= 1"):
         norm(written)

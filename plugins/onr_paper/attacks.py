@@ -24,7 +24,7 @@ class ProjectedGradientAscent:
         restarts: random starts, uniform by volume in the ball (Eq. 15).
         bounds: the box of valid inputs, clipped to after each projection.
         keep: ``best`` returns, for each example, the evaluated iterate of largest loss; ``last``
-            the last one of the last start.
+            the last one, of the only start.
 
     Raises:
         OnrError: an argument out of its range.
@@ -49,8 +49,8 @@ class ProjectedGradientAscent:
             raise OnrError(f"steps = {steps}, restarts = {restarts}: expected at least 1 of each")
         if alpha is not None and not alpha > 0:
             raise OnrError(f"alpha = {alpha}: expected a positive number, or inf")
-        if keep not in ("best", "last"):
-            raise OnrError(f"keep = {keep!r}: expected best or last")
+        if keep not in ("best", "last") or (keep == "last" and restarts > 1):
+            raise OnrError(f"keep = {keep!r}: expected best, or last with one start")
         self.p, self.loss, self.eps, self.steps = p, loss, eps, steps
         self.alpha = 2 * eps / steps if alpha is None else alpha
         self.restarts, self.bounds, self.keep = restarts, bounds, keep
@@ -88,7 +88,7 @@ class ProjectedGradientAscent:
                 bounds=self.bounds,
                 keep=self.keep,
             )
-            if best_delta is None or self.keep == "last":
+            if best_delta is None:
                 best_delta, best_value = found.delta, found.value
             else:
                 won = found.value > best_value
