@@ -12,6 +12,7 @@ from onr_numpy.network import DenseNetwork
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, Layer, MaxPool, ReLU
 from onr.errors import OnrError
+from onr.norms import LpNorm
 from onr.protocols import Backend, Norm
 from onr_validation.theorem import CellCheck, check_theorem
 
@@ -129,7 +130,7 @@ COUNTEREXAMPLES = (
 """Degenerate draws, and a p that the theorem does not speak of: what its hypotheses are for."""
 
 
-def check_counterexample(case: Counterexample, *, p: Norm, q: Norm, iterations: int) -> CellCheck:
+def check_counterexample(case: Counterexample, *, iterations: int) -> CellCheck:
     """Run both sequences on it, in NumPy."""
     J = np.array(case.jacobian, dtype=float)
     d, n = J.shape
@@ -141,7 +142,7 @@ def check_counterexample(case: Counterexample, *, p: Norm, q: Norm, iterations: 
         network,
         np.zeros((1, n)),
         np.array([case.start], dtype=float),
-        p=p,
-        q=q,
+        p=LpNorm(case.p),
+        q=LpNorm(case.q),
         iterations=iterations,
     )

@@ -260,7 +260,7 @@ class _Propagation:
         deviation = np.abs(_rows(b.delta) - _rows(a.v)).max(axis=1)
         broken = self._identities(a, b, forward, forward_error, adjoint_error)
         self.previous = a.v
-        degenerate = tuple(u or v for u, v in zip(u_cause, v_cause, strict=True))
+        degenerate = tuple(v or u for u, v in zip(u_cause, v_cause, strict=True))
         return StepCheck(a, b, deviation, self.drift, degenerate, broken)
 
     def _identities(
