@@ -97,7 +97,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown norm q": (("--method", "dd-onr", "--q", "big"), "unknown norm 'big'"),
     "p below 1": (("--method", "at", "--p", "0.5"), "expected a number >= 1"),
     "q below 1": (("--method", "dd-onr", "--q", "0"), "expected a number >= 1"),
-    "p not a number": (("--method", "at", "--p", "nan"), "expected a number >= 1"),
+    "p not a number": (("--method", "at", "--p", "nan"), "unknown norm 'nan'"),
     "unknown loss": (("--method", "at", "--loss", "hinge"), "unknown loss 'hinge'"),
     "loss in no norm": (("--method", "at", "--loss", "lq:0.5"), "expected a number >= 1"),
     "loss too cold": (("--method", "at", "--loss", "cross-entropy:-1"), "temperature"),
