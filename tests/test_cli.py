@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from onr_numpy.learner import NumpyLearner
 from PIL import Image
 
 from onr.cli.main import main
 from onr.registry import registry
 from onr.runs import Run
+from onr_numpy.learner import NumpyLearner
 
 SMALL = ("--train-images", "60", "--batch-size", "30", "--epochs", "1")
 RUN_FILES = {"config.json", "metrics.jsonl", "checkpoint.safetensors"}

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from onr_paper import datasets
-from onr_paper.datasets import cifar10, digits, folder, npz, svhn
 from PIL import Image
 from torchvision.datasets import SVHN
 
 from onr.data import AUGMENTATIONS, Dataset, Split, augment, pixels
 from onr.errors import OnrError
+from onr_paper import datasets
+from onr_paper.datasets import cifar10, digits, folder, npz, svhn
 
 CLASSES = 3
 

@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from onr_numpy.layers import toeplitz
-from onr_numpy.network import DenseNetwork
-from onr_torch.backend import TorchBackend
 
 from onr.architectures import (
     Affine,
@@ -23,6 +20,9 @@ from onr.architectures import (
 )
 from onr.jacobians import jacobian
 from onr.norms import LpNorm
+from onr_numpy.layers import toeplitz
+from onr_numpy.network import DenseNetwork
+from onr_torch.backend import TorchBackend
 
 COLOURS = Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
 ZOO = {

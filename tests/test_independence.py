@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import onr_numpy
-import onr_paper
-import onr_torch
 import pytest
 from click.testing import CliRunner
 
 import onr
+import onr_numpy
+import onr_paper
+import onr_torch
 from onr.cli.main import main
 
 OPTIONAL = ("torch", "torchvision", "matplotlib", "sklearn", "jinja2")

@@ -4,8 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from onr_numpy.network import DenseNetwork
-from onr_torch.backend import TorchBackend
 
 from onr.architectures import Affine, Architecture, ReLU, initial_parameters
 from onr.errors import NotAvailableError, OnrError
@@ -16,6 +14,8 @@ from onr.iterations import (
 )
 from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
+from onr_numpy.network import DenseNetwork
+from onr_torch.backend import TorchBackend
 
 INF = math.inf
 EXPONENTS = (1, 1.5, 2, 3, INF)

@@ -3,6 +3,8 @@ import math
 
 import numpy as np
 import pytest
+
+from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.network import DenseLinearization, DenseNetwork
 from onr_torch.backend import TorchBackend
@@ -15,8 +17,6 @@ from onr_validation.draws import (
 )
 from onr_validation.theorem import check_theorem
 from onr_validation.verify_command import CellReport
-
-from onr.norms import LpNorm
 
 NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))

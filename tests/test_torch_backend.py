@@ -3,11 +3,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onr_paper.attacks import ProjectedGradientAscent
-from onr_paper.models import cnn7
-from onr_torch.backend import TorchBackend
-from onr_torch.linearization import TorchNetwork, linearize
-from onr_torch.modes import evaluating, frozen
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +11,11 @@ from onr.errors import OnrError
 from onr.jacobians import jacobian, singular_values
 from onr.norms import LpNorm
 from onr.registry import load
+from onr_paper.attacks import ProjectedGradientAscent
+from onr_paper.models import cnn7
+from onr_torch.backend import TorchBackend
+from onr_torch.linearization import TorchNetwork, linearize
+from onr_torch.modes import evaluating, frozen
 
 SHAPE = (3, 8, 8)
 

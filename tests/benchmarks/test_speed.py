@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from onr_numpy.backend import NumpyBackend
-from onr_paper.models import cnn7
-from onr_torch.backend import TorchBackend
-from onr_validation.draws import check_draws
 
 from onr.architectures import Normalize
 from onr.iterations import projected_gradient_ascent, walk
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
+from onr_numpy.backend import NumpyBackend
+from onr_paper.models import cnn7
+from onr_torch.backend import TorchBackend
+from onr_validation.draws import check_draws
 
 BATCH = 64
 

@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from onr_pixel_norms.norms import PixelMax, PixelSum
 
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.testing import check_norm
+from onr_pixel_norms.norms import PixelMax, PixelSum
 
 NORMS = [PixelSum(), PixelMax()]
 
