@@ -24,7 +24,7 @@ from onr.run_evaluation import Evaluation, EvaluationConfig, evaluate_run
 from onr.runs import Run, write_atomic
 from onr.training import TrainConfig, Training, versions
 from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws
-from onr_validation.theorem import PROVEN
+from onr_validation.propagation import PROVEN
 from onr_validation.verify_command import CellReport
 
 if TYPE_CHECKING:

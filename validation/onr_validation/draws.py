@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from onr_numpy.backend import NumpyBackend
-from onr_numpy.network import DenseNetwork
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, Layer, MaxPool, ReLU
 from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.protocols import Backend, Norm
+from onr_numpy.backend import NumpyBackend
+from onr_numpy.network import DenseNetwork
 from onr_validation.theorem import CellCheck, check_theorem
 
 __all__ = [

@@ -11,6 +11,7 @@ too.
 from __future__ import annotations
 
 import numpy as np
+
 from onr_numpy.layers import Dense, Pooling, Rectifier
 from onr_numpy.network import DenseLinearization
 

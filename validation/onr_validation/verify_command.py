@@ -19,7 +19,8 @@ from onr.options import number
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
 from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws
-from onr_validation.theorem import MEASURED_TOLERANCE, PROVEN, CellCheck
+from onr_validation.propagation import PROVEN
+from onr_validation.theorem import MEASURED_TOLERANCE, CellCheck
 
 __all__ = ["CellReport", "verify_theorem"]
 
