@@ -11,6 +11,7 @@ from onr_torch.backend import TorchBackend
 from onr_validation.draws import (
     COUNTEREXAMPLES,
     INPUT_SHAPE,
+    Counterexample,
     architecture,
     check_counterexample,
     check_draws,
@@ -60,6 +61,14 @@ def test_counterexamples_are_found_and_named(case):
     assert check.deviation[0] > 0.01
     assert check.cause[0] or not check.proven
     assert not CellReport(check.p, check.q, math.inf, (check,)).holds
+
+
+def test_the_cause_is_the_hypothesis_that_fails_and_the_sequences_may_meet_again():
+    # J v has a zero too, which float64 cannot judge, but it is J^T u's that the theorem forbids.
+    case = Counterexample("", math.inf, 1, ((-1, -2, 1), (-2, 0, 1)), (0, 0.25, 0.5))
+    check = check_counterexample(case, iterations=5)
+    assert check.cause == ["step 1: J^T u has a zero entry (p = inf)"]
+    assert [step.deviation[0] for step in check.steps] == [0.5, 0, 0, 0, 0]
 
 
 def test_the_ascent_stays_below_the_norm_for_ever():
