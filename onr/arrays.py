@@ -9,17 +9,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, to_device
 
 from onr.protocols import Array
 
-__all__ = ["array_namespace", "column", "flatten", "inner", "like", "max_abs", "safe"]
+__all__ = [
+    "array_namespace",
+    "column",
+    "flatten",
+    "inner",
+    "like",
+    "max_abs",
+    "safe",
+    "to_numpy",
+]
 
 
 def like(values: np.ndarray, array: Array) -> Array:
     """``values`` as the kind of array (framework, device, float type) that ``array`` is."""
     xp = array_namespace(array)
     return xp.asarray(values, dtype=array.dtype, device=device(array))
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """The array in NumPy, on the CPU; no copy where there need be none."""
+    return np.asarray(to_device(x, "cpu"))
 
 
 def flatten(x: Array) -> Array:
