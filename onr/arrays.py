@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
 
+from onr.exact import square_root
 from onr.protocols import Array
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "like",
     "max_abs",
     "safe",
+    "sqrt",
     "to_numpy",
 ]
 
@@ -52,6 +54,11 @@ def safe(denominator: Array) -> Array:
     """The denominator with 1 where it is zero, for numerators that are zero there too."""
     xp = array_namespace(denominator)
     return xp.where(denominator == 0, xp.ones_like(denominator), denominator)
+
+
+def sqrt(x: Array) -> Array:
+    """The square root of every entry, of exact numbers too."""
+    return square_root(x) if x.dtype == object else array_namespace(x).sqrt(x)
 
 
 def max_abs(x: Array) -> Array:

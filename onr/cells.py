@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -31,12 +32,21 @@ def cell_radius(
         has no hidden units.
 
     """
-    radius: np.ndarray | None = None
+    values, slopes = [], []
     for z, gradient in boundaries:
         batch, units, _ = gradient.shape
-        steepness = p.dual(gradient.reshape(batch * units, *input_shape)).reshape(batch, units)
-        far = np.full(steepness.shape, np.inf, dtype=steepness.dtype)
-        np.divide(np.abs(z), steepness, out=far, where=steepness > 0)
-        nearest = far.min(axis=1)
-        radius = nearest if radius is None else np.minimum(radius, nearest)
-    return np.array(np.inf) if radius is None else radius
+        values.append(np.abs(z))
+        slopes.append(p.dual(gradient.reshape(batch * units, *input_shape)).reshape(batch, units))
+    if not values:
+        return np.array(np.inf)
+    distance, steepness = np.concatenate(values, axis=1), np.concatenate(slopes, axis=1)
+    if distance.dtype == object:
+        nearest = [
+            min((a / b for a, b in zip(*row, strict=True) if b > 0), default=math.inf)
+            for row in zip(distance, steepness, strict=True)
+        ]
+        return np.array(nearest, dtype=object)
+    far = np.full_like(distance, np.inf)
+    np.divide(distance, steepness, out=far, where=steepness > 0)
+    smallest: np.ndarray = far.min(axis=1)
+    return smallest

@@ -8,6 +8,7 @@ EXTRAS = {
     "sklearn": "digits",
     "matplotlib": "plot",
     "jinja2": "plot",
+    "flint": "exact",
 }
 """Which optional part of the installation brings which module."""
 

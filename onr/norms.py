@@ -12,7 +12,7 @@ from typing import final
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, max_abs, safe
+from onr.arrays import array_namespace, column, flatten, max_abs, safe, sqrt
 from onr.errors import NotAvailableError, OnrError
 from onr.options import number, written
 from onr.projections import project_lp_ball, project_simplex
@@ -129,7 +129,7 @@ class LpNorm(BaseNorm):
         largest = xp.max(a, axis=1)
         scaled = a / safe(largest)[:, None]
         if self.p == 2:
-            return largest * xp.sqrt(xp.sum(scaled * scaled, axis=1))
+            return largest * sqrt(xp.sum(scaled * scaled, axis=1))
         return largest * xp.sum(scaled**self.p, axis=1) ** (1 / self.p)
 
     def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
@@ -141,12 +141,12 @@ class LpNorm(BaseNorm):
         (``p = 1``) or sign(0) = +1 (``p = inf``).
         """
         xp = array_namespace(z)
-        largest = column(max_abs(z), z)
-        if self.p == math.inf:
-            if ties == "average":
-                return xp.sign(z)
-            return xp.where(z < 0, -xp.ones_like(z), xp.ones_like(z)) * (largest > 0)
+        if self.p == math.inf and ties == "average":
+            return xp.sign(z)
         a = xp.abs(z)
+        largest = column(xp.max(flatten(a), axis=1), z)
+        if self.p == math.inf:
+            return xp.where(z < 0, -xp.ones_like(z), xp.ones_like(z)) * (largest > 0)
         if self.p == 1:
             tied = a == largest
             if ties == "vertex":

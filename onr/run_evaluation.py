@@ -85,7 +85,7 @@ def evaluate_run(
         OnrError: the run has no checkpoint, or the configuration does not fit it.
 
     """
-    parameters, epochs = run.load()
+    model, epochs = run.model()
     train = TrainConfig.read(run.config)
     for name in ("device", "data_dir"):
         if getattr(config, name) is not None:
@@ -116,8 +116,6 @@ def evaluate_run(
     dataset, backend = train.dataset_object(), train.backend_object()
     part = dataset.test if config.part == "test" else validation_split(dataset.train)[1]
     part = part.take(config.images or min(DEFAULT_IMAGES, len(part)))
-    prefix = "model."
-    model = {k[len(prefix) :]: v for k, v in parameters.items() if k.startswith(prefix)}
     network = train.network(backend, dataset, model)
 
     guessed = predict(backend, network, part.images)

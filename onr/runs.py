@@ -155,3 +155,10 @@ class Run:
         if not whole:
             raise OnrError(f"{file} is damaged (its digest does not match): train again")
         return tensors, epoch
+
+    def model(self) -> tuple[dict[str, np.ndarray], int]:
+        """The model's parameters by name, without the optimiser's; and the epochs, as ``load``."""
+        tensors, epochs = self.load()
+        prefix = "model."
+        found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        return found, epochs

@@ -15,9 +15,10 @@ from onr_validation.draws import (
     architecture,
     check_counterexample,
     check_draws,
+    random_draws,
 )
+from onr_validation.reports import CellReport
 from onr_validation.theorem import check_theorem
-from onr_validation.verify_command import CellReport
 
 NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
@@ -27,13 +28,11 @@ def report(layers, p, q, *, alpha=math.inf, trials=20, backend=None, seed=0, ite
     p, q = LpNorm(p), LpNorm(q)
     checks = check_draws(
         backend or NumpyBackend(),
-        layers,
+        random_draws(layers, trials=trials, seed=seed),
         p=p,
         q=q,
         alpha=alpha,
-        trials=trials,
         iterations=iterations,
-        seed=seed,
     )
     return CellReport(p.name, q.name, alpha, tuple(checks))
 

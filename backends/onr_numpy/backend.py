@@ -48,10 +48,10 @@ class NumpyBackend:
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
     def asarray(self, x: np.ndarray, network: Network, /) -> np.ndarray:
-        """Inputs in the type of the network's parameters; labels as they are."""
+        """Inputs in the type of the network's parameters; labels and exact numbers as they are."""
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
-        if np.issubdtype(x.dtype, np.integer):
+        if x.dtype == object or np.issubdtype(x.dtype, np.integer):
             return x
         return x.astype(next(iter(network.parameters.values())).dtype)
 

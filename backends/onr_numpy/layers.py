@@ -12,6 +12,11 @@ from typing import TypeAlias
 import numpy as np
 
 
+def _zeros(z: np.ndarray) -> np.ndarray:
+    """Zeros of the kind of number that the entries are: numpy's for objects are integers."""
+    return z * 0 if z.dtype == object else np.zeros_like(z)
+
+
 @dataclass(frozen=True)
 class Dense:
     """``W x + b`` with ``W`` of shape ``(m, n)``; also a convolution, a normalisation, or both."""
@@ -37,6 +42,11 @@ class Dense:
         image: np.ndarray = u @ self.weight
         return image
 
+    def after(self, gradient: np.ndarray) -> np.ndarray:
+        """``W G`` for each matrix ``G``, shape ``(batch, n, k)``."""
+        product: np.ndarray = self.weight @ gradient
+        return product
+
 
 @dataclass(frozen=True)
 class Rectifier:
@@ -51,11 +61,11 @@ class Rectifier:
 
     def forward(self, z: np.ndarray, memory: np.ndarray) -> np.ndarray:
         """The layer's value."""
-        return np.where(memory, z, np.zeros_like(z))
+        return np.where(memory, z, _zeros(z))
 
     def jvp(self, v: np.ndarray, memory: np.ndarray) -> np.ndarray:
         """``Phi v`` (Eq. 2)."""
-        return np.where(memory, v, np.zeros_like(v))
+        return np.where(memory, v, _zeros(v))
 
     vjp = jvp
 
@@ -83,7 +93,7 @@ class Pooling:
 
     def vjp(self, u: np.ndarray, memory: np.ndarray) -> np.ndarray:
         """Each output's value at its winner; windows are disjoint."""
-        v = np.zeros((len(u), self.inputs), dtype=u.dtype)
+        v: np.ndarray = np.zeros((len(u), self.inputs), dtype=u.dtype) + _zeros(u[:, :1])
         np.put_along_axis(v, memory, u, axis=1)
         return v
 

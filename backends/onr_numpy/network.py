@@ -116,15 +116,17 @@ class DenseNetwork:
         """The value before each layer and after the last, with its Jacobian in ``x``."""
         z = x.reshape(len(x), -1)
         identity = np.eye(z.shape[1], dtype=z.dtype)
+        if z.dtype == object:
+            identity = identity + z[:1, :1] * 0  # numbers of the kind of z, not integers
         gradient = np.broadcast_to(identity, (len(z), *identity.shape))
         for layer in self.layers:
             yield z, gradient
             memory: Any = layer.remember(z)
             z = layer.forward(z, memory)
             if isinstance(layer, Dense):
-                gradient = layer.weight @ gradient
+                gradient = layer.after(gradient)
             elif isinstance(layer, Rectifier):
-                gradient = np.where(memory[:, :, None], gradient, np.zeros_like(gradient))
+                gradient = layer.jvp(gradient, memory[:, :, None])
             else:
                 gradient = np.take_along_axis(gradient, memory[:, :, None], axis=1)
         yield z, gradient

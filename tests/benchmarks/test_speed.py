@@ -13,7 +13,7 @@ from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
-from onr_validation.draws import check_draws
+from onr_validation.draws import check_draws, random_draws
 
 BATCH = 64
 
@@ -72,13 +72,10 @@ def test_theorem(benchmark, p, q):
         return list(
             check_draws(
                 NumpyBackend(),
-                "24,24",
+                random_draws("24,24", trials=20, seed=0),
                 p=LpNorm(p),
                 q=LpNorm(q),
-                alpha=math.inf,
-                trials=20,
                 iterations=20,
-                seed=0,
             )
         )
 

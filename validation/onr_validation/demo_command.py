@@ -23,9 +23,9 @@ from onr.registry import norm as norm_named
 from onr.run_evaluation import Evaluation, EvaluationConfig, evaluate_run
 from onr.runs import Run, write_atomic
 from onr.training import TrainConfig, Training, versions
-from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws
+from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws, random_draws
 from onr_validation.propagation import PROVEN
-from onr_validation.verify_command import CellReport
+from onr_validation.reports import CellReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,13 +104,10 @@ def _theorem(progress: Progress, seed: int) -> list[CellReport]:
     for p, q in progress.track(pairs, description="checking Theorem 1"):
         checks = check_draws(
             backend,
-            LAYERS,
+            random_draws(LAYERS, trials=TRIALS, seed=seed),
             p=p,
             q=q,
-            alpha=math.inf,
-            trials=TRIALS,
             iterations=ITERATIONS,
-            seed=seed,
         )
         reports.append(CellReport(p.name, q.name, math.inf, tuple(checks)))
     return reports

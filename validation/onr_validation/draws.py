@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from onr.architectures import Affine, Architecture, Conv, Flatten, Layer, MaxPool, ReLU
+from onr.architectures import (
+    Affine,
+    Architecture,
+    Conv,
+    Flatten,
+    Layer,
+    MaxPool,
+    ReLU,
+    initial_parameters,
+)
+from onr.data import pixels
 from onr.errors import OnrError
+from onr.exact import FASTEST
 from onr.norms import LpNorm
 from onr.protocols import Backend, Norm
+from onr.runs import Run
+from onr.training import TrainConfig
 from onr_numpy.backend import NumpyBackend
+from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork
 from onr_validation.theorem import CellCheck, check_theorem
 
 __all__ = [
     "COUNTEREXAMPLES",
+    "REPAIRED",
     "Counterexample",
+    "Draw",
     "architecture",
     "check_counterexample",
     "check_draws",
+    "planted_draws",
+    "random_draws",
+    "run_draws",
 ]
 
 INPUT_SHAPE = (3, 4, 4)
@@ -63,38 +83,133 @@ def architecture(layers: str) -> Architecture:
     return network
 
 
+@dataclass(frozen=True)
+class Draw:
+    """A network, inputs and starts; the norms, radii and step sizes come from the check."""
+
+    model: Architecture
+    parameters: Mapping[str, np.ndarray]
+    x: np.ndarray
+    start: np.ndarray
+
+
+def random_draws(layers: str, *, trials: int, seed: int, short: bool = False) -> Iterator[Draw]:
+    """Random networks with up to 20 inputs on each; ``(seed, its number)`` determine a network.
+
+    With ``short`` each network has one input, weights are rounded to float32 and inputs and starts
+    to float16, so that exact numbers stay short.
+    """
+    model, inputs = architecture(layers), 1 if short else INPUTS_PER_NETWORK
+    for index in range(math.ceil(trials / inputs)):
+        count = min(inputs, trials - index * inputs)
+        rng = np.random.default_rng([seed, index])
+        parameters = initial_parameters(model, int(rng.integers(2**31)))
+        x, start = (rng.standard_normal((count, *INPUT_SHAPE)) for _ in range(2))
+        if short:
+            parameters = {name: value.astype(np.float32) for name, value in parameters.items()}
+            x, start = x.astype(np.float16), start.astype(np.float16)
+        yield Draw(model, parameters, x, start)
+
+
+def planted_draws(*, trials: int, seed: int) -> Iterator[Draw]:
+    """Networks with weights in {-1, 0, 1}, so that zeros and ties abound, one input on each.
+
+    Biases are odd multiples of 1/8, 1/16, ... layer by layer, so that no unit is ever at zero.
+    """
+    model = Architecture((6,), (Affine(5), ReLU(), Affine(4), ReLU(), Affine(3)))
+    for index in range(trials):
+        rng = np.random.default_rng([seed, index, 1])
+        parameters = initial_parameters(model, 0)
+        for name, value in parameters.items():
+            if name.endswith("weight"):
+                parameters[name] = rng.integers(-1, 2, value.shape).astype(float)
+            else:
+                layer = int(name.split(".")[0]) // 2
+                odd = 2 * rng.integers(-8, 8, value.shape) + 1
+                parameters[name] = odd / 2.0 ** (3 + layer)
+        x = rng.integers(-2, 3, (1, 6)).astype(float)
+        start = rng.integers(-2, 3, (1, 6)) + np.eye(6)[:1] / 4
+        yield Draw(model, parameters, x, start)
+
+
+def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
+    """The trained network of a run at the first images of its test part, from Gaussian starts.
+
+    Raises:
+        OnrError: the run has no checkpoint, or its model is no sequence of layers.
+
+    """
+    parameters, _ = run.model()
+    config = replace(TrainConfig.read(run.config), device="cpu")
+    dataset = config.dataset_object()
+    network = config.network(NumpyBackend(), dataset, parameters)
+    assert isinstance(network, DenseNetwork)  # noqa: S101 - what this backend builds
+    images = pixels(dataset.test.take(trials).images, "float64")
+    for index, image in enumerate(images):
+        rng = np.random.default_rng([seed, index, 2])
+        start = rng.standard_normal((1, *image.shape)).astype(np.float16)
+        yield Draw(network.architecture, network.parameters, image[None], start)
+
+
 def check_draws(
     backend: Backend,
-    layers: str,
+    draws: Iterable[Draw],
     *,
     p: Norm,
     q: Norm,
-    alpha: float,
-    trials: int,
-    iterations: int,
-    seed: int,
+    alpha: float = math.inf,
+    iterations: int = 20,
+    fraction: float = 0.5,
+    raw_gradient: bool = False,
+    exact: bool = False,
+    rational: type = FASTEST,
 ) -> Iterator[CellCheck]:
-    """Check the theorem on random networks, up to 20 inputs on each.
+    """Check the theorem on each draw.
 
-    A draw is determined by ``(seed, its network's number)``.
+    Args:
+        backend: of the network under test, in float64; exact arithmetic is NumPy's.
+        draws: what to check on.
+        p: as for :func:`check_theorem`.
+        q: as there.
+        alpha: as there.
+        iterations: as there.
+        fraction: as there.
+        raw_gradient: as there.
+        exact: decide by exact numbers; by balls for p = 2 at a finite ``alpha``.
+        rational: the type of the rationals.
+
     """
-    model = architecture(layers)
-    for index in range(math.ceil(trials / INPUTS_PER_NETWORK)):
-        count = min(INPUTS_PER_NETWORK, trials - index * INPUTS_PER_NETWORK)
-        rng = np.random.default_rng([seed, index])
-        drawn = int(rng.integers(2**31))
-        reference = NumpyBackend().build(model, seed=drawn, dtype="float64")
-        yield check_theorem(
-            backend,
-            backend.build(model, seed=drawn, dtype="float64"),
-            reference,
-            rng.standard_normal((count, *INPUT_SHAPE)),
-            rng.standard_normal((count, *INPUT_SHAPE)),
+    for draw in draws:
+        dense = NumpyBackend().build(draw.model, parameters=draw.parameters, dtype="float64")
+        check = partial(
+            check_theorem,
+            x=draw.x,
+            start=draw.start,
             p=p,
             q=q,
             alpha=alpha,
             iterations=iterations,
+            fraction=fraction,
+            raw_gradient=raw_gradient,
         )
+        if not exact:
+            network = backend.build(draw.model, parameters=draw.parameters, dtype="float64")
+            yield check(backend, network, dense)
+        elif p.name == "2" and alpha < math.inf:
+            yield _in_balls(check, dense)
+        else:
+            same = ExactNetwork(dense, number=rational)
+            yield check(NumpyBackend(), same, same)
+
+
+def _in_balls(check: Callable[..., CellCheck], dense: DenseNetwork) -> CellCheck:
+    from onr.balls import Ball, decided  # the optional flint
+
+    def work() -> CellCheck:
+        network = ExactNetwork(dense, number=Ball)
+        return check(NumpyBackend(), network, network)
+
+    return decided(work)
 
 
 @dataclass(frozen=True)
@@ -106,6 +221,7 @@ class Counterexample:
     q: float
     jacobian: tuple[tuple[float, ...], ...]
     start: tuple[float, ...]
+    raw_gradient: bool = False
 
 
 COUNTEREXAMPLES = (
@@ -129,20 +245,33 @@ COUNTEREXAMPLES = (
 )
 """Degenerate draws, and a p that the theorem does not speak of: what its hypotheses are for."""
 
+REPAIRED = replace(
+    COUNTEREXAMPLES[2],
+    title="p = 3, stepping along the gradient itself: the two agree again",
+    raw_gradient=True,
+)
+"""The same p with the step that has Eq. 12 as its limit."""
 
-def check_counterexample(case: Counterexample, *, iterations: int) -> CellCheck:
+
+def check_counterexample(
+    case: Counterexample, *, iterations: int, exact: bool = False
+) -> CellCheck:
     """Run both sequences on it, in NumPy."""
     J = np.array(case.jacobian, dtype=float)
     d, n = J.shape
-    model = Architecture((n,), (Affine(d),))
-    network = DenseNetwork(model, {"0.weight": J, "0.bias": np.zeros(d)})
-    return check_theorem(
-        NumpyBackend(),
-        network,
-        network,
+    draw = Draw(
+        Architecture((n,), (Affine(d),)),
+        {"0.weight": J, "0.bias": np.zeros(d)},
         np.zeros((1, n)),
         np.array([case.start], dtype=float),
+    )
+    (check,) = check_draws(
+        NumpyBackend(),
+        [draw],
         p=LpNorm(case.p),
         q=LpNorm(case.q),
         iterations=iterations,
+        raw_gradient=case.raw_gradient,
+        exact=exact,
     )
+    return check

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from onr.iterations import Step
 from onr.protocols import Norm
 from onr_numpy.network import DenseNetwork
+from onr_validation.comparison import StepCheck
 from onr_validation.rounding import UNIT, jvp_rounding, value_rounding, vjp_rounding
 
-__all__ = ["PROVEN", "Propagation", "StepCheck"]
+__all__ = ["PROVEN", "Propagation"]
 
 PROVEN = ("1", "2", "inf")
 """The norms that Theorem 1 is stated for, on either side."""
-
-
-@dataclass(frozen=True)
-class StepCheck:
-    """One step of both sequences over a batch of draws, in NumPy."""
-
-    norm_step: Step
-    """Eq. 12."""
-    ascent_step: Step
-    """Eq. 108; its ``forward`` and ``value`` are divided by ``eps``, its ``delta`` too."""
-    deviation: np.ndarray
-    """``max |(x_k - x) / eps - v_k|``, shape ``(batch,)``."""
-    bound: np.ndarray
-    """What rounding explains, NaN where there is no theorem."""
-    degenerate: tuple[str, ...]
-    """For each draw which hypothesis it violates, to rounding, at this step; empty if none."""
-    broken: tuple[str, ...]
-    """For each draw which identity fails at this step; empty if none."""
 
 
 class Propagation:
@@ -57,7 +39,10 @@ class Propagation:
         eps: np.ndarray,
         p: Norm,
         q: Norm,
+        *,
+        inside: bool = True,
     ) -> None:
+        self.inside = inside
         self.reference, self.x, self.eps, self.p, self.q = reference, x, eps, p, q
         self.point = reference.linearize(x)
         self.at_x = value_rounding(self.point, np.zeros_like(_rows(x)))
@@ -124,7 +109,7 @@ class Propagation:
             reached = (np.abs(attained - size) <= tolerance) & (unit | (size == 0))
             checks.append((f"the duality map of {name} does not attain the norm", reached))
 
-        if self.p.name in PROVEN and self.q.name in PROVEN:
+        if self.inside and self.p.name in PROVEN and self.q.name in PROVEN:
             spread = math.sqrt(d) if self.q.name == "1" else 1.0
             close = np.abs(a.value - b.value) <= spread * forward + 4 * (d + 4) * UNIT * a.value
             checks.append(("||f(x_k) - f(x)||_q / eps is not ||J v_k||_q", close))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,175 +18,129 @@ from rich.table import Table
 
 from onr import __version__
 from onr.errors import OnrError
-from onr.options import number
+from onr.exact import FASTEST
+from onr.norms import LpNorm
+from onr.options import number, written
+from onr.plots import svg
+from onr.protocols import Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
-from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws
+from onr.runs import Run, write_atomic
+from onr_validation.curve import CurvePoint, curve_figure, curve_point
+from onr_validation.draws import (
+    COUNTEREXAMPLES,
+    REPAIRED,
+    Draw,
+    check_counterexample,
+    check_draws,
+    planted_draws,
+    random_draws,
+    run_draws,
+)
 from onr_validation.propagation import PROVEN
-from onr_validation.theorem import MEASURED_TOLERANCE, CellCheck
+from onr_validation.reports import CellReport, json_number
 
-__all__ = ["CellReport", "verify_theorem"]
+__all__ = ["verify_theorem"]
 
-
-@dataclass(frozen=True)
-class CellReport:
-    """What all draws of one (p, q) say together."""
-
-    p: str
-    q: str
-    alpha: float
-    checks: tuple[CellCheck, ...]
-
-    def _all(self, name: str) -> np.ndarray:
-        return np.concatenate([getattr(check, name) for check in self.checks])
-
-    @property
-    def generic(self) -> np.ndarray:
-        """Which draws satisfy the hypotheses."""
-        return np.array([not cause for check in self.checks for cause in check.cause])
-
-    @property
-    def failures(self) -> list[str]:
-        """What contradicts the theorem, one line a draw."""
-        return [reason for check in self.checks for reason in check.failure if reason]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every generic draw agrees, and there is one."""
-        return bool(self.generic.any()) and not self.failures
-
-    @property
-    def verdict(self) -> str:
-        """The result in words."""
-        check = self.checks[0]
-        if not self.generic.any():
-            return f"nothing to judge: no draw is generic ({self.checks[0].cause[0]})"
-        if check.proven:
-            if self.holds:
-                return "holds"
-            return f"VIOLATED in {len(self.failures)} draws ({self.failures[0]})"
-        same = "the sequences agree here" if self.holds else "the sequences differ"
-        if self.p in PROVEN and self.q in PROVEN:
-            needs = "alpha = inf" if self.p == "2" else "alpha >= 2 eps"
-            return f"the theorem does not speak here, it needs {needs} for p = {self.p}: {same}"
-        return f"the theorem does not speak here, it is stated for 1, 2, inf: {same}"
-
-    def summary(self) -> dict[str, Any]:
-        """For JSON; deviations over generic draws."""
-        generic = self.generic
-        deviation = self._all("deviation")
-        bound, radius = self._all("bound")[generic], self._all("radius")
-        proven = self.checks[0].proven
-        causes = [cause for check in self.checks for cause in check.cause if cause]
-        return {
-            "p": self.p,
-            "q": self.q,
-            "alpha": _json_number(self.alpha),
-            "proven": proven,
-            "holds": self.holds,
-            "verdict": self.verdict,
-            "draws": len(generic),
-            "generic": int(generic.sum()),
-            "degenerate": causes,
-            "failures": self.failures,
-            "deviation": _spread(deviation[generic]),
-            "deviation_degenerate": _spread(deviation[~generic]),
-            "bound": _spread(bound) if proven else MEASURED_TOLERANCE,
-            "cell_radius": _spread(radius),
-        }
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else "inf"
-
-
-def _spread(values: np.ndarray) -> dict[str, float] | None:
-    if len(values) == 0:
-        return None
-    return {
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "max": float(values.max()),
-    }
+FLOAT_DEFAULTS = {"trials": 100, "iterations": 20, "layers": "24,24"}
+EXACT_DEFAULTS = {"trials": 10, "iterations": 5, "layers": "12,12"}
+PLANTED = 50
+"""How many planted draws ``--all`` adds for each cell in exact arithmetic."""
 
 
 @click.command(name="verify-theorem")
 @click.option("--p", default="2", show_default=True, help="Norm of the inputs: 1, 2, inf, 1.5, ...")
 @click.option("--q", default="2", show_default=True, help="Norm of the logits.")
 @click.option("--all", "every", is_flag=True, help="All nine cells of Table 1, and where it fails.")
-@click.option("--layers", default="24,24", show_default=True, help="As 24,24 or c4,m2,16.")
-@click.option("--trials", type=int, default=100, show_default=True, help="Draws for each cell.")
-@click.option("--iterations", type=int, default=20, show_default=True)
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["float", "exact"]),
+    default="float",
+    show_default=True,
+    help="float64 to a bound, or exact numbers by equality.",
+)
+@click.option("--layers", help="As 24,24 (float's default), 12,12 (exact's) or c4,m2,16.")
+@click.option(
+    "--run", "path", type=click.Path(path_type=Path), help="A trained run, at its test images."
+)
+@click.option("--trials", type=click.IntRange(1), help="Draws for each cell: 100; exact 10.")
+@click.option("--iterations", type=click.IntRange(1), help="Of both sequences: 20; exact 5.")
 @click.option(
     "--alpha", default="inf", show_default=True, help="Step size of Eq. 108, in units of eps."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--raw-gradient",
+    is_flag=True,
+    help="Step along the gradient itself, which repairs p outside {1, 2, inf}.",
+)
+@click.option(
+    "--fraction",
+    default="0.5",
+    show_default=True,
+    help="eps over the radius of the ReLU cell; several, as 0.5,1,2,4, for a curve.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the curve: an SVG file.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--backend", default="numpy", show_default=True, help="numpy or torch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Check Theorem 1 in float64: adversarial training is operator-norm regularisation.
+    """Check Theorem 1: adversarial training is operator-norm regularisation.
 
     Draws ReLU networks (3 x 4 x 4 inputs, 5 logits) and inputs, takes eps = half the radius of
     the input's ReLU cell, and runs projected gradient ascent on ||f(x*) - f(x)||_q (Eq. 108)
     beside the power method for ||J||_{p,q} (Eq. 12) from one start. The theorem says that
-    x_k = x + eps v_k; in float64 the deviation must stay below a bound, computed for every step,
-    on what the cancellation in f(x_k) - f(x) can do. Draws in which an entry of J^T u is zero or
-    tied where the theorem needs it not to be, or an entry of J v where float64 cannot decide its
-    sign or its rank, are counted apart.
+    x_k = x + eps v_k.
+
+    In float64 the deviation must stay below a bound, computed for every step, on what the
+    cancellation in f(x_k) - f(x) can do. In exact arithmetic (rationals, and a square root where
+    p or q is 2) it must be zero. Draws in which an entry of J^T u is zero or tied where the theorem
+    needs it not to be, or which float64 cannot decide, are counted apart, with the step.
 
     Exit code 0 where the two sequences agree in every generic draw (and, with --all, where the
     counterexamples deviate), 1 where they do not.
     """
-    if options["trials"] < 1 or options["iterations"] < 1 or options["seed"] < 0:
-        raise OnrError("trials and iterations must be at least 1, and seed at least 0")
-    alpha = number(options["alpha"])
-    if not alpha > 0:
-        raise OnrError(f"alpha = {alpha:g}: expected a positive number, or inf")
-    backend = load("backend", options["backend"])()
-    if options["every"]:
-        for name in ("p", "q"):
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise OnrError(f"--all checks every p and q: leave out --{name}")
+    settings = _settings(ctx, options)
+    if len(settings.fractions) > 1:
+        p, q = norm_named(options["p"]), norm_named(options["q"])
+        ctx.exit(0 if _curve(settings, p, q, options["plot"], as_json) else 1)
+    if options["plot"]:
+        raise OnrError("--plot draws a curve: give several fractions, as --fraction 0.5,1,2,4")
     pairs = [(p, q) for p in PROVEN for q in PROVEN]
     if not options["every"]:
         pairs = [(options["p"], options["q"])]
 
-    reports = []
+    reports, planted = [], []
     # Names are resolved before the first draw, so that a wrong one fails at once.
     norms = [(norm_named(p), norm_named(q)) for p, q in pairs]
     for p, q in track(norms, description="checking", console=Console(stderr=True), transient=True):
-        checks = check_draws(
-            backend,
-            options["layers"],
-            p=p,
-            q=q,
-            alpha=alpha,
-            trials=options["trials"],
-            iterations=options["iterations"],
-            seed=options["seed"],
-        )
-        reports.append(CellReport(p.name, q.name, alpha, tuple(checks)))
-    counterexamples = []
+        reports.append(settings.report(settings.draws(), p, q))
+        if options["every"] and settings.exact and settings.path is None:
+            degenerate = planted_draws(trials=PLANTED, seed=settings.seed)
+            planted.append(settings.report(degenerate, p, q))
+    counterexamples: list[tuple[str, CellReport]] = []
+    repaired: list[tuple[str, CellReport]] = []
     if options["every"]:
-        for case in COUNTEREXAMPLES:
-            check = check_counterexample(case, iterations=options["iterations"])
+        for case in (*COUNTEREXAMPLES, REPAIRED):
+            irrational = settings.exact and case.p not in (1, 2, math.inf)
+            check = check_counterexample(
+                case, iterations=settings.iterations, exact=settings.exact and not irrational
+            )
             report = CellReport(check.p, check.q, math.inf, (check,))
-            counterexamples.append((case.title, report))
+            (repaired if case is REPAIRED else counterexamples).append((case.title, report))
 
     if as_json:
-        names = {"backend": options["backend"]}
-        for p, q in pairs:
-            names |= {f"norm/{name}": norm_spec(name) for name in (p, q)}
         click.echo(
             json.dumps(
                 {
                     "onr": __version__,
-                    "settings": {k: v for k, v in options.items() if k not in ("p", "q", "every")},
-                    "served": served(names),
+                    "settings": settings.record(),
+                    "served": settings.served(pairs),
                     "cells": [report.summary() for report in reports],
+                    "planted": [report.summary() for report in planted],
                     "counterexamples": [
-                        {"title": title, **report.summary()} for title, report in counterexamples
+                        {"title": title, **report.summary()}
+                        for title, report in counterexamples + repaired
                     ],
                 },
                 indent=2,
@@ -193,11 +150,180 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
         console = Console()
         if not options["every"]:
             _print_steps(console, reports[0])
-        _print_cells(console, reports, options)
+        _print_cells(console, reports, settings.title())
+        if planted:
+            title = f"{PLANTED} networks a cell with weights in {{-1, 0, 1}}: zeros and ties abound"
+            _print_cells(console, planted, title)
         if counterexamples:
-            _print_counterexamples(console, counterexamples)
+            _print_counterexamples(console, counterexamples + repaired)
     found = all(not report.holds for _, report in counterexamples)
-    ctx.exit(0 if found and all(report.holds for report in reports) else 1)
+    found = found and all(report.holds for _, report in repaired)
+    held = all(report.holds for report in reports) and not any(r.failures for r in planted)
+    ctx.exit(0 if found and held else 1)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What was asked, resolved."""
+
+    backend: str
+    exact: bool
+    layers: str
+    path: Path | None
+    trials: int
+    iterations: int
+    alpha: float
+    raw_gradient: bool
+    fractions: tuple[float, ...]
+    seed: int
+
+    def draws(self) -> Iterable[Draw]:
+        """The draws of one cell, the same for each."""
+        if self.path is not None:
+            return run_draws(Run.open(self.path), trials=self.trials, seed=self.seed)
+        return random_draws(self.layers, trials=self.trials, seed=self.seed, short=self.exact)
+
+    def report(
+        self, draws: Iterable[Draw], p: Norm, q: Norm, fraction: float | None = None
+    ) -> CellReport:
+        """Check one cell."""
+        checks = check_draws(
+            load("backend", self.backend)(),
+            draws,
+            p=p,
+            q=q,
+            alpha=self.alpha,
+            iterations=self.iterations,
+            fraction=fraction or self.fractions[0],
+            raw_gradient=self.raw_gradient,
+            exact=self.exact,
+        )
+        return CellReport(p.name, q.name, self.alpha, tuple(checks))
+
+    def title(self, *norms: Norm) -> str:
+        """The settings in words; with norms those of a curve, which has eps of its own."""
+        network = f"layers {self.layers}" if self.path is None else f"{self.path}"
+        words = [
+            *(f"{name} = {norm.name}" for name, norm in zip("pq", norms, strict=False)),
+            f"Theorem 1 on {self.trials} draws a cell, {network}, {self.iterations} iterations",
+            f"alpha {written(self.alpha)} eps",
+            *(["raw gradient"] if self.raw_gradient else []),
+            *([] if norms else [f"eps {written(self.fractions[0])} of the cell's radius"]),
+            "exact arithmetic" if self.exact else f"float64, {self.backend}",
+        ]
+        return ", ".join(words)
+
+    def record(self) -> dict[str, Any]:
+        """The settings, for JSON."""
+        return {
+            "backend": self.backend,
+            "arithmetic": "exact" if self.exact else "float",
+            "rationals": FASTEST.__module__.partition(".")[0] if self.exact else None,
+            "layers": self.layers if self.path is None else None,
+            "run": None if self.path is None else str(self.path),
+            "trials": self.trials,
+            "iterations": self.iterations,
+            "alpha": json_number(self.alpha),
+            "raw_gradient": self.raw_gradient,
+            "fraction": list(self.fractions),
+            "seed": self.seed,
+        }
+
+    def served(self, pairs: list[tuple[str, str]]) -> dict[str, dict[str, str]]:
+        """Who served each name, for JSON."""
+        names = {"backend": self.backend}
+        for p, q in pairs:
+            names |= {f"norm/{name}": norm_spec(name) for name in (p, q)}
+        return served(names)
+
+
+def _settings(ctx: click.Context, options: dict[str, Any]) -> _Settings:
+    exact = options["arithmetic"] == "exact"
+    alpha = number(options["alpha"])
+    if not alpha > 0:
+        raise OnrError(f"alpha = {alpha:g}: expected a positive number, or inf")
+    fractions = tuple(number(text) for text in options["fraction"].split(","))
+    if not all(0 < fraction < math.inf for fraction in fractions):
+        raise OnrError(f"fraction {options['fraction']!r}: expected positive numbers, as 0.5,1,2")
+    if exact and (len(fractions) > 1 or fractions[0] >= 1):
+        raise OnrError(
+            "exact arithmetic stays inside the cell, where the theorem speaks: give one "
+            "--fraction below 1"
+        )
+    given = {
+        name
+        for name in ("p", "q", "layers", "backend")
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if options["every"] and (given & {"p", "q"} or len(fractions) > 1):
+        raise OnrError("--all checks every p and q at one radius: leave out --p, --q and curves")
+    if options["path"] is not None and "layers" in given:
+        raise OnrError("--run brings its own network: leave out --layers")
+    if exact and options["backend"] != "numpy":
+        raise OnrError(f"exact arithmetic is NumPy's: leave out --backend {options['backend']}")
+    if exact and not options["every"]:
+        for name in ("p", "q"):
+            norm = norm_named(options[name])
+            if isinstance(norm, LpNorm) and norm.name not in PROVEN:
+                raise OnrError(
+                    f"exact arithmetic: the powers of {name} = {norm.name} are irrational; "
+                    "expected 1, 2 or inf"
+                )
+    defaults: dict[str, Any] = EXACT_DEFAULTS if exact else FLOAT_DEFAULTS
+    chosen = {
+        name: default if options[name] is None else options[name]
+        for name, default in defaults.items()
+    }
+    return _Settings(
+        backend=options["backend"],
+        exact=exact,
+        path=options["path"],
+        alpha=alpha,
+        raw_gradient=options["raw_gradient"],
+        fractions=fractions,
+        seed=options["seed"],
+        **chosen,
+    )
+
+
+def _curve(settings: _Settings, p: Norm, q: Norm, plot: Path | None, as_json: bool) -> bool:
+    """How the two sequences part as eps grows beyond the cell; whether all proven points hold."""
+    reports = [
+        settings.report(settings.draws(), p, q, fraction)
+        for fraction in track(
+            settings.fractions, "checking", console=Console(stderr=True), transient=True
+        )
+    ]
+    points = [
+        curve_point(fraction, report)
+        for fraction, report in zip(settings.fractions, reports, strict=True)
+    ]
+    if plot is not None:
+        write_atomic(plot, svg(curve_figure(points, p.name, q.name)))
+    if as_json:
+        content = {"p": p.name, "q": q.name, "points": [point.summary() for point in points]}
+        click.echo(json.dumps({"onr": __version__, **settings.record(), **content}, indent=2))
+    else:
+        _print_curve(Console(), points, settings.title(p, q))
+        if plot is not None:
+            click.echo(f"written to {plot}")
+    return not any(report.proven and report.failures for report in reports)
+
+
+def _print_curve(console: Console, points: list[CurvePoint], title: str) -> None:
+    table = Table(title=title)
+    for name in ("eps / radius", "same pattern", "deviation", "quartiles", "gain", "quartiles"):
+        table.add_column(name, justify="right")
+    for point in points:
+        cells = []
+        for low, median, high in (point.deviation, point.gain):
+            cells += [f"{median:.3g}", f"{low:.3g} to {high:.3g}"]
+        table.add_row(written(point.fraction), f"{point.inside:.0%}", *cells)
+    console.print(table)
+
+
+def _amount(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
 
 
 def _vector(values: np.ndarray, count: int = 2) -> str:
@@ -229,11 +355,8 @@ def _print_steps(console: Console, report: CellReport) -> None:
     console.print(table)
 
 
-def _print_cells(console: Console, reports: list[CellReport], options: dict[str, Any]) -> None:
-    table = Table(
-        title=f"Theorem 1 on {options['trials']} draws a cell, layers {options['layers']}, "
-        f"{options['iterations']} iterations, alpha {options['alpha']} eps, {options['backend']}"
-    )
+def _print_cells(console: Console, reports: list[CellReport], title: str) -> None:
+    table = Table(title=title)
     for name in ("p", "q", "generic", "max deviation", "max bound", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
     for report in reports:
@@ -243,19 +366,21 @@ def _print_cells(console: Console, reports: list[CellReport], options: dict[str,
             report.p,
             report.q,
             f"{summary['generic']}/{summary['draws']}",
-            "" if deviation is None else f"{deviation['max']:.1e}",
-            f"{bound['max']:.1e}" if isinstance(bound, dict) else "",
+            "" if deviation is None else _amount(deviation["max"]),
+            _amount(bound["max"]) if isinstance(bound, dict) else "",
             report.verdict,
             style=None if report.holds else "bold red",
         )
     console.print(table)
-    for report in reports:
-        for cause in report.summary()["degenerate"][:3]:
-            console.print(f"p = {report.p}, q = {report.q}: a degenerate draw, {cause}")
+    causes = Counter(
+        cause.partition(": ")[2] for report in reports for cause in report.causes if cause
+    )
+    for cause, count in causes.most_common():
+        console.print(f"degenerate: {count} draws in which {cause}", highlight=False)
 
 
 def _print_counterexamples(console: Console, counterexamples: list[tuple[str, CellReport]]) -> None:
-    table = Table(title="Where the hypotheses fail (these should deviate)")
+    table = Table(title="Where the hypotheses fail, and the step that repairs p = 3")
     for name in ("p", "q", "case", "detected", "deviation", "||J v||, Eq. 12 / 108"):
         table.add_column(name)
     for title, report in counterexamples:

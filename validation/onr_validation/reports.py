@@ -1,0 +1,131 @@
+"""What the draws of one (p, q) say together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onr_validation.propagation import PROVEN
+from onr_validation.theorem import MEASURED_TOLERANCE, CellCheck
+
+__all__ = ["CellReport", "json_number"]
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """All draws of one (p, q)."""
+
+    p: str
+    q: str
+    alpha: float
+    checks: tuple[CellCheck, ...]
+
+    def all(self, name: str) -> np.ndarray:
+        """An attribute of the checks, for every draw."""
+        return np.concatenate([getattr(check, name) for check in self.checks])
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was rounded."""
+        return self.checks[0].arithmetic != "float"
+
+    @property
+    def proven(self) -> bool:
+        """Whether a theorem speaks of these draws."""
+        return all(check.proven for check in self.checks)
+
+    @property
+    def causes(self) -> list[str]:
+        """For each draw the first hypothesis that it violates, empty for a generic draw."""
+        return [cause for check in self.checks for cause in check.cause]
+
+    @property
+    def generic(self) -> np.ndarray:
+        """Which draws satisfy the hypotheses."""
+        return np.array([not cause for cause in self.causes])
+
+    @property
+    def failures(self) -> list[str]:
+        """What contradicts the theorem, one line a draw."""
+        return [reason for check in self.checks for reason in check.failure if reason]
+
+    @property
+    def parted(self) -> int:
+        """How many degenerate draws have sequences that differ."""
+        return int(np.sum(self.all("deviation")[~self.generic] > 0))
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing contradicts the theorem, and something was judged."""
+        return (self.exact or bool(self.generic.any())) and not self.failures
+
+    @property
+    def verdict(self) -> str:
+        """The result in words."""
+        if not self.exact and not self.generic.any():
+            return f"nothing to judge: no draw is generic ({self.causes[0]})"
+        if self.proven:
+            return self._verdict()
+        same = "the sequences agree here" if self.holds else "the sequences differ"
+        if not (self.p in PROVEN and self.q in PROVEN):
+            reason = "it is stated for 1, 2, inf"
+        elif self.alpha < math.inf:
+            needs = "alpha = inf" if self.p == "2" and not self.exact else "alpha >= 2 eps"
+            reason = f"it needs {needs} for p = {self.p}"
+        else:
+            reason = "eps reaches beyond the cell"
+        return f"the theorem does not speak here, {reason}: {same}"
+
+    def _verdict(self) -> str:
+        if not self.holds:
+            return f"VIOLATED in {len(self.failures)} draws ({self.failures[0]})"
+        if self.checks[0].arithmetic == "balls":
+            return "gap to the limit within sqrt(2) ||x_(k-1) - x|| / alpha: certified"
+        if not self.exact:
+            return "holds"
+        degenerate = len(self.generic) - int(self.generic.sum())
+        if not degenerate:
+            return "holds exactly"
+        return f"holds exactly; {self.parted} of {degenerate} degenerate part"
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON; deviations over generic draws."""
+        generic = self.generic
+        deviation = self.all("deviation")
+        bound, radius = self.all("bound")[generic], self.all("radius")
+        return {
+            "p": self.p,
+            "q": self.q,
+            "alpha": json_number(self.alpha),
+            "arithmetic": self.checks[0].arithmetic,
+            "proven": self.proven,
+            "holds": self.holds,
+            "verdict": self.verdict,
+            "draws": len(generic),
+            "generic": int(generic.sum()),
+            "degenerate": [cause for cause in self.causes if cause],
+            "degenerate_parted": self.parted,
+            "failures": self.failures,
+            "deviation": _spread(deviation[generic]),
+            "deviation_degenerate": _spread(deviation[~generic]),
+            "bound": _spread(bound) if self.proven or self.exact else MEASURED_TOLERANCE,
+            "cell_radius": _spread(radius),
+        }
+
+
+def json_number(value: float) -> float | str:
+    """The number, or ``inf``, which JSON lacks."""
+    return value if math.isfinite(value) else "inf"
+
+
+def _spread(values: np.ndarray) -> dict[str, float] | None:
+    if len(values) == 0:
+        return None
+    return {
+        "min": float(values.min()),
+        "median": float(np.median(values)),
+        "max": float(values.max()),
+    }
