@@ -17,6 +17,7 @@ from onr.protocols import Array
 __all__ = [
     "array_namespace",
     "column",
+    "device",
     "flatten",
     "inner",
     "like",

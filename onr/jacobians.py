@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from onr.arrays import array_namespace
+import numpy as np
+
+from onr.arrays import array_namespace, device, like
 from onr.errors import OnrError
 from onr.protocols import Array, Linearization
 
@@ -15,12 +18,19 @@ __all__ = ["Matrices", "jacobian", "singular_values"]
 class Matrices:
     """Explicit matrices, shape ``(batch, d, n)``, as the :class:`Linearization` that they are.
 
+    Args:
+        J: the matrices.
+        shape: of one input, ``(n,)`` if not given.
+        copies: how often each matrix counts, one after the other; it is read once for all.
+
     Raises:
         OnrError: not three axes; one matrix ``J`` is ``J[None]``.
 
     """
 
     J: Array
+    shape: tuple[int, ...] = ()
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if getattr(self.J, "ndim", 0) != 3:
@@ -31,13 +41,15 @@ class Matrices:
 
     @property
     def value(self) -> Array:
-        """The linear map at zero: zero, shape ``(batch, d)``."""
-        return array_namespace(self.J).zeros_like(self.J[:, :, 0])
+        """The linear map at zero: zero, shape ``(batch * copies, d)``."""
+        batch, d, _ = self.J.shape
+        xp = array_namespace(self.J)
+        return xp.zeros((batch * self.copies, d), dtype=self.J.dtype, device=device(self.J))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """``(n,)``."""
-        return (self.J.shape[2],)
+        """The shape of one input."""
+        return self.shape or (self.J.shape[2],)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -45,24 +57,33 @@ class Matrices:
         return (self.J.shape[1],)
 
     def jvp(self, v: Array, /) -> Array:
-        """``J v``, ``(batch, n)`` to ``(batch, d)``."""
-        return (self.J @ v[:, :, None])[:, :, 0]
+        """``J v``."""
+        batch, d, n = self.J.shape
+        transposed = array_namespace(self.J).matrix_transpose(self.J)
+        return (v.reshape((batch, self.copies, n)) @ transposed).reshape((-1, d))
 
     def vjp(self, u: Array, /) -> Array:
-        """``J^T u``, ``(batch, d)`` to ``(batch, n)``."""
-        return (u[:, None, :] @ self.J)[:, 0, :]
+        """``J^T u``."""
+        batch, d, _ = self.J.shape
+        rows = u.reshape((batch, self.copies, d)) @ self.J
+        return rows.reshape((-1, *self.input_shape))
 
 
 def jacobian(linearization: Linearization, /) -> Array:
-    """``J``, shape ``(batch, d, n)``, exact, by ``d`` vjps."""
+    """``J``, shape ``(batch, d, n)``, exact, by ``d`` vjps, or by ``n`` jvps where ``n < d``."""
     value = linearization.value
     xp = array_namespace(value)
-    rows = []
-    for index in range(value.shape[1]):
-        u = xp.zeros_like(value)
-        u[:, index] = 1
-        rows.append(linearization.vjp(u).reshape((value.shape[0], -1)))
-    return xp.stack(rows, axis=1)
+    batch, d = value.shape
+    shape = linearization.input_shape
+    n = math.prod(shape)
+    parts = []
+    for index in range(min(d, n)):
+        unit = xp.zeros_like(value[:, :1]) + like(np.eye(min(d, n))[index], value)
+        if d <= n:
+            parts.append(linearization.vjp(unit).reshape((batch, n)))
+        else:
+            parts.append(linearization.jvp(unit.reshape((batch, *shape))))
+    return xp.stack(parts, axis=1 if d <= n else 2)
 
 
 def singular_values(linearization: Linearization, /) -> Array:

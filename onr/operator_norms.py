@@ -1,0 +1,316 @@
+"""``||J||_{p,q}`` (Eq. 8) for all p and q, and how far each answer can be trusted (Table 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onr.arrays import array_namespace, column, device, like, safe
+from onr.cube_bound import cube_bound
+from onr.errors import OnrError
+from onr.exact import NotExactError
+from onr.iterations import estimate_operator_norm, operator_norm_iteration
+from onr.jacobians import Matrices, jacobian
+from onr.lanczos import singular_triplets
+from onr.norm_bounds import interpolated, neighbours, schur_bound
+from onr.norms import LpNorm
+from onr.protocols import Array, Linearization, Norm
+from onr.sign_enumeration import best_signs
+
+__all__ = ["OperatorNorm", "operator_norm"]
+
+ENUMERATED = 16
+"""Up to how many signs are enumerated: ``2^15`` vectors."""
+WHOLE = 64
+"""Up to how many passes are spent on forming ``J`` from its products."""
+
+
+@dataclass(frozen=True)
+class OperatorNorm:
+    """What is known of ``||J||_{p,q}``, example by example."""
+
+    lower: Array
+    """``||J v||_q``, shape ``(batch,)``: attained, so a lower bound; the norm where exact."""
+    upper: Array | None
+    """An upper bound, shape ``(batch,)``, equal to ``lower`` where exact; ``None`` if unknown."""
+    kind: str
+    """``exact``, ``bracket`` (both bounds) or ``lower``; exact and bounds up to rounding."""
+    how: str
+    """The algorithm, in words."""
+    v: Array
+    """The maximiser, or the best direction found: ``||v||_p = 1``, or zero where ``J`` is."""
+    u: Array
+    """Its dual direction, shape ``(batch, d)``: ``||u||_{q*} = 1``, ``<u, J v> = ||J v||_q``."""
+    iterations: int
+    """Passes of Eq. 12, or of Golub-Kahan-Lanczos, from each start; 0 where there were none."""
+    converged: Array
+    """Whether the iteration from the best start had stopped gaining, shape ``(batch,)``."""
+
+    @property
+    def value(self) -> Array:
+        """``lower``: the norm where the kind is exact."""
+        return self.lower
+
+
+def operator_norm(
+    J: Array | Linearization,
+    /,
+    *,
+    p: Norm | float,
+    q: Norm | float,
+    rng: np.random.Generator | None = None,
+    restarts: int = 10,
+    steps: int = 100,
+) -> OperatorNorm:
+    """``||J||_{p,q} = max ||J v||_q`` over ``||v||_p = 1`` (Eq. 8), for each example.
+
+    ==================  =======  ==========================================================
+    p = 1, any q        exact    the largest q-norm of a column
+    any p, q = inf      exact    the largest p*-norm of a row
+    (2, 2)              exact    the largest eigenvalue of the Gram matrix
+    any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
+    p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
+    (inf, 2), (2, 1)    bracket  :func:`onr.cube_bound.cube_bound`, within a factor of 1.2533
+    other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
+                                 which closes the bracket for nonnegative matrices
+    norms of plugins    lower    Eq. 12 alone, outside the first two and the enumerations
+    ==================  =======  ==========================================================
+
+    The lower bounds are Eq. 12 from the largest column, the largest row, the roundings of the
+    relaxation, and Gaussian starts. Ties are broken towards vertices, as averages have fixed points
+    that are no maxima.
+
+    Args:
+        J: matrices, shape ``(batch, d, n)``, floats or, for the exact cells but (2, 2), exact
+            numbers; or a linearisation, of which ``J`` is formed by ``min(d, n)`` products where
+            these are at most 64. Beyond, the result is a lower bound from products alone:
+            Golub-Kahan-Lanczos for (2, 2), Eq. 12 for the rest.
+        p: the norm of the domain; a number is an lp norm.
+        q: the norm of the co-domain.
+        rng: of the starts; by default a generator with seed 0, so that a result can be had again.
+        restarts: how many Gaussian starts.
+        steps: iterations from each, at most.
+
+    Raises:
+        OnrError: matrices of another shape, an exponent below 1, or no restart or step.
+        NotExactError: exact numbers, and a cell that has no exact algorithm.
+
+    """
+    p, q = (LpNorm(norm) if isinstance(norm, int | float) else norm for norm in (p, q))
+    if restarts < 1 or steps < 1:
+        raise OnrError(f"restarts = {restarts}, steps = {steps}: expected at least 1 of each")
+    rng = rng or np.random.default_rng(0)
+    if not hasattr(J, "jvp"):
+        return _of_matrices(J, (), p, q, rng, restarts, steps)
+    n = math.prod(J.input_shape)
+    if min(J.value.shape[1], n) > WHOLE:
+        return _of_products(J, p, q, rng, restarts, steps)
+    found = _of_matrices(jacobian(J), J.input_shape, p, q, rng, restarts, steps)
+    return replace(found, v=found.v.reshape((-1, *J.input_shape)))
+
+
+def _exponent(norm: Norm) -> float | None:
+    return norm.p if isinstance(norm, LpNorm) else None
+
+
+def _of_matrices(
+    J: Array,
+    shape: tuple[int, ...],
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    restarts: int,
+    steps: int,
+) -> OperatorNorm:
+    """The table above, first row that fits."""
+    Matrices(J)  # checks the shape
+    _, d, n = J.shape
+    shape = shape or (n,)
+    a, b = _exponent(p), _exponent(q)
+    if a == 1 or n == 1:
+        return _largest_column(J, shape, p, q)
+    if b == math.inf or d == 1:
+        return _largest_row(J, shape, p, q)
+    if b == 1 and d <= ENUMERATED and (a != math.inf or d <= n):
+        s = best_signs(J, p.dual, shape)
+        how = f"enumeration of {2 ** (d - 1)} sign vectors of the logits"
+        return _attained(J, shape, p, q, p.duality_map(Matrices(J, shape).vjp(s)), how)
+    if a == math.inf and n <= ENUMERATED:
+        s = best_signs(array_namespace(J).matrix_transpose(J), q, (d,))
+        how = f"enumeration of {2 ** (n - 1)} sign vectors of the inputs"
+        return _attained(J, shape, p, q, s.reshape((-1, *shape)), how)
+    if J.dtype == object:
+        raise NotExactError(
+            f"no exact algorithm for p = {p.name}, q = {q.name} and d, n = {d}, {n}: "
+            "use float matrices"
+        )
+    if (a, b) == (2, 2):
+        return _largest_singular_value(J, shape, p, q)
+    return _bracket(J, shape, p, q, rng, restarts, steps)
+
+
+def _attained(
+    J: Array, shape: tuple[int, ...], p: Norm, q: Norm, v: Array, how: str
+) -> OperatorNorm:
+    """An exact result with this maximiser."""
+    xp = array_namespace(J)
+    v = v / safe(column(p(v), v))
+    image = Matrices(J).jvp(v)
+    value = q(image)
+    converged = xp.ones_like(value == value)
+    return OperatorNorm(value, value, "exact", how, v, q.gradient(image), 0, converged)
+
+
+def _largest_column(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
+    xp = array_namespace(J)
+    batch, d, n = J.shape
+    sizes = q(xp.matrix_transpose(J).reshape((batch * n, d))).reshape((batch, n))
+    best = _one_hot(xp.argmax(sizes, axis=1), n, J)
+    return _attained(J, shape, p, q, best.reshape((batch, *shape)), "largest column")
+
+
+def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
+    xp = array_namespace(J)
+    batch, d, _ = J.shape
+    sizes = p.dual(J.reshape((batch * d, *shape))).reshape((batch, d))
+    row = Matrices(J, shape).vjp(_one_hot(xp.argmax(sizes, axis=1), d, J))
+    return _attained(J, shape, p, q, p.duality_map(row), "largest row")
+
+
+def _one_hot(index: Array, size: int, J: Array) -> Array:
+    """Rows of the identity, shape ``(batch, size)``."""
+    return array_namespace(J).take(like(np.eye(size), J), index, axis=0)
+
+
+def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
+    xp = array_namespace(J)
+    scaled = J / safe(xp.max(xp.abs(J), axis=(1, 2), keepdims=True))
+    transposed = xp.matrix_transpose(scaled)
+    small = scaled @ transposed if J.shape[1] <= J.shape[2] else transposed @ scaled
+    _, vectors = xp.linalg.eigh(small)
+    top = vectors[:, :, -1]
+    v = Matrices(scaled, shape).vjp(top) if J.shape[1] <= J.shape[2] else top.reshape((-1, *shape))
+    return _attained(J, shape, p, q, v, "largest eigenvalue of the Gram matrix")
+
+
+def _bracket(
+    J: Array,
+    shape: tuple[int, ...],
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    restarts: int,
+    steps: int,
+) -> OperatorNorm:
+    """Eq. 12 from many starts, and the upper bounds that lp norms have."""
+    xp = array_namespace(J)
+    batch, _, n = J.shape
+    a, b = _exponent(p), _exponent(q)
+    upper, outputs = None, None
+    if a is not None and b is not None:
+        upper, outputs = _upper(J, a, b, rng, restarts)
+    starts = [
+        _largest_column(J, shape, p, q).v.reshape((batch, 1, n)),
+        _largest_row(J, shape, p, q).v.reshape((batch, 1, n)),
+        like(rng.standard_normal((batch, restarts, n)), J),
+    ]
+    if outputs is not None:
+        starts.append(p.duality_map((outputs @ J).reshape((-1, *shape))).reshape((batch, -1, n)))
+    v = xp.concat(starts, axis=1)
+    copies = v.shape[1]
+    at, v, done = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0
+    while True:
+        chunk = min(10, steps - done)
+        found = operator_norm_iteration(at, v, p=p, q=q, steps=chunk, ties="vertex")
+        v, done = found.v, done + chunk
+        if done == steps or bool(xp.all(found.converged)):
+            break
+    best = xp.argmax(found.value.reshape((batch, copies)), axis=1)
+    index = best + copies * xp.arange(batch, device=device(J))
+
+    def pick(x: Array) -> Array:
+        return xp.take(x, index, axis=0)
+
+    return OperatorNorm(
+        pick(found.value),
+        None if upper is None else xp.maximum(upper, pick(found.value)),
+        "lower" if upper is None else "bracket",
+        f"Eq. 12 from {copies} starts" + ("" if upper is None else ", Hoelder's inequality"),
+        pick(found.v),
+        pick(found.u),
+        done,
+        pick(found.converged),
+    )
+
+
+def _upper(
+    J: Array, p: float, q: float, rng: np.random.Generator, restarts: int
+) -> tuple[Array, Array | None]:
+    """An upper bound, and for (inf, 2) directions in the logits to start from."""
+    xp = array_namespace(J)
+    outputs = None
+
+    def corner(a: float, b: float) -> Array:
+        nonlocal outputs
+        exact = min(J.shape[1:]) <= ENUMERATED and (a, b) == (math.inf, 1)
+        exact = exact or (b == 1 and J.shape[1] <= ENUMERATED)
+        exact = exact or (a == math.inf and J.shape[2] <= ENUMERATED)
+        if exact or a == 1 or b == math.inf or (a, b) == (2, 2):
+            return operator_norm(J, p=a, q=b).lower
+        if (a, b) == (math.inf, 2):
+            bound, root = cube_bound(J)
+            normals = like(rng.standard_normal((J.shape[0], restarts, J.shape[1])), J)
+            outputs = normals @ root
+            return bound
+        if (a, b) == (2, 1):
+            return cube_bound(xp.matrix_transpose(J))[0]
+        # (inf, 1), by the norm of the identity between l1 and l2 on either side
+        return xp.minimum(J.shape[1] ** 0.5 * corner(math.inf, 2), J.shape[2] ** 0.5 * corner(2, 1))
+
+    corners = {(a, b): corner(a, b) for a, _ in neighbours(p) for b, _ in neighbours(q)}
+    bound = interpolated(corners, p, q)
+    if q <= p:
+        bound = xp.minimum(bound, schur_bound(J, p, q))
+    return bound, outputs
+
+
+def _of_products(
+    J: Linearization,
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    restarts: int,
+    steps: int,
+) -> OperatorNorm:
+    """A lower bound from products alone."""
+    value = J.value
+    if (_exponent(p), _exponent(q)) == (2, 2):
+        top = singular_triplets(J, 1, rng=rng, steps=steps)
+        return OperatorNorm(
+            top.S[:, 0],
+            None,
+            "lower",
+            "Golub-Kahan-Lanczos",
+            top.V[:, 0],
+            top.U[:, 0],
+            top.iterations,
+            top.converged,
+        )
+    xp = array_namespace(value)
+    shape = (value.shape[0], *J.input_shape)
+    template = xp.zeros(shape, dtype=value.dtype, device=device(value))
+    found = estimate_operator_norm(
+        J, p=p, q=q, rng=rng, like_input=template, restarts=restarts, steps=steps, ties="vertex"
+    )
+    return OperatorNorm(
+        found.value,
+        None,
+        "lower",
+        f"Eq. 12 from {restarts} starts",
+        found.v,
+        found.u,
+        found.iterations,
+        found.converged,
+    )
