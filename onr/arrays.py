@@ -29,8 +29,13 @@ __all__ = [
 
 
 def like(values: np.ndarray, array: Array) -> Array:
-    """``values`` as the kind of array (framework, device, float type) that ``array`` is."""
+    """``values`` as the kind of array (framework, device, float type) that ``array`` is.
+
+    Beside exact numbers the values are whole, and become numbers of the same kind.
+    """
     xp = array_namespace(array)
+    if array.dtype == object:
+        return values.astype(int).astype(object) + array.reshape(-1)[0] * 0
     return xp.asarray(values, dtype=array.dtype, device=device(array))
 
 

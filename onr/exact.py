@@ -240,7 +240,7 @@ def float_array(x: np.ndarray) -> np.ndarray:
 
     def nearest(value: Any) -> float:
         found = float(value)
-        return sign(value) * 5e-324 if found == 0 else found
+        return ((value > 0) - (value < 0)) * 5e-324 if found == 0 else found
 
     return _each(nearest, x).astype(float)
 

@@ -156,7 +156,6 @@ def _attained(
 ) -> OperatorNorm:
     """An exact result with this maximiser."""
     xp = array_namespace(J)
-    v = v / safe(column(p(v), v))
     image = Matrices(J).jvp(v)
     value = q(image)
     converged = xp.ones_like(value == value)
@@ -167,8 +166,8 @@ def _largest_column(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> Opera
     xp = array_namespace(J)
     batch, d, n = J.shape
     sizes = q(xp.matrix_transpose(J).reshape((batch * n, d))).reshape((batch, n))
-    best = _one_hot(xp.argmax(sizes, axis=1), n, J)
-    return _attained(J, shape, p, q, best.reshape((batch, *shape)), "largest column")
+    v = _one_hot(xp.argmax(sizes, axis=1), n, J).reshape((batch, *shape))
+    return _attained(J, shape, p, q, v / column(p(v), v), "largest column")
 
 
 def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
@@ -192,6 +191,7 @@ def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) 
     _, vectors = xp.linalg.eigh(small)
     top = vectors[:, :, -1]
     v = Matrices(scaled, shape).vjp(top) if J.shape[1] <= J.shape[2] else top.reshape((-1, *shape))
+    v = v / safe(column(p(v), v))
     return _attained(J, shape, p, q, v, "largest eigenvalue of the Gram matrix")
 
 

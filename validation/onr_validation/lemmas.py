@@ -1,0 +1,276 @@
+"""Lemmas 1 to 3, Eqs. 28 and 29 and section 7.1, each on vectors with planted zeros and ties."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from onr.arrays import inner, sqrt
+from onr.exact import Rational
+from onr.norms import LpNorm
+from onr_validation.laws import Arithmetic, Law
+
+__all__ = ["check_lemmas"]
+
+TABLE = (1.0, 2.0, math.inf)
+"""The exponents of Table 1, whose norms exact arithmetic has."""
+OTHERS = (1.5, 3.0, 7.0)
+SIZE = 6
+"""Entries of a vector: few enough to try all ``2^6`` vertices of the cube."""
+FAR = 2.0**12
+"""A step beyond which the projections onto the l1 and linf balls no longer change, for the vectors
+drawn here: their entries differ by 1/64 at least where they differ."""
+
+
+def check_lemmas(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
+    """Check every lemma on ``trials`` draws."""
+    rng = np.random.default_rng([seed, 3])
+    parts = (_lemma_1, _lemma_2_first, _lemma_2_second, _lemma_3, _equations_28_29, _section_7_1)
+    return [law for part in parts for law in part(arithmetic, trials, rng)]
+
+
+def _vectors(rng: np.random.Generator, trials: int) -> np.ndarray:
+    """Multiples of 1/64 up to 4; every second one with zeros and ties; none is zero."""
+    x = rng.integers(-256, 257, (trials, SIZE)) / 64
+    x[::2] = rng.integers(-2, 3, x[::2].shape)
+    x[~x.any(axis=1), 0] = 1
+    return x
+
+
+def _generic(rng: np.random.Generator, trials: int) -> np.ndarray:
+    """The same without zeros or ties of magnitude."""
+    magnitudes = np.array([rng.permutation(np.arange(1, 257))[:SIZE] for _ in range(trials)])
+    signed: np.ndarray = magnitudes * rng.choice([-1, 1], magnitudes.shape) / 64
+    return signed
+
+
+def _exponents(arithmetic: Arithmetic) -> tuple[float, ...]:
+    return TABLE if arithmetic.exact else TABLE + OTHERS
+
+
+def _vertices(p: float) -> np.ndarray | None:
+    """Those of the unit ball, which has none for ``1 < p < inf``."""
+    if p == 1:
+        return np.concatenate([np.eye(SIZE), -np.eye(SIZE)])
+    if p == math.inf:
+        return np.array(list(itertools.product((-1.0, 1.0), repeat=SIZE)))
+    return None
+
+
+def _lemma_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
+    attained = Law("Lemma 1, Eqs. 16, 34", "<v*, z> = ||z||_p*", arithmetic.name)
+    unit = Law("Lemma 1, Eqs. 38-43", "||v*||_p = 1", arithmetic.name)
+    best = Law("Lemma 1, Eq. 36", "no v of the unit ball does better", arithmetic.name)
+    special = Law("Lemma 1, Eq. 35", "the closed forms for p = 1, 2, inf", arithmetic.name)
+    z = arithmetic.array(_vectors(rng, trials))
+    others = arithmetic.array(_vectors(rng, trials))
+    for p in _exponents(arithmetic):
+        norm = LpNorm(p)
+        v, size = norm.duality_map(z), norm.dual(z)
+        attained.equal(inner(v, z), size)
+        unit.equal(norm(v), np.ones(trials, dtype=int))
+        # For any w the vector w / ||w||_p lies in the ball.
+        best.at_most(inner(others, z), norm(others) * size)
+        vertices = _vertices(p)
+        if vertices is not None:
+            corners = arithmetic.array(vertices)
+            reached = (z @ corners.T).max(axis=1)
+            best.at_most(reached, size)
+            best.equal(reached, size)
+        if p in TABLE:
+            special.equal(v, _closed_form(z, p))
+    yield from (attained, unit, best, special)
+
+
+def _closed_form(z: np.ndarray, p: float) -> np.ndarray:
+    """Eq. 35 as printed."""
+    if p == 2:
+        unit: np.ndarray = z / sqrt(np.sum(z * z, axis=1))[:, None]
+        return unit
+    one: np.ndarray = 0 * z + 1
+    signs = np.where(z > 0, one, np.where(z < 0, -one, 0 * one))
+    if p == math.inf:
+        return signs
+    tied = one * (np.abs(z) == np.abs(z).max(axis=1)[:, None])
+    shares: np.ndarray = signs * tied / tied.sum(axis=1)[:, None]
+    return shares
+
+
+def _lemma_2_first(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
+    name = arithmetic.name
+    limit = Law("Lemma 2, Eq. 44", "the sphere projection of v + alpha v~, no zero or tie", name)
+    degenerate = Law("Lemma 2, Eq. 44", "the same with zeros and ties", name, expected=False)
+    fixed = Law("Lemma 2, Eq. 57", "fixed points of Eq. 16, p in {1, 2, inf}", name)
+    v = arithmetic.array(_vectors(rng, trials))
+    generic = arithmetic.array(_generic(rng, trials))
+    tied = arithmetic.array(_vectors(rng, 2 * trials)[::2])
+    alpha = arithmetic.array(np.array([FAR]))[0]
+    for p in TABLE:
+        norm = LpNorm(p)
+        once = norm.duality_map(v)
+        fixed.equal(norm.duality_map(once), once)
+        if p == 2:
+            for step in (alpha / 64, alpha, alpha * 64):
+                _angle(limit, norm.project_sphere(v + step * generic, 1), v, step, generic)
+            continue
+        far = norm.project_sphere(v + alpha * generic, 1)
+        limit.equal(far, norm.duality_map(generic))
+        far = norm.project_sphere(v + alpha * tied, 1)
+        degenerate.equal(far, norm.duality_map(tied))
+    yield from (limit, degenerate, fixed)
+    if not arithmetic.exact:
+        twice = Law("Lemma 2, Eq. 57", "the same for other p", name, expected=False)
+        for p in OTHERS:
+            once = LpNorm(p).duality_map(v)
+            twice.equal(LpNorm(p).duality_map(once), once)
+        yield twice
+
+
+def _angle(law: Law, moved: np.ndarray, v: np.ndarray, alpha: Rational, u: np.ndarray) -> None:
+    """P = 2: ``moved`` is of length 1 and at most ``|v| / (alpha |u|)`` from ``u / |u|``, in sine.
+
+    By the law of sines in the triangle of 0, ``alpha u`` and their sum with ``v``; squares need no
+    root.
+    """
+    along, size = inner(moved, u), inner(u, u)
+    law.equal(inner(moved, moved), np.ones(len(moved), dtype=int))
+    law.at_most(-along, 0 * along)
+    law.at_most(1 - along * along / size, inner(v, v) / (alpha * alpha * size))
+
+
+def _lemma_2_second(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
+    name = arithmetic.name
+    limit = Law("Lemma 2, Eqs. 45, 47", "the ball projection of d + alpha v, no zero or tie", name)
+    degenerate = Law("Lemma 2, Eqs. 45, 47", "the same with zeros and ties", name, expected=False)
+    face = Law("after Lemma 2", "with zeros and ties it is the projection onto a face", name)
+    sphere = Law("Lemma 2, Eq. 46", "the sphere projection of alpha v, no zero or tie", name)
+    enough = Law("Lemma 2, last part", "alpha = 2 eps is enough, p in {1, inf}", name)
+    tight = Law("Lemma 2, last part", "alpha = 1.9 eps is enough", name, expected=False)
+    generic = arithmetic.array(_generic(rng, trials))
+    tied = arithmetic.array(_vectors(rng, 2 * trials)[::2])
+    eps, alpha, nineteen = arithmetic.array(np.array([0.75, FAR, 1.9]))
+    for p in TABLE:
+        norm = LpNorm(p)
+        inside = arithmetic.array(_eps_ball(rng, trials, p))
+        direction = norm.duality_map(generic)
+        sphere.equal(norm.project_sphere(alpha * generic, eps), eps * direction)
+        if p == 2:
+            for step in (alpha / 64, alpha, alpha * 64):
+                moved = norm.project_ball(inside + step * generic, eps) / eps
+                _angle(limit, moved, inside, step, generic)
+            continue
+        limit.equal(norm.project_ball(inside + alpha * generic, eps), eps * direction)
+        far = norm.project_ball(inside + alpha * tied, eps)
+        degenerate.equal(far, eps * norm.duality_map(tied))
+        face.equal(far, norm.project_face(inside, tied, eps))
+        enough.equal(norm.project_ball(inside + 2 * eps * direction, eps), eps * direction)
+        opposite = -eps * direction
+        far = norm.project_ball(opposite + nineteen * eps * direction, eps)
+        tight.equal(far, eps * direction)
+    yield from (limit, sphere, degenerate, face, enough, tight)
+
+
+def _eps_ball(rng: np.random.Generator, trials: int, p: float) -> np.ndarray:
+    """Multiples of 1/64 in the ball of radius 3/4, half of them on its sphere for p in {1, inf}."""
+    x = rng.integers(-48, 49, (trials, SIZE)) / 64
+    if p == 1:
+        x = np.round(x / np.abs(x).sum(axis=1, keepdims=True).clip(min=1 / 64) * 40) / 64
+        x[:, 0] += np.where(x[:, 0] < 0, -1, 1) * (0.75 - np.abs(x).sum(axis=1))
+    if p == 2:
+        x = x / 4
+    x[::2, :] /= 2 if p != 1 else 1
+    return x
+
+
+def _lemma_3(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
+    law = Law("Lemma 3, Eq. 95", "max(-eps, min(eps, x)) = min(eps, max(-eps, x))", arithmetic.name)
+    x = arithmetic.array(_vectors(rng, trials))
+    for radius in (0.0, 1 / 64, 1.0, 8.0):
+        eps = np.broadcast_to(arithmetic.array(np.array([radius])), x.shape)
+        law.equal(np.maximum(-eps, np.minimum(eps, x)), np.minimum(eps, np.maximum(-eps, x)))
+    yield law
+
+
+def _equations_28_29(
+    arithmetic: Arithmetic, trials: int, rng: np.random.Generator
+) -> Iterator[Law]:
+    name = arithmetic.name
+    subgradient = Law("Eqs. 28, 29", "||y||_p >= ||x||_p + <gradient at x, y - x>", name)
+    slope = Law("Eqs. 28, 29", "<gradient, x> = ||x||_p, ||gradient||_p* = 1", name)
+    limit = Law("Eqs. 30-33", "|x_i|^p and their sum tend to |I| as p grows", name)
+    x, y = (arithmetic.array(_vectors(rng, trials)) for _ in range(2))
+    for p in _exponents(arithmetic):
+        norm = LpNorm(p)
+        gradient = norm.gradient(x)
+        slope.equal(inner(gradient, x), norm(x))
+        slope.equal(norm.dual(gradient), np.ones(trials, dtype=int))
+        # ||x|| = <g, x>, so that the inequality is <g, y> <= ||y||.
+        subgradient.at_most(inner(gradient, y), norm(y))
+    size = np.abs(x) / np.abs(x).max(axis=1)[:, None]
+    tied = size == 1
+    count = tied.sum(axis=1)
+    second = np.where(tied, 0 * size, size).max(axis=1)
+    for p in (8, 64, 512):
+        excess = (size**p).sum(axis=1) - count
+        limit.at_most(-excess, 0 * excess)
+        limit.at_most(excess, (SIZE - count) * second**p)
+    yield from (subgradient, slope, limit)
+    if not arithmetic.exact:
+        yield _difference_quotients(trials, rng)
+
+
+def _difference_quotients(trials: int, rng: np.random.Generator) -> Law:
+    law = Law("Eq. 28", "the gradient by central differences, 1 < p < inf", "float")
+    x, step = _generic(rng, trials), 1e-4
+    for p in (1.5, 2.0, 3.0):
+        norm = LpNorm(p)
+        gradient = norm.gradient(x)
+        for i in range(SIZE):
+            move = step * np.eye(SIZE)[i]
+            slope = (norm(x + move) - norm(x - move)) / (2 * step)
+            # The third derivative is below 1 / x_min^2 = 64^2 here.
+            law.at_most(np.abs(slope - gradient[:, i]), 64**2 * step**2 + 0 * slope)
+    return law
+
+
+def _section_7_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
+    """Robust regression: with ``y`` in R^4, ``X`` of 4 x 6, ``w`` in R^6."""
+    name = arithmetic.name
+    bound = Law("Section 7.1, Eq. 21", "h(y - (X + D) w) <= h(r) + lambda g(w)", name)
+    norm_of = Law("Section 7.1, Eq. 20", "||D*||_{g,h} = lambda", name)
+    reached = Law("Section 7.1, Eqs. 22, 23", "equality at D* = -lambda r v^T / h(r)", name)
+    printed = Law("Section 7.1, Eq. 22", "equality at +lambda r v^T / h(r)", name, expected=False)
+    zero = Law("Section 7.1", "h(r) = 0: equality at lambda u v^T", name)
+    X = arithmetic.array(rng.integers(-8, 9, (trials, 4, SIZE)) / 4)
+    w = arithmetic.array(_vectors(rng, trials))
+    y = arithmetic.array(rng.integers(-8, 9, (trials, 4)) / 4 + np.array([0.125, 0, 0, 0]))
+    (weight,) = arithmetic.array(np.array([0.375]))
+    r = y - (X @ w[:, :, None])[:, :, 0]
+    other = arithmetic.array(_vectors(rng, trials))
+    for g, h in itertools.product((LpNorm(p) for p in TABLE), repeat=2):
+        v = g.dual.duality_map(w)
+        square = h.p == 2
+        residual, size = h(r), g(w)
+        # For h = 2 the squares are compared: the sum of two different roots is no exact number.
+        cross = weight * residual * size
+        target = residual * residual + 2 * cross + weight * weight * size * size
+        target = target if square else residual + weight * size
+        # D w = -(lambda / h(r)) r <v, w>, so that y - (X + D) w is (1 + lambda g(w) / h(r)) r.
+        factor = weight * inner(v, w) / residual
+        for law, sign in ((reached, 1), (printed, -1)):
+            moved = r * (1 + sign * factor)[:, None]
+            law.equal(inner(moved, moved) if square else h(moved), target)
+        norm_of.equal(inner(v, w), size)
+        norm_of.at_most(np.abs(inner(v, other)), g(other))
+        # Another perturbation of norm lambda: lambda u b^T with h(u) = 1 and g*(b) = 1.
+        u, b = h.duality_map(y), g.dual.duality_map(other)
+        change = weight * inner(b, w)
+        if square:
+            bound.at_most(inner(r, r) - 2 * change * inner(r, u) + change * change, target)
+        else:
+            bound.at_most(h(r - change[:, None] * u), target)
+        zero.equal(h(weight * u) * size, weight * size)
+    yield from (bound, norm_of, reached, printed, zero)

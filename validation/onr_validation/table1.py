@@ -1,0 +1,149 @@
+"""Every cell of Table 1 against brute force, and the bracket of (inf, 2)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from onr.arrays import sqrt
+from onr.cube_bound import cube_bound
+from onr.exact import FASTEST, exact_array
+from onr.norms import LpNorm
+from onr.operator_norms import operator_norm
+from onr_validation.laws import Arithmetic, Law
+
+__all__ = ["check_table"]
+
+ENTRIES = {
+    (1, 1): "largest l1 norm of a column",
+    (1, 2): "largest l2 norm of a column",
+    (1, math.inf): "largest linf norm of a column",
+    (2, 1): "NP-hard",
+    (2, 2): "largest singular value",
+    (2, math.inf): "largest l2 norm of a row",
+    (math.inf, 1): "NP-hard",
+    (math.inf, 2): "NP-hard",
+    (math.inf, math.inf): "largest l1 norm of a row",
+}
+"""The table as the paper has it: domain, co-domain."""
+SHAPES = ((4, 6), (3, 3), (5, 2), (1, 4), (4, 1))
+NESTEROV = math.sqrt(math.pi / 2)
+RELATIVE = 2.0**-40
+"""To how much the largest singular value is certified in exact arithmetic."""
+
+
+def check_table(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
+    """Check every cell on ``trials`` matrices of each shape, with planted zeros and ties.
+
+    Brute force tries the vertices of the domain's ball, or where that is round those of the dual
+    ball of the co-domain: a convex function has its maximum over a polytope at a vertex. For
+    (2, 2), where both are round, it is numpy's SVD, and over the rationals Sylvester's criterion.
+    """
+    rng = np.random.default_rng([seed, 4])
+    matrices = [_matrices(rng, trials, d, n) for d, n in SHAPES]
+    return [_cell(arithmetic, matrices, p, q) for p, q in ENTRIES] + [
+        _bracket(arithmetic, matrices)
+    ]
+
+
+def _matrices(rng: np.random.Generator, trials: int, d: int, n: int) -> np.ndarray:
+    """Multiples of 1/16; half of them with entries in {-1, 0, 1}; one is zero."""
+    J = rng.integers(-64, 65, (trials, d, n)) / 16
+    J[::2] = rng.integers(-1, 2, J[::2].shape)
+    J[-1] = 0
+    return J
+
+
+def _cell(arithmetic: Arithmetic, matrices: list[np.ndarray], p: float, q: float) -> Law:
+    name = f"p = {_name(p)}, q = {_name(q)}"
+    law = Law(f"Table 1, {name}", ENTRIES[p, q], arithmetic.name)
+    for J in matrices:
+        if (p, q) == (2, 2) and arithmetic.exact:
+            _certify_singular_value(law, J)
+            continue
+        numbers = arithmetic.array(J)
+        found = operator_norm(numbers, p=p, q=q)
+        truth = _brute_force(numbers, p, q)
+        law.equal(found.lower, truth)
+        assert found.upper is not None  # noqa: S101 - these cells have both bounds
+        law.equal(found.upper, truth)
+        # The maximiser is a unit vector that attains it.
+        image = (numbers @ found.v[:, :, None])[:, :, 0]
+        law.equal(LpNorm(q)(image), truth)
+        size = LpNorm(p)(found.v)
+        law.equal(np.where(truth == 0, 1, size), np.ones(len(J), dtype=int))
+    return law
+
+
+def _name(p: float) -> str:
+    return LpNorm(p).name
+
+
+def _brute_force(J: np.ndarray, p: float, q: float) -> np.ndarray:
+    """The norm of each matrix, by trying everything."""
+    if p != 2:
+        largest: np.ndarray = _sizes(J @ _vertices(p, J.shape[2], J).T, q).max(axis=1)
+    elif q != 2:
+        # ||J v||_q = max <w, J v> over the vertices w of the dual ball, and over v ||J^T w||_2.
+        vertices = _vertices(1 if q == math.inf else math.inf, J.shape[1], J)
+        largest = _sizes(J.swapaxes(1, 2) @ vertices.T, 2).max(axis=1)
+    else:
+        largest = np.linalg.svd(J, compute_uv=False)[:, 0]
+    return largest
+
+
+def _vertices(p: float, size: int, J: np.ndarray) -> np.ndarray:
+    signs = itertools.product((-1.0, 1.0), repeat=size)
+    points = np.eye(size) if p == 1 else np.array(list(signs))
+    return exact_array(points, FASTEST) if J.dtype == object else points
+
+
+def _sizes(images: np.ndarray, q: float) -> np.ndarray:
+    """The q-norms of the columns, ``(batch, d, m)`` to ``(batch, m)``, without the project's."""
+    size = np.abs(images)
+    if q == math.inf:
+        largest: np.ndarray = size.max(axis=1)
+        return largest
+    total: np.ndarray = size.sum(axis=1) if q == 1 else sqrt((size * size).sum(axis=1))
+    return total
+
+
+def _certify_singular_value(law: Law, J: np.ndarray) -> None:
+    """The float value, to ``2^-40``: ``t I - J J^T`` is positive definite above it and not below.
+
+    Decided by the pivots of an elimination over the rationals (Sylvester's criterion).
+    """
+    found = operator_norm(J, p=2, q=2).lower
+    for matrix, sigma in zip(J, found, strict=True):
+        exact = exact_array(matrix, FASTEST)
+        gram = exact @ exact.T
+        for factor, definite in ((1 + RELATIVE, True), (1 - RELATIVE, False)):
+            bound = exact_array(np.array([(sigma * factor) ** 2]), FASTEST)[0]
+            shifted = bound * exact_array(np.eye(len(gram)), FASTEST) - gram
+            expected = definite and sigma > 0
+            law.equal([int(_positive_definite(shifted))], [int(expected)])
+
+
+def _positive_definite(matrix: np.ndarray) -> bool:
+    """Whether a symmetric rational matrix is: all pivots of Gaussian elimination are positive."""
+    rest = matrix.copy()
+    while len(rest):
+        pivot = rest[0, 0]
+        if not pivot > 0:
+            return False
+        rest = rest[1:, 1:] - np.outer(rest[1:, 0], rest[0, 1:]) / pivot
+    return True
+
+
+def _bracket(arithmetic: Arithmetic, matrices: list[np.ndarray]) -> Law:
+    """(inf, 2) by the bracket that larger matrices get, against the truth of small ones."""
+    law = Law("(inf, 2) in large", "truth <= certified bound <= 1.2533 truth", arithmetic.name)
+    for J in matrices:
+        truth = _brute_force(arithmetic.array(J), math.inf, 2)
+        slack = 1 + 1e-9
+        bound = cube_bound(J, steps=1000, gap=1e-6)[0]
+        law.at_most(truth, arithmetic.array(bound * slack))
+        law.at_most(arithmetic.array(bound / (NESTEROV * (1 + 2e-6))), truth)
+    return law
