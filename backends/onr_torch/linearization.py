@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
 
 from onr.errors import OnrError
-from onr_torch.modes import depends_on_mode, frozen
+from onr.protocols import Norm
+from onr_torch.modes import depends_on_mode, evaluating, frozen
 
-__all__ = ["TorchLinearization", "TorchNetwork", "jvp", "linearize"]
+__all__ = ["TorchLinearization", "TorchNetwork", "jvp", "linearize", "require_evaluation"]
 
 
 @cache
@@ -22,8 +25,13 @@ def _load_forward_mode() -> None:
         torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
 
 
-def jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
-    """``J v`` at ``x``, differentiable in the parameters; the module's mode is the caller's.
+def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tensor, /) -> Any:
+    """``J v`` at ``x``, differentiable in the parameters; a module's mode is the caller's.
+
+    Args:
+        function: a module, or a function that gives several tensors; the result has its structure.
+        x: where, shape ``(batch, *input_shape)``.
+        v: the direction, shaped as ``x``.
 
     Raises:
         OnrError: torch has no forward-mode derivative for an operation of the module.
@@ -31,11 +39,10 @@ def jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
     """
     _load_forward_mode()
     try:
-        tangent: torch.Tensor = torch.func.jvp(lambda z: module(z.clone()), (x,), (v,))[1]
+        return torch.func.jvp(lambda z: function(z.clone()), (x,), (v,))[1]
     except NotImplementedError as error:
         reason = str(error).splitlines()[0]
         raise OnrError(f"the module has no forward-mode derivative in torch: {reason}") from error
-    return tangent
 
 
 class TorchLinearization:
@@ -75,7 +82,8 @@ class TorchLinearization:
     def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
         """``J v``."""
         with torch.no_grad(), frozen(self._module):
-            return jvp(self._module, self._x.detach(), v)
+            image: torch.Tensor = jvp(self._module, self._x.detach(), v)
+        return image
 
     def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
         """``J^T u``."""
@@ -90,13 +98,23 @@ def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
             whose output has no Jacobian of one example. Call ``module.eval()`` first.
 
     """
+    require_evaluation(module)
+    return TorchLinearization(module, x)
+
+
+def require_evaluation(module: nn.Module) -> None:
+    """Refuse a module whose outputs are not each example's own.
+
+    Raises:
+        OnrError: a batch normalisation or dropout layer is in training mode.
+
+    """
     name = depends_on_mode(module)
     if name is not None:
         raise OnrError(
             f"layer {name!r} is in training mode: an example's Jacobian exists in evaluation mode "
             "only, call module.eval() first"
         )
-    return TorchLinearization(module, x)
 
 
 class TorchNetwork:
@@ -120,3 +138,13 @@ class TorchNetwork:
     def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
         return TorchLinearization(self.module, x)
+
+    def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
+        """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
+
+        ``n`` jvps an example; :func:`onr_torch.cells.cell_radius` says more, and what is refused.
+        """
+        from onr_torch.cells import cell_radius  # which builds on this module
+
+        with evaluating(self.module):
+            return cell_radius(self.module, x, p=p)
