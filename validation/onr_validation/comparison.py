@@ -127,7 +127,14 @@ class BallComparison:
         size, bound = inner(gap, gap), inner(self.previous, self.previous)
         bound = 2 * bound / Fraction(self.alpha) ** 2
         moved = self.network.activation_pattern(self.x + column(self.eps, self.x) * b.delta)
+        up, steep = inner(b.u, b.forward), inner(b.gradient, b.gradient)
+        along = inner(b.v, b.gradient)
+        # Balls do not decide equality, but that two numbers are as close as this.
         holds = [
+            ("vjp is not the adjoint of jvp", _close(inner(b.gradient, self.previous), up)),
+            ("the duality map of q does not attain", _close(b.value, up)),
+            ("the duality map of p has not norm 1", _close(inner(b.v, b.v), 1)),
+            ("the duality map of p does not attain", (along > 0) & _close(along * along, steep)),
             ("the gap is larger than its bound", size <= bound),
             ("x_k is outside the cell of x", np.all(moved == self.pattern, axis=1)),
         ]
@@ -143,6 +150,12 @@ class BallComparison:
             ("",) * len(self.x),
             broken,
         )
+
+
+def _close(x: np.ndarray, y: np.ndarray | int) -> np.ndarray:
+    """Whether they differ by at most one part in ``2^64`` of ``y``, which is not negative."""
+    close: np.ndarray = np.abs(x - y) <= y * Fraction(1, 2**64)
+    return close
 
 
 def missing_hypothesis(step: Step, p: Norm) -> tuple[str, ...]:

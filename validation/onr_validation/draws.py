@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,6 +48,8 @@ __all__ = [
 INPUT_SHAPE = (3, 4, 4)
 CLASSES = 5
 INPUTS_PER_NETWORK = 20
+DENSE_LIMIT = 2**24
+"""The largest matrix that a trained layer may become."""
 
 
 def architecture(layers: str) -> Architecture:
@@ -136,7 +139,8 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
     """The trained network of a run at the first images of its test part, from Gaussian starts.
 
     Raises:
-        OnrError: the run has no checkpoint, or its model is no sequence of layers.
+        OnrError: the run has no checkpoint, its model is no sequence of layers, or its layers are
+            too large to be matrices.
 
     """
     parameters, _ = run.model()
@@ -144,6 +148,13 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
     dataset = config.dataset_object()
     network = config.network(NumpyBackend(), dataset, parameters)
     assert isinstance(network, DenseNetwork)  # noqa: S101 - what this backend builds
+    sizes = [math.prod(shape) for shape in network.architecture.shapes()]
+    largest = max(map(operator.mul, sizes, sizes[1:]))
+    if largest > DENSE_LIMIT:
+        raise OnrError(
+            f"{run.path}: a layer of {largest:,} matrix entries; the theorem is checked on dense "
+            f"networks with at most {DENSE_LIMIT:,}, as those trained on digits"
+        )
     images = pixels(dataset.test.take(trials).images, "float64")
     for index, image in enumerate(images):
         rng = np.random.default_rng([seed, index, 2])

@@ -50,7 +50,7 @@ class Law:
     cases: int = 0
     failures: int = 0
     deviation: float = 0.0
-    """The largest relative difference of two sides that should be equal."""
+    """The largest difference of two sides that should be equal, relative where they are above 1."""
     example: str = ""
     """The first failure."""
 
@@ -73,12 +73,13 @@ class Law:
         exact = self.arithmetic == "exact"
         kind = object if exact else float
         left, right = np.asarray(left, dtype=kind), np.asarray(right, dtype=kind)
+        differ = left != right
+        one, other = (float_array(x) if exact else x for x in (left, right))
+        size = np.maximum(np.maximum(np.abs(one), np.abs(other)), 1.0)
+        gap = np.abs(one - other) / size
         if exact:
-            differ = left != right
-            gap = np.where(differ, np.abs(float_array(left) - float_array(right)), 0.0)
+            gap = np.where(differ, gap, 0.0)  # equal numbers may have different floats
         else:
-            size = np.maximum(np.abs(left), np.abs(right))
-            gap = np.abs(left - right) / np.where(size > 1, size, 1.0)
             differ = ~(gap <= ROUNDING)
         self.deviation = max(self.deviation, float(gap.max(initial=0)))
         self._count(~differ, lambda i: f"{_shown(left[i])} is not {_shown(right[i])}")

@@ -166,32 +166,40 @@ def _lemma_2_second(arithmetic: Arithmetic, trials: int, rng: np.random.Generato
         far = norm.project_ball(inside + alpha * tied, eps)
         degenerate.equal(far, eps * norm.duality_map(tied))
         face.equal(far, norm.project_face(inside, tied, eps))
-        enough.equal(norm.project_ball(inside + 2 * eps * direction, eps), eps * direction)
+        # The farthest start is the opposite one.
         opposite = -eps * direction
+        for start in (inside, opposite):
+            enough.equal(norm.project_ball(start + 2 * eps * direction, eps), eps * direction)
         far = norm.project_ball(opposite + nineteen * eps * direction, eps)
         tight.equal(far, eps * direction)
     yield from (limit, sphere, degenerate, face, enough, tight)
 
 
 def _eps_ball(rng: np.random.Generator, trials: int, p: float) -> np.ndarray:
-    """Multiples of 1/64 in the ball of radius 3/4, half of them on its sphere for p in {1, inf}."""
+    """Dyadic points of the ball of radius 3/4, half of them on its sphere for p in {1, inf}."""
     x = rng.integers(-48, 49, (trials, SIZE)) / 64
+    if p == math.inf:
+        x[np.arange(trials), rng.integers(SIZE, size=trials)] = rng.choice([-0.75, 0.75], trials)
     if p == 1:
         x = np.round(x / np.abs(x).sum(axis=1, keepdims=True).clip(min=1 / 64) * 40) / 64
         x[:, 0] += np.where(x[:, 0] < 0, -1, 1) * (0.75 - np.abs(x).sum(axis=1))
     if p == 2:
         x = x / 4
-    x[::2, :] /= 2 if p != 1 else 1
+    x[::2] /= 2
     return x
 
 
 def _lemma_3(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
-    law = Law("Lemma 3, Eq. 95", "max(-eps, min(eps, x)) = min(eps, max(-eps, x))", arithmetic.name)
+    name = arithmetic.name
+    law = Law("Lemma 3, Eq. 95", "max(-eps, min(eps, x)) = min(eps, max(-eps, x))", name)
+    clip = Law("Eq. 80", "the projection for p = inf is either", name)
     x = arithmetic.array(_vectors(rng, trials))
     for radius in (0.0, 1 / 64, 1.0, 8.0):
         eps = np.broadcast_to(arithmetic.array(np.array([radius])), x.shape)
-        law.equal(np.maximum(-eps, np.minimum(eps, x)), np.minimum(eps, np.maximum(-eps, x)))
-    yield law
+        either = np.maximum(-eps, np.minimum(eps, x))
+        law.equal(either, np.minimum(eps, np.maximum(-eps, x)))
+        clip.equal(LpNorm(math.inf).project_ball(x, eps[0, 0]), either)
+    yield from (law, clip)
 
 
 def _equations_28_29(
@@ -200,7 +208,7 @@ def _equations_28_29(
     name = arithmetic.name
     subgradient = Law("Eqs. 28, 29", "||y||_p >= ||x||_p + <gradient at x, y - x>", name)
     slope = Law("Eqs. 28, 29", "<gradient, x> = ||x||_p, ||gradient||_p* = 1", name)
-    limit = Law("Eqs. 30-33", "|x_i|^p and their sum tend to |I| as p grows", name)
+    limit = Law("Eq. 30", "sum (|x_i| / ||x||_inf)^p tends to |I| as p grows", name)
     x, y = (arithmetic.array(_vectors(rng, trials)) for _ in range(2))
     for p in _exponents(arithmetic):
         norm = LpNorm(p)
@@ -219,7 +227,21 @@ def _equations_28_29(
         limit.at_most(excess, (SIZE - count) * second**p)
     yield from (subgradient, slope, limit)
     if not arithmetic.exact:
+        yield _limit_of_gradients(x, count, second)
         yield _difference_quotients(trials, rng)
+
+
+def _limit_of_gradients(x: np.ndarray, count: np.ndarray, second: np.ndarray) -> Law:
+    """With ``t`` the second largest of ``|x_i| / ||x||_inf`` the sum is ``|I|`` to ``n t^p``.
+
+    So ``|I| g_i`` is between ``1 - n t^p`` and ``|I|^(1/p)`` on ``I``, and elsewhere ``g_i <=
+    t^(p-1)``.
+    """
+    law = Law("Eqs. 29, 31-33", "the gradient for p tends to that for inf as p grows", "float")
+    for p in (8, 64, 512):
+        gap = np.abs(LpNorm(p).gradient(x) - LpNorm(math.inf).gradient(x)).max(axis=1)
+        law.at_most(gap, count ** (1 / p) - 1 + SIZE * second ** (p - 1))
+    return law
 
 
 def _difference_quotients(trials: int, rng: np.random.Generator) -> Law:
@@ -272,5 +294,6 @@ def _section_7_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) 
             bound.at_most(inner(r, r) - 2 * change * inner(r, u) + change * change, target)
         else:
             bound.at_most(h(r - change[:, None] * u), target)
-        zero.equal(h(weight * u) * size, weight * size)
+        # y - (X + D) w is -D w where r = 0.
+        zero.equal(h(-weight * u * inner(v, w)[:, None]), weight * size)
     yield from (bound, norm_of, reached, printed, zero)

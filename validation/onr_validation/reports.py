@@ -70,6 +70,8 @@ class CellReport:
         if self.proven:
             return self._verdict()
         same = "the sequences agree here" if self.holds else "the sequences differ"
+        if self.checks[0].raw_gradient and self.alpha == math.inf:
+            return f"the raw gradient has Eq. 12 as its limit for every p: {same}"
         if not (self.p in PROVEN and self.q in PROVEN):
             reason = "it is stated for 1, 2, inf"
         elif self.alpha < math.inf:

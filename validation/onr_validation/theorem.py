@@ -168,6 +168,7 @@ def check_theorem(
     """
     if not 0 < fraction < math.inf:
         raise OnrError(f"fraction = {fraction:g}: expected a positive number")
+    x, start = x.astype(np.float64), start.astype(np.float64)
     radius = _radius(reference, x, p)
     if isinstance(reference, ExactNetwork):
         x, start = exact_array(x, reference.number), exact_array(start, reference.number)

@@ -242,6 +242,8 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> _Settings:
     alpha = number(options["alpha"])
     if not alpha > 0:
         raise OnrError(f"alpha = {alpha:g}: expected a positive number, or inf")
+    if options["raw_gradient"] and alpha < math.inf:
+        raise OnrError("the raw gradient has Eq. 12 as its limit: leave out --alpha")
     fractions = tuple(number(text) for text in options["fraction"].split(","))
     if not all(0 < fraction < math.inf for fraction in fractions):
         raise OnrError(f"fraction {options['fraction']!r}: expected positive numbers, as 0.5,1,2")
