@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
 
-from onr.exact import square_root
+from onr.exact import NotExactError, square_root
 from onr.protocols import Array
 
 __all__ = [
@@ -35,7 +35,10 @@ def like(values: np.ndarray, array: Array) -> Array:
     """
     xp = array_namespace(array)
     if array.dtype == object:
-        return values.astype(int).astype(object) + array.reshape(-1)[0] * 0
+        whole = values.astype(int)
+        if np.any(whole != values):
+            raise NotExactError("numbers that are not whole among exact ones")
+        return whole.astype(object) + array.reshape(-1)[0] * 0
     return xp.asarray(values, dtype=array.dtype, device=device(array))
 
 

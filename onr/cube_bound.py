@@ -1,4 +1,4 @@
-"""A certified upper bound of ``||J||_{inf,2}``, at most 1.2533 times the truth."""
+"""A certified upper bound of ``||J||_{inf,2}``, at its minimum at most 1.2533 times the truth."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Arr
         gap: stop where every example's bound is within this factor of the minimum.
 
     Returns:
-        The bound, shape ``(batch,)``, up to rounding; and the square root of the last ``X``, shape
-        ``(batch, d, d)``: ``sign(J^T X^(1/2) g)`` with Gaussian ``g`` is Nesterov's rounding, a
-        good start from below.
+        The bound, shape ``(batch,)``, up to rounding; and a root ``R`` of the last ``X = R^T R``,
+        shape ``(batch, min(d, n), d)``: ``sign(J^T R^T g)`` with Gaussian ``g`` is Nesterov's
+        rounding, a good start from below.
 
     """
     xp = array_namespace(J)
-    d = J.shape[1]
     scale = safe(max_abs(J))
     J = J / scale[:, None, None]
     columns = xp.max(xp.abs(J), axis=1) > 0
+    # Lengths are the same in coordinates of the span of the columns.
+    basis = None
+    if J.shape[1] > J.shape[2]:
+        basis, J = xp.linalg.qr(J)
+    d = J.shape[1]
     root = xp.zeros_like(J[:, :, :1]) + like(np.eye(d) / d**0.5, J)
     best = None
     for _ in range(steps):
@@ -52,10 +56,14 @@ def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Arr
         bound = xp.sum(y, axis=1) * xp.linalg.eigvalsh(M)[:, -1]
         best = bound if best is None else xp.minimum(best, bound)
         moved = root @ M
-        if bool(xp.all(best <= (1 + gap) ** 2 * xp.sum(moved**2, axis=(1, 2)))):
+        done = best <= (1 + gap) ** 2 * xp.sum(moved**2, axis=(1, 2))
+        if bool(xp.all(done)):
             break
         values, vectors = xp.linalg.eigh(moved @ root)
         values = xp.maximum(values, xp.zeros_like(values))
         values = xp.sqrt(values / safe(xp.sum(values, axis=1, keepdims=True)))
-        root = (vectors * values[:, None, :]) @ xp.matrix_transpose(vectors)
+        following = (vectors * values[:, None, :]) @ xp.matrix_transpose(vectors)
+        root = xp.where(done[:, None, None], root, following)
+    if basis is not None:
+        root = root @ xp.matrix_transpose(basis)
     return xp.sqrt(best) * scale, root

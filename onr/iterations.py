@@ -187,6 +187,8 @@ def estimate_operator_norm(
 ) -> NormEstimate:
     """Best of several norm iterations from Gaussian starts, chosen for each example.
 
+    The starts are the same for all examples, so that none depends on its place in the batch.
+
     Args:
         linearization: ``J``.
         p: the norm of the domain.
@@ -204,7 +206,8 @@ def estimate_operator_norm(
     best: NormEstimate | None = None
     xp = array_namespace(like_input)
     for _ in range(restarts):
-        start = like(rng.standard_normal(tuple(like_input.shape)), like_input)
+        start = like(rng.standard_normal((1, *like_input.shape[1:])), like_input)
+        start = start + xp.zeros_like(like_input)
         found = operator_norm_iteration(
             linearization, start, p=p, q=q, alpha=alpha, steps=steps, ties=ties
         )

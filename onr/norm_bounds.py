@@ -11,6 +11,8 @@ from onr.protocols import Array
 __all__ = ["interpolated", "schur_bound"]
 
 NODES = (1.0, 2.0, math.inf)
+FLOOR = 1e-12
+"""The least entry of ``J^T u`` over the largest, or of ``x``, that Schur's test goes on from."""
 
 
 def interpolated(corners: dict[tuple[float, float], Array], p: float, q: float, /) -> Array:
@@ -22,7 +24,7 @@ def interpolated(corners: dict[tuple[float, float], Array], p: float, q: float, 
     constant 1 where ``q < p``.)
 
     Args:
-        corners: upper bounds, shape ``(batch,)``, at least at :func:`corners_of` p and q.
+        corners: upper bounds, shape ``(batch,)``, at least at :func:`neighbours` of p and q.
         p: the exponent of the domain.
         q: the exponent of the co-domain.
 
@@ -58,7 +60,7 @@ def schur_bound(J: Array, p: float, q: float, /, *, steps: int = 50) -> Array:
     Args:
         J: shape ``(batch, d, n)``.
         p: the exponent of the domain.
-        q: the exponent of the co-domain, at most ``p``.
+        q: the exponent of the co-domain, at most ``p``, and finite.
         steps: iterations; the bound holds at each, and the best is returned.
 
     Returns:
@@ -83,11 +85,11 @@ def schur_bound(J: Array, p: float, q: float, /, *, steps: int = 50) -> Array:
             exponent = 1.0 if p == math.inf else p / (p - q)
             top = safe(xp.max(w, axis=1))
             size = top * xp.sum((w / top[:, None]) ** exponent, axis=1) ** (1 / exponent)
-        bound = (size * largest[:, 0] ** (q - 1)) ** (1 / q)
+        bound = size ** (1 / q) * largest[:, 0] ** (1 - 1 / q)
         best = bound if best is None else xp.minimum(best, bound)
         if p == math.inf:
             break  # the maximiser of a nonnegative matrix is the vector of ones
-        # The smallest entries are kept positive: a bound needs positive ones.
+        # The smallest entries are kept positive: a bound needs positive ones, and x^(1 - q) finite.
         step = (g / safe(xp.max(g, axis=1, keepdims=True))) ** (dual - 1)
-        x = xp.maximum(step, xp.full_like(step, 1e-12))
+        x = xp.maximum(step, xp.full_like(step, FLOOR ** min(1, dual - 1)))
     return best * scale

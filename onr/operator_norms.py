@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from onr.arrays import array_namespace, column, device, like, safe
 from onr.cube_bound import cube_bound
 from onr.errors import OnrError
 from onr.exact import NotExactError
-from onr.iterations import estimate_operator_norm, operator_norm_iteration
+from onr.iterations import NormEstimate, estimate_operator_norm, operator_norm_iteration
 from onr.jacobians import Matrices, jacobian
 from onr.lanczos import singular_triplets
 from onr.norm_bounds import interpolated, neighbours, schur_bound
@@ -40,7 +40,7 @@ class OperatorNorm:
     how: str
     """The algorithm, in words."""
     v: Array
-    """The maximiser, or the best direction found: ``||v||_p = 1``, or zero where ``J`` is."""
+    """The maximiser, or the best direction found: ``||v||_p = 1``; may be zero where ``J`` is."""
     u: Array
     """Its dual direction, shape ``(batch, d)``: ``||u||_{q*} = 1``, ``<u, J v> = ||J v||_q``."""
     iterations: int
@@ -74,13 +74,13 @@ def operator_norm(
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
     (inf, 2), (2, 1)    bracket  :func:`onr.cube_bound.cube_bound`, within a factor of 1.2533
     other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
-                                 which closes the bracket for nonnegative matrices
+                                 which closes it for nonnegative ones as it converges
     norms of plugins    lower    Eq. 12 alone, outside the first two and the enumerations
     ==================  =======  ==========================================================
 
     The lower bounds are Eq. 12 from the largest column, the largest row, the roundings of the
-    relaxation, and Gaussian starts. Ties are broken towards vertices, as averages have fixed points
-    that are no maxima.
+    relaxation, and Gaussian starts, until the best of them stops gaining. Ties are broken towards
+    vertices, as averages have fixed points that are no maxima.
 
     Args:
         J: matrices, shape ``(batch, d, n)``, floats or, for the exact cells but (2, 2), exact
@@ -94,7 +94,8 @@ def operator_norm(
         steps: iterations from each, at most.
 
     Raises:
-        OnrError: matrices of another shape, an exponent below 1, or no restart or step.
+        OnrError: matrices of another shape or with entries that are nan or infinite, an exponent
+            below 1, or no restart or step.
         NotExactError: exact numbers, and a cell that has no exact algorithm.
 
     """
@@ -107,8 +108,7 @@ def operator_norm(
     n = math.prod(J.input_shape)
     if min(J.value.shape[1], n) > WHOLE:
         return _of_products(J, p, q, rng, restarts, steps)
-    found = _of_matrices(jacobian(J), J.input_shape, p, q, rng, restarts, steps)
-    return replace(found, v=found.v.reshape((-1, *J.input_shape)))
+    return _of_matrices(jacobian(J), J.input_shape, p, q, rng, restarts, steps)
 
 
 def _exponent(norm: Norm) -> float | None:
@@ -126,9 +126,15 @@ def _of_matrices(
 ) -> OperatorNorm:
     """The table above, first row that fits."""
     Matrices(J)  # checks the shape
+    _check_numbers(J)
     _, d, n = J.shape
     shape = shape or (n,)
     a, b = _exponent(p), _exponent(q)
+    not_exact = NotExactError(
+        f"no exact algorithm for p = {p.name}, q = {q.name} and d, n = {d}, {n}: use float matrices"
+    )
+    if J.dtype == object and not {a, b} <= {1, 2, math.inf, None}:
+        raise not_exact
     if a == 1 or n == 1:
         return _largest_column(J, shape, p, q)
     if b == math.inf or d == 1:
@@ -142,13 +148,22 @@ def _of_matrices(
         how = f"enumeration of {2 ** (n - 1)} sign vectors of the inputs"
         return _attained(J, shape, p, q, s.reshape((-1, *shape)), how)
     if J.dtype == object:
-        raise NotExactError(
-            f"no exact algorithm for p = {p.name}, q = {q.name} and d, n = {d}, {n}: "
-            "use float matrices"
-        )
+        raise not_exact
     if (a, b) == (2, 2):
         return _largest_singular_value(J, shape, p, q)
     return _bracket(J, shape, p, q, rng, restarts, steps)
+
+
+def _check_numbers(J: Array) -> None:
+    xp = array_namespace(J)
+    if J.dtype == object:
+        return
+    if not xp.isdtype(J.dtype, "real floating"):
+        raise OnrError(f"matrices of {J.dtype}: expected floats, or exact numbers as objects")
+    if 0 in J.shape:
+        raise OnrError(f"matrices of shape {tuple(J.shape)}: expected at least one, with entries")
+    if not bool(xp.all(xp.isfinite(J))):
+        raise OnrError("a matrix with an entry that is nan or infinite: it has no operator norm")
 
 
 def _attained(
@@ -214,21 +229,21 @@ def _bracket(
     starts = [
         _largest_column(J, shape, p, q).v.reshape((batch, 1, n)),
         _largest_row(J, shape, p, q).v.reshape((batch, 1, n)),
-        like(rng.standard_normal((batch, restarts, n)), J),
+        xp.zeros_like(J[:, :1]) + like(rng.standard_normal((restarts, n)), J),
     ]
     if outputs is not None:
         starts.append(p.duality_map((outputs @ J).reshape((-1, *shape))).reshape((batch, -1, n)))
     v = xp.concat(starts, axis=1)
     copies = v.shape[1]
-    at, v, done = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0
+    at, v, done, found = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0, None
     while True:
         chunk = min(10, steps - done)
-        found = operator_norm_iteration(at, v, p=p, q=q, steps=chunk, ties="vertex")
+        fresh = operator_norm_iteration(at, v, p=p, q=q, steps=chunk, ties="vertex")
+        found = fresh if found is None else _merged(found, fresh, copies)
         v, done = found.v, done + chunk
-        if done == steps or bool(xp.all(found.converged)):
+        index = _best(found, copies)
+        if done == steps or bool(xp.all(xp.take(found.converged, index, axis=0))):
             break
-    best = xp.argmax(found.value.reshape((batch, copies)), axis=1)
-    index = best + copies * xp.arange(batch, device=device(J))
 
     def pick(x: Array) -> Array:
         return xp.take(x, index, axis=0)
@@ -242,6 +257,33 @@ def _bracket(
         pick(found.u),
         done,
         pick(found.converged),
+    )
+
+
+def _best(found: NormEstimate, copies: int) -> Array:
+    """The index of each example's best copy, shape ``(batch,)``."""
+    xp = array_namespace(found.value)
+    best = xp.argmax(found.value.reshape((-1, copies)), axis=1)
+    return best + copies * xp.arange(best.shape[0], device=device(best))
+
+
+def _merged(old: NormEstimate, new: NormEstimate, copies: int) -> NormEstimate:
+    """The old estimates of an example whose best had converged, else the new.
+
+    So no example depends on how long the others take.
+    """
+    xp = array_namespace(old.value)
+    settled = xp.repeat(xp.take(old.converged, _best(old, copies), axis=0), copies)
+
+    def choose(before: Array, after: Array) -> Array:
+        return xp.where(column(settled, after), before, after)
+
+    return NormEstimate(
+        choose(old.value, new.value),
+        choose(old.v, new.v),
+        choose(old.u, new.u),
+        new.iterations,
+        choose(old.converged, new.converged),
     )
 
 
@@ -261,7 +303,7 @@ def _upper(
             return operator_norm(J, p=a, q=b).lower
         if (a, b) == (math.inf, 2):
             bound, root = cube_bound(J)
-            normals = like(rng.standard_normal((J.shape[0], restarts, J.shape[1])), J)
+            normals = like(rng.standard_normal((restarts, root.shape[1])), J)
             outputs = normals @ root
             return bound
         if (a, b) == (2, 1):
@@ -288,16 +330,10 @@ def _of_products(
     value = J.value
     if (_exponent(p), _exponent(q)) == (2, 2):
         top = singular_triplets(J, 1, rng=rng, steps=steps)
-        return OperatorNorm(
-            top.S[:, 0],
-            None,
-            "lower",
-            "Golub-Kahan-Lanczos",
-            top.V[:, 0],
-            top.U[:, 0],
-            top.iterations,
-            top.converged,
-        )
+        v = top.V[:, 0]
+        image = J.jvp(v)
+        how, u = "Golub-Kahan-Lanczos", q.gradient(image)
+        return OperatorNorm(q(image), None, "lower", how, v, u, top.iterations, top.converged)
     xp = array_namespace(value)
     shape = (value.shape[0], *J.input_shape)
     template = xp.zeros(shape, dtype=value.dtype, device=device(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onr.arrays import array_namespace, like
+from onr.arrays import array_namespace, like, max_abs, safe
 from onr.norms import LpNorm
 from onr.protocols import Array, Norm
 
@@ -34,9 +34,12 @@ def best_signs(A: Array, size: Norm, shape: tuple[int, ...], /) -> Array:
     _, k, m = A.shape
     signs = like(_all_signs(k), A)
     if isinstance(size, LpNorm) and size.p == 2:
+        if A.dtype != object:  # squares must stay in the range of floats, and ties be ties
+            A = A / 2 ** xp.floor(xp.log2(safe(max_abs(A))))[:, None, None]
         gram = A @ xp.matrix_transpose(A)
-        energy = xp.sum((signs @ gram) * signs, axis=2)
-        return xp.take(signs, xp.argmax(energy, axis=1), axis=0)
+        # One example at a time, as below: 2^(k - 1) vectors for each at once are much memory.
+        best = [xp.argmax(xp.sum((signs @ matrix) * signs, axis=1)) for matrix in gram]
+        return xp.take(signs, xp.stack(best), axis=0)
     # A^T s is the sum of what the first and the last entries of s give, each found once.
     last = min(k - 1, max(0, (BLOCK // m).bit_length() - 1))
     heads, tails = signs[:: 2**last, : k - last], signs[: 2**last, k - last :]
