@@ -239,10 +239,8 @@ def test_restarts_are_chosen_for_each_example():
     x = np.random.default_rng(12).standard_normal((10, 6))
     at, p, q, restarts = network.linearize(x), LpNorm(INF), LpNorm(1), 4
     rng = np.random.default_rng(13)
-    runs = [
-        operator_norm_iteration(at, rng.standard_normal(x.shape), p=p, q=q, steps=3)
-        for _ in range(restarts)
-    ]
+    starts = [np.broadcast_to(rng.standard_normal((1, 6)), x.shape) for _ in range(restarts)]
+    runs = [operator_norm_iteration(at, start, p=p, q=q, steps=3) for start in starts]
     values = np.array([run.value for run in runs])
     winner = values.argmax(axis=0)
     assert len(set(winner)) > 1
@@ -254,6 +252,12 @@ def test_restarts_are_chosen_for_each_example():
         assert np.array_equal(best.u[i], runs[run].u[i])
         assert best.converged[i] == runs[run].converged[i]
     np.testing.assert_allclose(q(at.jvp(best.v)), best.value)
+    alone = network.linearize(x[3:4])
+    rng = np.random.default_rng(13)
+    one = estimate_operator_norm(
+        alone, p=p, q=q, rng=rng, like_input=x[3:4], restarts=restarts, steps=3
+    )
+    np.testing.assert_allclose(one.value[0], best.value[3], rtol=1e-12)
 
 
 def test_no_restart_is_refused():
