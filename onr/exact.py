@@ -45,6 +45,8 @@ with suppress(ModuleNotFoundError):
     FASTEST = importlib.import_module("flint").fmpq
 
 RATIONAL: Any = Fraction | FASTEST | int
+INEXACT = (float, int)
+"""What a part of a :class:`Surd` must not be."""
 
 
 class NotExactError(OnrError):
@@ -92,14 +94,18 @@ class Surd:
     Two of them compare whatever their roots are. Their sum and product stay in this form where one
     root is a rational multiple of the other, and the product also where both have ``a = 0``.
 
+    The parts are ``Fraction`` or ``fmpq``: a quotient of two ``int`` would be a float.
+
     Raises:
-        NotExactError: the result has two roots.
+        NotExactError: the result has two roots, or a part is something else.
 
     """
 
     __slots__ = ("a", "b", "m")
 
     def __init__(self, a: Rational, b: Rational, m: Rational) -> None:
+        if isinstance(a, INEXACT) or isinstance(b, INEXACT) or isinstance(m, INEXACT):
+            raise NotExactError(f"{a!r} + {b!r} sqrt({m!r}): expected Fraction or fmpq")
         self.a, self.b, self.m = a, b, m
 
     def _shared(self, other: Any) -> tuple[Rational, Rational]:
@@ -113,6 +119,8 @@ class Surd:
         return a, b * ratio
 
     def __add__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         a, b = self._shared(other)
         return _number(self.a + a, self.b + b, self.m)
 
@@ -128,6 +136,8 @@ class Surd:
         return -self + other
 
     def __mul__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if not isinstance(other, Surd):
             return _number(self.a * other, self.b * other, self.m)
         if self.a == 0 and other.a == 0:
@@ -145,6 +155,8 @@ class Surd:
         return Surd(self.a / norm, -self.b / norm, self.m)
 
     def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if not isinstance(other, Surd):
             return Surd(self.a / other, self.b / other, self.m)
         if self.a == 0 and other.a == 0 and self.m == other.m:
@@ -169,22 +181,33 @@ class Surd:
         return left * _sign_of_two(a * a + b * b * self.m - d * d * k, 2 * a * b, self.m)
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         return isinstance(other, Surd | RATIONAL) and self._compare(other) == 0
 
     def __lt__(self, other: Any) -> bool:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, float):
-            return other == math.inf or (other != -math.inf and self < Fraction(other))
+            if not math.isfinite(other):
+                return other == math.inf
+            other = type(self.m)(*other.as_integer_ratio())
         return self._compare(other) < 0
 
     __hash__ = None  # type: ignore[assignment]  # equal numbers may have different roots
 
-    def __float__(self) -> float:
-        # The root is taken of a number scaled into the range of floats.
-        a, square = Fraction(_ratio(self.a)), Fraction(_ratio(self.b * self.b * self.m))
-        shift = (square.numerator.bit_length() - square.denominator.bit_length()) // 2
-        scale = Fraction(2) ** shift
+    def near(self) -> Fraction:
+        """A rational that differs from it by less than one part in ``2^120``."""
+        # The root is taken of a number scaled to about 1.
+        a, square = _ratio(self.a), _ratio(self.b * self.b * self.m)
+        scale = Fraction(2) ** (_exponent(square) // 2)
         root = Fraction(math.isqrt(int(square / scale**2 * 2**256))) * scale / 2**128
-        return float(a + (root if self.b > 0 else -root))
+        root = root if self.b > 0 else -root
+        # Where the two cancel it is (a^2 - b^2 m) / (a - b sqrt(m)), in which they do not.
+        return a + root if a * root >= 0 else (a * a - square) / (a - root)
+
+    def __float__(self) -> float:
+        return float(self.near())
 
     def __repr__(self) -> str:
         return f"{self.a} + {self.b} sqrt({self.m})"
@@ -192,6 +215,11 @@ class Surd:
 
 def _ratio(x: Rational) -> Fraction:
     return Fraction(int(x.numerator), int(x.denominator))
+
+
+def _exponent(x: Fraction) -> int:
+    """The exponent of a power of two within a factor of two of a positive ``x``."""
+    return x.numerator.bit_length() - x.denominator.bit_length()
 
 
 def _number(a: Rational, b: Rational, m: Rational) -> Any:
@@ -219,6 +247,8 @@ def square_root(x: np.ndarray) -> np.ndarray:
             raise NotExactError("a square root of a number with a square root")
         if isinstance(value, RATIONAL):
             return _root(value)
+        if isinstance(value, float):
+            raise NotExactError("a float among exact numbers")
         return value.sqrt()
 
     return _each(root, x)
@@ -232,7 +262,11 @@ def _each(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
 
 def exact_array(x: np.ndarray, rational: Callable[..., Rational] = Fraction) -> np.ndarray:
     """Finite floats, or integers, as the rational numbers that they are; object array."""
-    return _each(lambda value: rational(*value.as_integer_ratio()), np.asarray(x))
+    x = np.asarray(x)
+    result = np.empty(x.shape, dtype=object)
+    values = x.reshape(-1).tolist()  # NumPy's integers do not tell their ratio
+    result.reshape(-1)[:] = [rational(*value.as_integer_ratio()) for value in values]
+    return result
 
 
 def float_array(x: np.ndarray) -> np.ndarray:
@@ -247,9 +281,12 @@ def float_array(x: np.ndarray) -> np.ndarray:
 
 def below(value: Any, rational: Callable[..., Rational] = Fraction) -> Rational:
     """A rational of ten binary digits in ``(0, value]``, at least ``0.99 value``; for positives."""
-    mantissa, exponent = math.frexp(float(value))
-    found = rational(math.floor(mantissa * 1024)) * rational(2) ** (exponent - 10)
-    return found if found <= value else found * rational(1023) / rational(1024)
+    near = value.near() if isinstance(value, Surd) else _ratio(value)
+    # Scaled to about 1: the number itself may be outside the range of floats.
+    exponent = _exponent(near)
+    mantissa, rest = math.frexp(float(near / Fraction(2) ** exponent))
+    count, unit = math.floor(mantissa * 1024), rational(2) ** (exponent + rest - 10)
+    return count * unit if count * unit <= value else (count - 1) * unit
 
 
 def require_exact(x: np.ndarray) -> None:

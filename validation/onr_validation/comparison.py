@@ -96,7 +96,7 @@ class ExactComparison:
             other,
             np.where(apart, gap, 0.0),
             np.zeros(len(apart)),
-            missing_hypothesis(a, self.p),
+            missing_hypothesis(a, b, self.p),
             broken,
         )
 
@@ -158,15 +158,20 @@ def _close(x: np.ndarray, y: np.ndarray | int) -> np.ndarray:
     return close
 
 
-def missing_hypothesis(step: Step, p: Norm) -> tuple[str, ...]:
-    """What makes a step degenerate, draw by draw: exactly where Eq. 83 and Lemma 2 drop a case."""
-    size = np.abs(flatten(step.gradient))
+def missing_hypothesis(a: Step, b: Step, p: Norm) -> tuple[str, ...]:
+    """What makes a step degenerate, draw by draw: exactly where Eq. 83 and Lemma 2 drop a case.
+
+    ``J v`` is zero where both sequences say so. ``J^T u`` then is too, and nowhere else, as
+    ``<J^T u, v> = ||J v||_q``: no hypothesis excuses it.
+    """
+    size = np.abs(flatten(a.gradient))
+    some = np.any(size > 0, axis=1)
     tied = np.sum(size == size.max(axis=1, keepdims=True), axis=1) > 1
+    dead = np.all(np.concatenate([flatten(x.forward) == 0 for x in (a, b)], axis=1), axis=1)
     cases = [
-        ("J v is zero", np.all(flatten(step.forward) == 0, axis=1)),
-        ("J^T u is zero", np.all(size == 0, axis=1)),
-        ("J^T u has a zero entry (p = inf)", np.any(size == 0, axis=1) & (p.name == "inf")),
-        ("J^T u has a tie for its largest (p = 1)", tied & (p.name == "1")),
+        ("J v is zero", dead),
+        ("J^T u has a zero entry (p = inf)", some & np.any(size == 0, axis=1) & (p.name == "inf")),
+        ("J^T u has a tie for its largest (p = 1)", some & tied & (p.name == "1")),
     ]
     return tuple(next((text for text, met in cases if met[i]), "") for i in range(len(size)))
 

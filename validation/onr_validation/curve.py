@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class CurvePoint:
     deviation: tuple[float, float, float]
     """Lower quartile, median, upper quartile of ``max |(x_k - x) / eps - v_k|``."""
     gain: tuple[float, float, float]
-    """The same of ``||f(x_k) - f(x)||_q / eps`` over ``||J v_k||_q``."""
+    """The same of ``||f(x_k) - f(x)||_q / eps`` over ``||J v_k||_q``; NaN where ``J v = 0``."""
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
@@ -34,7 +35,7 @@ class CurvePoint:
             "fraction": self.fraction,
             "inside": self.inside,
             "deviation": list(self.deviation),
-            "gain": list(self.gain),
+            "gain": [None if math.isnan(value) else value for value in self.gain],
         }
 
 
@@ -50,7 +51,8 @@ def curve_point(fraction: float, report: CellReport) -> CurvePoint:
 
 
 def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
-    low, median, high = np.nanquantile(values, [0.25, 0.5, 0.75])
+    known = values[~np.isnan(values)]
+    low, median, high = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else (math.nan,) * 3
     return float(low), float(median), float(high)
 
 

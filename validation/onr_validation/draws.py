@@ -232,6 +232,7 @@ class Counterexample:
     q: float
     jacobian: tuple[tuple[float, ...], ...]
     start: tuple[float, ...]
+    alpha: float = math.inf
     raw_gradient: bool = False
 
 
@@ -251,13 +252,24 @@ COUNTEREXAMPLES = (
         (0.75, 0.25),
     ),
     Counterexample(
+        "a step below 2 eps does not reach the other side of the cube",
+        math.inf,
+        1,
+        ((2, 1),),
+        (1, -1),
+        alpha=1.9,
+    ),
+    Counterexample(
+        "a step below 2 eps does not reach the other vertex", 1, 1, ((1, 2),), (1, 0), alpha=1.9
+    ),
+    Counterexample(
         "p = 3: Eq. 18 applies the duality map twice", 3, 2, ((2, 1), (1, 3)), (1, -0.5)
     ),
 )
-"""Degenerate draws, and a p that the theorem does not speak of: what its hypotheses are for."""
+"""Degenerate draws, steps and a p that the theorem does not speak of: what hypotheses are for."""
 
 REPAIRED = replace(
-    COUNTEREXAMPLES[2],
+    COUNTEREXAMPLES[-1],
     title="p = 3, stepping along the gradient itself: the two agree again",
     raw_gradient=True,
 )
@@ -281,6 +293,7 @@ def check_counterexample(
         [draw],
         p=LpNorm(case.p),
         q=LpNorm(case.q),
+        alpha=case.alpha,
         iterations=iterations,
         raw_gradient=case.raw_gradient,
         exact=exact,

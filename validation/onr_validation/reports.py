@@ -71,7 +71,7 @@ class CellReport:
             return self._verdict()
         same = "the sequences agree here" if self.holds else "the sequences differ"
         if self.checks[0].raw_gradient and self.alpha == math.inf:
-            return f"the raw gradient has Eq. 12 as its limit for every p: {same}"
+            return f"the limit of raw gradients is Eq. 12 for every p: {same}"
         if not (self.p in PROVEN and self.q in PROVEN):
             reason = "it is stated for 1, 2, inf"
         elif self.alpha < math.inf:
@@ -123,11 +123,11 @@ def json_number(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
 
 
-def _spread(values: np.ndarray) -> dict[str, float] | None:
+def _spread(values: np.ndarray) -> dict[str, float | str] | None:
     if len(values) == 0:
         return None
     return {
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "max": float(values.max()),
+        "min": json_number(float(values.min())),
+        "median": json_number(float(np.median(values))),
+        "max": json_number(float(values.max())),
     }

@@ -120,8 +120,10 @@ def _certify_singular_value(law: Law, J: np.ndarray) -> None:
 
     Decided by the pivots of an elimination over the rationals (Sylvester's criterion).
     """
-    found = operator_norm(J, p=2, q=2).lower
-    for matrix, sigma in zip(J, found, strict=True):
+    found = operator_norm(J, p=2, q=2)
+    assert found.upper is not None  # noqa: S101 - this cell has both bounds
+    law.equal(found.upper, found.lower)
+    for matrix, sigma in zip(J, found.lower, strict=True):
         exact = exact_array(matrix, FASTEST)
         gram = exact @ exact.T
         for factor, definite in ((1 + RELATIVE, True), (1 - RELATIVE, False)):
