@@ -68,26 +68,26 @@ def explained(found):
     return True
 
 
-# 500 networks a cell: 60 as they come, 440 in which zeros and ties abound.
+# 500 networks a cell: 40 as they come, 460 in which zeros and ties abound.
 
 
 @every_cell
 def test_holds_exactly_in_every_cell(p, q):
-    found = report(generic(60), p, q)
+    found = report(generic(40), p, q)
     assert explained(found)
     # So few units may all be off; beside that nothing is degenerate.
     causes = {cause.partition(": ")[2] for cause in found.causes if cause}
     assert causes <= {"J v is zero"}
-    assert found.generic.sum() >= 55
+    assert found.generic.sum() >= 36
     assert {check.steps[-1].norm_step.k for check in found.checks} == {3}
 
 
 @every_cell
 def test_zeros_and_ties_are_named_where_the_sequences_part(p, q):
-    found = report(planted_draws(trials=440, seed=0), p, q)
+    found = report(planted_draws(trials=460, seed=0), p, q)
     assert explained(found)
     count, parted = int(np.sum(~found.generic)), found.parted
-    assert 0 < parted <= count < 440
+    assert 0 < parted <= count < 460
     causes = " ".join(found.causes)
     assert ("zero entry (p = inf)" in causes) == (p == math.inf)
     assert ("tie for its largest (p = 1)" in causes) == (p == 1)

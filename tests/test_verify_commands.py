@@ -153,7 +153,7 @@ def test_one_cell_exactly() -> None:
 def test_the_defaults_of_exact_arithmetic() -> None:
     found = theorem("--p", "inf", "--q", "1", *EXACT)
     assert found["settings"]["layers"] == "12,12"
-    assert (found["settings"]["trials"], found["settings"]["iterations"]) == (10, 5)
+    assert (found["settings"]["trials"], found["settings"]["iterations"]) == (10, 4)
     assert found["cells"][0]["draws"] == 10
     given = theorem("--p", "inf", "--q", "1", *EXACT, "--trials", "1", "--layers", "3")
     assert given["cells"][0]["draws"] == 1

@@ -139,11 +139,13 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
     """The trained network of a run at the first images of its test part, from Gaussian starts.
 
     Raises:
-        OnrError: the run has no checkpoint, its model is no sequence of layers, or its layers are
-            too large to be matrices.
+        OnrError: the run has no checkpoint or diverged, its model is no sequence of layers, or its
+            layers are too large to be matrices.
 
     """
     parameters, _ = run.model()
+    if not all(np.all(np.isfinite(value)) for value in parameters.values()):
+        raise OnrError(f"{run.path} has weights that are nan or infinite: the training diverged")
     config = replace(TrainConfig.read(run.config), device="cpu")
     dataset = config.dataset_object()
     network = config.network(NumpyBackend(), dataset, parameters)

@@ -60,12 +60,12 @@ class CellReport:
     @property
     def holds(self) -> bool:
         """Whether nothing contradicts the theorem, and something was judged."""
-        return (self.exact or bool(self.generic.any())) and not self.failures
+        return bool(self.generic.any()) and not self.failures
 
     @property
     def verdict(self) -> str:
         """The result in words."""
-        if not self.exact and not self.generic.any():
+        if not self.generic.any():
             return f"nothing to judge: no draw is generic ({self.causes[0]})"
         if self.proven:
             return self._verdict()

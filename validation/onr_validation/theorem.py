@@ -104,7 +104,7 @@ class CellCheck:
             reason = step.broken[i]
             if not reason and not step.deviation[i] <= limit:
                 reason = f"deviation {step.deviation[i]:.2e} above {limit:.2e}"
-            if step.degenerate[i] and (reason or not exact):
+            if step.degenerate[i] and not (exact and step.broken[i]) and (reason or not exact):
                 return ""
             if reason:
                 return f"step {step.norm_step.k}: {reason}"
