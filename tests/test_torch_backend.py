@@ -228,7 +228,7 @@ def test_a_module_that_starts_in_place():
     torch.testing.assert_close((u * at.jvp(v)).sum(1), (at.vjp(u) * v).flatten(1).sum(1))
 
 
-def test_no_forward_mode_derivative_is_said():
+def test_attention():
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
@@ -237,9 +237,22 @@ def test_no_forward_mode_derivative_is_said():
         def forward(self, x):
             return self.block(x).flatten(1)
 
+    fused = torch.backends.mha.get_fastpath_enabled()
+    x, v = torch.randn(2, 2, 3, 8, dtype=torch.float64)
+    u = torch.randn(2, 24, dtype=torch.float64)
+    at = linearize(Attention().eval().double(), x)
+    torch.testing.assert_close((u * at.jvp(v)).sum(1), (at.vjp(u) * v).flatten(1).sum(1))
+    assert torch.backends.mha.get_fastpath_enabled() is fused
+
+
+def test_no_forward_mode_derivative_is_said():
+    class Distances(nn.Module):
+        def forward(self, x):
+            return torch.cdist(x, torch.zeros(2, 1, 8)).flatten(1)
+
     x = torch.randn(2, 3, 8)
-    at = linearize(Attention().eval(), x)
-    assert at.vjp(torch.ones(2, 24)).shape == x.shape
+    at = linearize(Distances(), x)
+    assert at.vjp(torch.ones(2, 3)).shape == x.shape
     with pytest.raises(OnrError, match="no forward-mode derivative"):
         at.jvp(x)
 

@@ -9,8 +9,7 @@ import torch
 
 from onr.errors import OnrError
 from onr.protocols import Method, Outputs
-from onr_torch.linearization import TorchNetwork, jvp
-from onr_torch.modes import evaluating
+from onr_torch.linearization import TorchNetwork, trainable_jvp
 from onr_torch.tensors import to_tensor
 
 __all__ = ["TorchLearner"]
@@ -66,8 +65,7 @@ class TorchLearner:
             perturbed = logits.pop() if probe.perturbed is not None else None
             clean = logits.pop() if probe.clean else None
         if probe.direction is not None:
-            with evaluating(module):
-                tangent = jvp(module, inputs, probe.direction)
+            tangent = trainable_jvp(module, inputs, probe.direction)
 
         outputs = (clean, perturbed, tangent)
         cost = self._method.objective(

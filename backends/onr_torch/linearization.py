@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,17 +10,18 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr.protocols import Norm
+from onr_torch.forward_mode import forward_mode
 from onr_torch.modes import depends_on_mode, evaluating, frozen
+from onr_torch.replay import NotReplayableError, Recorder, replay
 
-__all__ = ["TorchLinearization", "TorchNetwork", "jvp", "linearize", "require_evaluation"]
-
-
-@cache
-def _load_forward_mode() -> None:
-    """Let torch load its forward-mode rules, which warns about an interface that it uses itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
+__all__ = [
+    "TorchLinearization",
+    "TorchNetwork",
+    "jvp",
+    "linearize",
+    "require_evaluation",
+    "trainable_jvp",
+]
 
 
 def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tensor, /) -> Any:
@@ -37,28 +36,52 @@ def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tenso
         OnrError: torch has no forward-mode derivative for an operation of the module.
 
     """
-    _load_forward_mode()
+    return forward_mode(lambda z: function(z.clone()), (x,), (v,))
+
+
+def trainable_jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
+    """``J v`` at ``x`` in evaluation mode, differentiable in the parameters.
+
+    Raises:
+        OnrError: as :func:`jvp`.
+
+    """
+    recorder = Recorder()
     try:
-        return torch.func.jvp(lambda z: function(z.clone()), (x,), (v,))[1]
-    except NotImplementedError as error:
-        reason = str(error).splitlines()[0]
-        raise OnrError(f"the module has no forward-mode derivative in torch: {reason}") from error
+        with torch.enable_grad(), frozen(module), recorder:
+            module(x.detach().clone().requires_grad_(True).clone())
+        if recorder.is_piecewise_linear:
+            with evaluating(module):
+                return replay(module, recorder, v)
+    except NotReplayableError:
+        pass
+    with evaluating(module):
+        tangent: torch.Tensor = jvp(module, x, v)
+    return tangent
 
 
 class TorchLinearization:
     """A module to first order at a batch of inputs.
 
-    The value is computed once; ``vjp`` runs backward through that graph, ``jvp`` runs
-    ``torch.func.jvp``, which repeats the forward pass. No parameter's gradient is computed or
-    touched, and the module's modes are as they were after every call.
+    The value is computed once, and ``vjp`` runs backward through that graph. ``jvp`` replays the
+    pass on the direction, which costs another forward (:mod:`onr_torch.replay`); a module that
+    cannot be replayed gets ``torch.func.jvp``, which costs three and gives the same numbers. No
+    parameter's gradient is computed or touched, and the module's modes are as they were after every
+    call.
     """
 
     def __init__(self, module: nn.Module, x: torch.Tensor) -> None:
         self._module = module
         self._x = x.detach().requires_grad_(True)
-        with torch.enable_grad(), frozen(module):
-            # The clone keeps a module that works in place from changing the leaf.
-            self._value: torch.Tensor = module(self._x.clone())
+        self._recorder: Recorder | None = Recorder()
+        try:
+            with torch.enable_grad(), frozen(module), self._recorder:
+                # The clone keeps a module that works in place from changing the leaf.
+                self._value: torch.Tensor = module(self._x.clone())
+        except NotReplayableError:
+            self._recorder = None
+            with torch.enable_grad(), frozen(module):
+                self._value = module(self._x.clone())
         if self._value.ndim != 2:
             raise OnrError(
                 f"the module gives outputs of shape {tuple(self._value.shape)}, expected (batch, d)"
@@ -81,7 +104,16 @@ class TorchLinearization:
 
     def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
         """``J v``."""
+        if v.shape != self._x.shape:
+            raise OnrError(
+                f"a direction of shape {tuple(v.shape)}: expected {tuple(self._x.shape)}"
+            )
         with torch.no_grad(), frozen(self._module):
+            if self._recorder is not None:
+                try:
+                    return replay(self._module, self._recorder, v)
+                except NotReplayableError:
+                    self._recorder = None
             image: torch.Tensor = jvp(self._module, self._x.detach(), v)
         return image
 

@@ -1,6 +1,8 @@
 """What a step costs: ``pytest --benchmark-only``. Compare within one run."""
 
 import math
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,14 +15,17 @@ from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
+from onr_torch.linearization import jvp
+from onr_torch.modes import frozen
 from onr_validation.draws import check_draws, random_draws
 
-BATCH = 64
+BATCH = 128
+CNN7 = "cnn7, width 32, batch 128, channels last"
 
 
 @pytest.fixture(scope="module")
 def network():
-    model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=16)
+    model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=32)
     return TorchBackend().build(model)
 
 
@@ -30,22 +35,9 @@ def x(network):
     return TorchBackend().asarray(images, network)
 
 
-@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
-def test_forward(benchmark, network, x):
-    benchmark(network, x)
-
-
-@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
-def test_norm_iteration(benchmark, network, x):
-    at = network.linearize(x)
-    benchmark(walk, at, x - 0.5, p=LpNorm(2), q=LpNorm(2), steps=1)
-
-
-@pytest.mark.benchmark(group="cnn7, width 16, batch 64")
-def test_ascent_step(benchmark, network, x):
+def ascent_step(network, x):
     labels = torch.zeros(BATCH, dtype=torch.int64)
-    benchmark(
-        projected_gradient_ascent,
+    projected_gradient_ascent(
         network,
         x,
         torch.zeros_like(x),
@@ -58,7 +50,54 @@ def test_ascent_step(benchmark, network, x):
     )
 
 
-@pytest.mark.benchmark(group="ball projection, 64 x 3072")
+@pytest.mark.benchmark(group=CNN7)
+def test_forward(benchmark, network, x):
+    benchmark(network, x)
+
+
+@pytest.mark.benchmark(group=CNN7)
+def test_linearization(benchmark, network, x):
+    benchmark(network.linearize, x)
+
+
+@pytest.mark.benchmark(group=CNN7)
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_product(benchmark, network, x, product):
+    at = network.linearize(x)
+    benchmark(getattr(at, product), x if product == "jvp" else at.value)
+
+
+@pytest.mark.benchmark(group=CNN7)
+def test_torch_func_jvp(benchmark, network, x):
+    with torch.no_grad(), frozen(network.module):
+        benchmark(jvp, network.module, x, x)
+
+
+@pytest.mark.benchmark(group=CNN7)
+def test_ascent_step_and_a_forward(benchmark, network, x):
+    benchmark(ascent_step, network, x)
+
+
+@pytest.mark.benchmark(group=CNN7)
+@pytest.mark.parametrize(("p", "q"), [(2, 2), (math.inf, 1)])
+def test_norm_iteration(benchmark, network, x, p, q):
+    """At most 2.3 forwards, side by side, as the median of pairs."""
+    at = network.linearize(x)
+    step = partial(walk, at, x - 0.5, p=LpNorm(p), q=LpNorm(q), steps=1)
+    benchmark(step)
+    pairs = [(seconds(step), seconds(partial(network, x))) for _ in range(15)]
+    ratio = float(np.median([one / other for one, other in pairs]))
+    benchmark.extra_info["forwards"] = ratio
+    assert ratio < 2.3
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@pytest.mark.benchmark(group="ball projection, 128 x 3072")
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, math.inf])
 def test_ball_projection(benchmark, x, p):
     norm = LpNorm(p)

@@ -1,0 +1,598 @@
+"""``J v`` as one linear pass: the module replayed on ``v``, its masks and winners those of ``x``.
+
+A forward pass is watched (:class:`Recorder`), and what its derivatives depend on is kept: which
+units of a ReLU are on, which entry of a window wins, the local derivative of a smooth activation.
+:func:`replay` then runs the module on the direction instead of the input, in a tensor that knows
+what the derivative of each operation does to it: linear operations stay, constants that are added
+fall away, and nonlinearities take what was recorded; those that are rare are differentiated one by
+one, in forward mode. That costs about one forward pass, where forward mode for the whole module
+computes the value again and costs three.
+
+The replay has to be the same operations in the same order, on tensors of the same layout. What the
+module asks about a tensor that depends on the input, its shape or which entries are positive, is
+answered as it was in the forward pass. All else is refused with :class:`NotReplayableError`, never
+guessed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.autograd.function import BackwardCFunction
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from onr_torch.forward_mode import forward_mode
+
+__all__ = ["NotReplayableError", "Recorder", "replay"]
+
+# fmt: off
+ELEMENTWISE = frozenset({
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid",
+    "mish", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+})
+"""Entry by entry: the derivative is one number an entry, found once."""
+FLAGGED = ELEMENTWISE | {"_threshold", "relu", "rrelu"}
+"""A flag tells these to work in place."""
+PIECEWISE_LINEAR = frozenset({"leaky_relu", "max_pool2d", "relu"})
+LINEAR = frozenset({
+    "T", "__getitem__", "__neg__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d",
+    "avg_pool2d", "broadcast_to", "chunk", "clone", "contiguous", "diagonal", "double", "expand",
+    "expand_as", "flatten", "flip", "float", "index_select", "mT", "mean", "moveaxis", "movedim",
+    "narrow", "neg", "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat", "reshape",
+    "reshape_as", "roll", "select", "split", "squeeze", "sum", "swapaxes", "swapdims", "t", "tile",
+    "to", "transpose", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
+})
+"""Linear in the first tensor; of others the shape counts, or they are indices."""
+LIKE = frozenset({"expand_as", "reshape_as", "to", "type_as", "view_as"})
+"""These give a constant if the first tensor is one."""
+JOINED = frozenset({"cat", "concat", "concatenate", "stack"})
+"""Linear in all their tensors together; a constant among these counts as zero."""
+SUMS = frozenset({
+    "__add__", "__iadd__", "__isub__", "__radd__", "__rsub__", "__sub__", "add", "sub", "subtract",
+})
+"""The same of two terms, either of which may be a number."""
+PRODUCTS = frozenset({
+    "__imul__", "__matmul__", "__mul__", "__rmatmul__", "__rmul__", "bmm", "einsum", "matmul",
+    "mm", "mul", "multiply",
+})
+"""Linear in each of their tensors: one of them may depend on the input."""
+QUOTIENTS = frozenset({"__itruediv__", "__truediv__", "div", "divide", "true_divide"})
+AFFINE = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "linear",
+})
+"""Functions of an input, a weight and a bias."""
+DROPOUT = frozenset({
+    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+})
+MEMORY = frozenset({"as_strided", "data", "data_ptr"})
+"""These reach the memory behind a tensor."""
+PLAIN = (
+    torch.Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout,
+    torch.memory_format,
+)
+"""What an answer may consist of, to be given once more."""
+# fmt: on
+
+
+class NotReplayableError(Exception):
+    """The module does something to its input that cannot be replayed on a direction."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What two tensors share if what is a view of one is a view of the other."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, x: torch.Tensor) -> _Layout:
+        return cls(x.dtype, tuple(x.shape), x.stride())
+
+    def fits(self, x: torch.Tensor) -> bool:
+        """Up to the stride of a single entry, which means nothing."""
+        sizes = zip(self.shape, self.strides, x.stride(), strict=False)
+        return (x.dtype, tuple(x.shape)) == (self.dtype, self.shape) and all(
+            size <= 1 or mine == other for size, mine, other in sizes
+        )
+
+    def copy(self, x: torch.Tensor) -> torch.Tensor:
+        """A copy with this layout, if it has this shape."""
+        copy = x.clone()
+        if self.fits(copy) or copy.shape != self.shape:
+            return copy
+        return copy.new_empty_strided(self.shape, self.strides).copy_(x)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation of the forward pass on something that depends on the input."""
+
+    name: str
+    depends: list[bool]
+    """Which of the tensors that it was given do."""
+    derivative: Callable[..., Any] | None
+    """``None`` if it is linear."""
+    result: Any
+    """What it gave: the layout of what depends on the input, and all else as it is."""
+
+
+class Recorder(TorchFunctionMode):
+    """Keeps, call by call, what the derivative of a forward pass depends on.
+
+    To be entered around one ``module(x.clone())``, where ``x`` is a leaf that asks for a gradient
+    and no parameter does: what depends on the input is what asks for one. The tensors that are
+    kept are those that autograd keeps as well, so that they cost no memory, and no time until they
+    are used. Nothing is raised here: what cannot be replayed is refused by :func:`replay`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tape: list[_Step] = []
+        self.input: _Layout | None = None
+        self.refusal: str | None = None
+        self._versions: list[tuple[torch.Tensor, int]] = []
+        self._constants: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether no derivative that was kept depends on the parameters' exact values."""
+        return self.refusal is None and all(
+            step.derivative is None or step.name in PIECEWISE_LINEAR for step in self.tape
+        )
+
+    def check(self) -> None:
+        """Refuse what was not recorded, or is no longer what it was.
+
+        Raises:
+            NotReplayableError: an operation was refused, or a tensor that a derivative depends on
+                has been overwritten since.
+
+        """
+        if self.refusal is not None:
+            raise NotReplayableError(self.refusal)
+        alive = [
+            (x, version) for ref, version in self._constants.values() if (x := ref()) is not None
+        ]
+        if any(_version(x) != version for x, version in self._versions + alive):
+            raise NotReplayableError("a parameter or an intermediate result has been overwritten")
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation, and keep what its derivative depends on."""
+        call = _Call(func, args, kwargs or {}, _asks)
+        if self.refusal is not None:
+            return call.run()
+        if not any(call.depends) or call.is_constant:
+            result = call.run()
+            # a weight of which another is computed, say; no reference, since most are not kept
+            constants = [x for x in call.given if not x.requires_grad]
+            self._constants |= {id(x): (weakref.ref(x), _version(x)) for x in constants}
+            return result
+        if self.input is None:
+            dependent = call.given[call.depends.index(True)]
+            if call.name == "clone" and dependent.is_leaf:
+                image: torch.Tensor = call.run()
+                self.input = _Layout.of(image)
+                return image
+            self.input = _Layout.of(dependent)
+
+        objection = call.objection()
+        if objection is not None:
+            self._refuse(f"{call.name} {objection}")
+            return call.run()
+        overwritten = args[0] if call.in_place else None
+        before = [(x, _version(x)) for x in call.given if x is not overwritten]
+        constants = [x for x in call.given if not x.requires_grad]
+        result, derivative, kept = _differentiated(call)
+        if any(_version(x) != version for x, version in before):
+            self._refuse(f"{call.name} overwrites what it is given")
+            return result
+        try:
+            reason = self._append(call, result, derivative, kept, constants)
+        except RuntimeError as error:  # a tensor without strides, or under a transformation
+            reason = f"{call.name}: {error}"
+        if reason is not None:
+            self._refuse(reason)
+        return result
+
+    def _append(
+        self,
+        call: _Call,
+        result: Any,
+        derivative: Callable[..., Any] | None,
+        kept: list[torch.Tensor],
+        constants: list[torch.Tensor],
+    ) -> str | None:
+        """Put an operation on the tape, or say why not."""
+        parts = _leaves(result)
+        tensors = [x for x in parts if isinstance(x, torch.Tensor) and not x.requires_grad]
+        if not any(map(_asks, parts)):
+            if call.in_place or not all(isinstance(x, PLAIN) for x in parts):
+                return f"{call.name} gives what cannot be given once more"
+            derivative, kept = None, []
+        elif not torch.is_grad_enabled():
+            return f"{call.name} gives a view that autograd cuts off"
+        elif derivative is not None and not call.in_place and _alias(call.given, parts):
+            return f"{call.name} gives a view"
+        if any(map(_is_real, tensors)) and any(map(_is_real, constants)):
+            return f"{call.name} gives a constant that may depend on a parameter"
+        described = _replaced(result, lambda x: _Layout.of(x) if _asks(x) else x)
+        self._versions += [(x, _version(x)) for x in (*kept, *constants, *tensors)]
+        self.tape.append(_Step(call.name, call.depends, derivative, described))
+        return None
+
+    def _refuse(self, reason: str) -> None:
+        self.refusal = reason
+        self.tape.clear()
+        self._versions.clear()
+        self._constants.clear()
+
+
+class _Call:
+    """An operation, what it is given, and what of that depends on the input."""
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        depends: Callable[[Any], bool],
+    ) -> None:
+        self.func, self.args, self.kwargs = func, args, kwargs
+        self.name = _name(func)
+        self.in_place = _in_place(self.name, func, args, kwargs)
+        self.given = [x for x in _leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        self.depends = [depends(x) for x in self.given]
+        self._first = bool(args) and depends(args[0])
+
+    def run(self) -> Any:
+        return self.func(*self.args, **self.kwargs)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it takes but the form of what depends on the input."""
+        return self.name in LIKE and not self._first
+
+    def objection(self) -> str | None:
+        """Why it cannot be replayed, if that is known beforehand."""
+        kwargs, args = self.kwargs, self.args
+        if self.name in DROPOUT and kwargs.get("training", args[2] if len(args) > 2 else True):
+            return "is in training mode"
+        if self.in_place and not (self._first and torch.is_grad_enabled()):
+            return "overwrites what autograd takes for a constant"
+        if any(isinstance(x.grad_fn, BackwardCFunction) for x in self.given):
+            return "is given the value of a function with its own derivative"
+        return "reaches the memory of a tensor" if self.name in MEMORY else None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the first argument depends on the input, and nothing else does."""
+        return self._first and sum(self.depends) == 1
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether its derivative needs nothing from the forward pass."""
+        args, kwargs = self.args, self.kwargs
+        if self.name in SUMS:
+            return len(args) == 2 and not kwargs
+        if self.name in PRODUCTS:
+            return sum(self.depends) == 1
+        if self.name in QUOTIENTS:
+            return self.is_alone and not kwargs
+        if self.name == "batch_norm":
+            training = kwargs.get("training", args[5] if len(args) > 5 else False)
+            is_functional = self.func is functional.batch_norm
+            return is_functional and self.is_alone and not training and args[1] is not None
+        if self.name in LINEAR:
+            return self._first
+        return self.name in JOINED or (self.is_alone and self.name in AFFINE | DROPOUT | {"pad"})
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """Without the underscore of an operation in place; with its module if it is not torch's."""
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        return str(func)
+    written = getattr(func, "__name__", "")
+    if written == "__get__":  # of a property
+        return getattr(func.__self__, "__name__", "")  # type: ignore[attr-defined]
+    module = getattr(func, "__module__", None) or "torch"
+    if module.partition(".")[0] != "torch":
+        return f"{module}.{written}"
+    return written if written.startswith("__") else written.removesuffix("_")
+
+
+def _in_place(
+    name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Whether it is ``relu_``, or ``relu`` with its flag, which may come without its name."""
+    written = getattr(func, "__name__", "")
+    if written.startswith("__"):
+        return written.startswith("__i") and written not in ("__index__", "__int__")
+    flags = (*args[1:], kwargs.get("inplace"))
+    return written.endswith("_") or (name in FLAGGED and any(flag is True for flag in flags))
+
+
+def _version(x: torch.Tensor) -> int:
+    return -1 if x.is_inference() else x._version
+
+
+def _asks(x: Any) -> bool:
+    """Whether it depends on the input, in the forward pass."""
+    return isinstance(x, torch.Tensor) and x.requires_grad
+
+
+def _is_tangent(x: Any) -> bool:
+    """Whether it depends on the input, in the replay."""
+    return isinstance(x, _Tangent)
+
+
+def _is_real(x: torch.Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
+def _alias(given: list[torch.Tensor], parts: list[Any]) -> bool:
+    """Whether something dependent that was given shares its memory with something that was got."""
+    storages = {x.untyped_storage()._cdata for x in given if _asks(x)}
+    return any(x.untyped_storage()._cdata in storages for x in parts if _asks(x))
+
+
+def _leaves(value: Any) -> list[Any]:
+    """What nested arguments consist of, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        return [value]
+    leaves = []
+    for part in value:
+        if isinstance(part, list | tuple | dict):
+            leaves += _leaves(part)
+        else:
+            leaves.append(part)
+    return leaves
+
+
+def _replaced(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """Nested arguments with every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        build = getattr(type(value), "_make", type(value))
+        return build([_replaced(part, change) for part in value])
+    if isinstance(value, dict):
+        return {key: _replaced(part, change) for key, part in value.items()}
+    return value
+
+
+def _differentiated(call: _Call) -> tuple[Any, Callable[..., Any] | None, list[torch.Tensor]]:
+    """The result, the derivative if it is not linear, and the tensors that this depends on."""
+    if call.is_linear:
+        return call.run(), None, []
+    if call.name == "relu" and call.is_alone:
+        result = call.run()
+        mask = result.detach()
+        return result, lambda v: torch.ops.aten.threshold_backward(v, mask, 0), [mask]
+    if call.name == "max_pool2d" and call.is_alone:
+        result, winners = _pool_with_winners(*call.args, **call.kwargs)
+        return result, lambda v: _entries(v, winners), []
+    local = _Local(call)
+    scales = call.name in ELEMENTWISE and call.is_alone
+    return call.run(), local.scale if scales else local.push, local.at
+
+
+def _pool_with_winners(
+    input: torch.Tensor, *args: Any, return_indices: bool = False, **kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    result, winners = functional.max_pool2d(input, *args, return_indices=True, **kwargs)
+    return result, winners
+
+
+def _entries(v: torch.Tensor, winners: torch.Tensor) -> torch.Tensor:
+    """The entries of images that won; channels stay where they are, so that none is copied."""
+    if v.ndim == 3:
+        return _entries(v[None], winners[None])[0]
+    if winners.is_contiguous():
+        return v.flatten(2).gather(2, winners.flatten(2)).reshape(winners.shape)
+    batch, channels, height, width = winners.shape
+    pixels = v.permute(0, 2, 3, 1).reshape(batch, -1, channels)
+    index = winners.permute(0, 2, 3, 1).reshape(batch, -1, channels)
+    return pixels.gather(1, index).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _Local:
+    """The derivative of one operation at the tensors that it is given."""
+
+    def __init__(self, call: _Call) -> None:
+        self.at: list[torch.Tensor] = []
+
+        def keep(x: torch.Tensor) -> torch.Tensor:
+            if not _asks(x):
+                return x
+            # An operation in place overwrites what its derivative depends on.
+            self.at.append(x.detach().clone() if call.in_place else x.detach())
+            return self.at[-1]
+
+        self._func = call.func
+        self._args, self._kwargs = _replaced((call.args, call.kwargs), keep)
+        self._slope: torch.Tensor | None = None
+
+    def _value(self, *inputs: torch.Tensor) -> Any:
+        instead = {id(x): z for x, z in zip(self.at, inputs, strict=True)}
+
+        def change(x: torch.Tensor) -> torch.Tensor:
+            return instead[id(x)].clone() if id(x) in instead else x
+
+        args, kwargs = _replaced((self._args, self._kwargs), change)
+        return self._func(*args, **kwargs)
+
+    def scale(self, v: torch.Tensor) -> torch.Tensor:
+        """The derivative of an operation that works entry by entry."""
+        if self._slope is None:
+            with torch.enable_grad():
+                at = self.at[0].detach().requires_grad_(True)
+                (self._slope,) = torch.autograd.grad(self._value(at).sum(), at)
+        return v * self._slope
+
+    def push(self, *tangents: torch.Tensor) -> Any:
+        """The derivative of any other, in forward mode."""
+        return forward_mode(self._value, tuple(self.at), tangents)
+
+
+class _Tangent(torch.Tensor):
+    """A direction on its way through the module; ``todo`` is what is left of the tape.
+
+    It has no values of its own, so that nothing can take them for those of the forward pass.
+    """
+
+    direction: torch.Tensor
+    todo: deque[_Step]
+
+    @staticmethod
+    def __new__(cls, direction: torch.Tensor, todo: deque[_Step]) -> _Tangent:
+        self: _Tangent = torch.Tensor._make_wrapper_subclass(
+            cls,
+            direction.shape,
+            strides=direction.stride(),
+            dtype=direction.dtype,
+            device=direction.device,
+        )
+        self.direction, self.todo = direction, todo
+        return self
+
+    def __init__(self, direction: torch.Tensor, todo: deque[_Step]) -> None:
+        pass
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run the derivative of the operation."""
+        call = _Call(func, args, kwargs or {}, _is_tangent)
+        if call.is_constant:
+            return func(*_replaced(args, _plain), **_replaced(call.kwargs, _plain))
+        tangents = [x for x in call.given if isinstance(x, cls)]
+        todo = tangents[0].todo
+        if not todo or (todo[0].name, todo[0].depends) != (call.name, call.depends):
+            raise NotReplayableError(f"{call.name} is not what the forward pass did")
+        same = {id(x.direction): x for x in tangents}
+
+        def wrap(x: torch.Tensor) -> torch.Tensor:
+            return same[id(x)] if id(x) in same else cls(x, todo)
+
+        result = _image(todo[0], call, wrap)
+        todo.popleft()
+        return result
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]  # typeshed forgets that it is of the class
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Refuse what has passed by the above, such as a compiled function."""
+        raise NotReplayableError(f"{func} was not seen in the forward pass")
+
+
+def _plain(x: torch.Tensor) -> torch.Tensor:
+    return x.direction if isinstance(x, _Tangent) else x
+
+
+def _image(step: _Step, call: _Call, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """What the derivative of a step gives, in the structure of its result."""
+    if not any(isinstance(part, _Layout) for part in _leaves(step.result)):
+        return _fitted(step.result, step.result, wrap, copy=False)
+    if step.derivative is None:
+        return _fitted(step.result, _linear(call), wrap, copy=False)
+    image = step.derivative(*(_plain(x) for x in call.given if _is_tangent(x)))
+    if call.in_place:
+        image = _plain(call.args[0]).copy_(image)
+    return _fitted(step.result, image, wrap, copy=not call.in_place)
+
+
+def _fitted(
+    result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor], *, copy: bool
+) -> Any:
+    """A result with its image in place of each layout."""
+    if isinstance(result, _Layout):
+        if copy and not result.fits(image):
+            image = result.copy(image)
+        if not result.fits(image):
+            raise NotReplayableError("an operation gives a tensor of another layout")
+        return wrap(image)
+    if isinstance(result, list | tuple) and not isinstance(result, torch.Size):
+        build = getattr(type(result), "_make", type(result))
+        pairs = zip(result, image, strict=True)
+        return build([_fitted(*pair, wrap, copy=copy) for pair in pairs])
+    return result
+
+
+def _linear(call: _Call) -> Any:
+    """A linear operation on directions; in a sum a constant's is zero."""
+
+    def zeroed(x: torch.Tensor) -> torch.Tensor:
+        return x.direction if isinstance(x, _Tangent) else torch.zeros_like(x)
+
+    if call.name in SUMS:
+        return call.func(*(zeroed(x) if isinstance(x, torch.Tensor) else 0 for x in call.args))
+    change = zeroed if call.name in JOINED else _plain
+    args, kwargs = _replaced((call.args, call.kwargs), change)
+    if call.name in AFFINE:
+        kwargs.pop("bias", None)
+        return call.func(*args[:2], None, *args[3:], **kwargs)
+    if call.name == "batch_norm":
+        return _scaled(*args, **kwargs)
+    if call.name == "pad":
+        mode = kwargs.get("mode", args[2] if len(args) > 2 else "constant")
+        return functional.pad(args[0], args[1], mode)
+    return call.func(*args, **kwargs)
+
+
+def _scaled(
+    input: torch.Tensor,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """A batch normalisation with fixed statistics, without its shift."""
+    zero = torch.zeros_like(running_mean)
+    return functional.batch_norm(input, zero, running_var, weight, None, False, momentum, eps)
+
+
+def replay(module: nn.Module, recorder: Recorder, v: torch.Tensor, /) -> torch.Tensor:
+    """``J v`` at the input that was recorded.
+
+    It is differentiable in the parameters if the recording is piecewise linear; else the gradient
+    would miss that of the local derivatives.
+
+    Raises:
+        NotReplayableError: the module cannot be replayed.
+
+    """
+    recorder.check()
+    if recorder.input is None:
+        raise NotReplayableError("nothing was recorded")
+    if (v.dtype, v.shape) != (recorder.input.dtype, recorder.input.shape):
+        raise NotReplayableError("the direction is not of the input's form")
+    todo = deque(recorder.tape)
+    try:
+        image = module(_Tangent(recorder.input.copy(v), todo))
+    except NotReplayableError:
+        raise
+    except Exception as error:
+        raise NotReplayableError(str(error)) from error
+    if not isinstance(image, _Tangent) or todo:
+        raise NotReplayableError("the module took another way than in the forward pass")
+    return image.direction
