@@ -533,10 +533,13 @@ def test_functions_of_parameters_alone_are_no_nonlinearity():
 
 
 def test_no_forward_mode_derivative_is_said():
-    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    module = nn.Sequential(block, nn.Flatten())
+    centre = torch.zeros(1, 2, 2, 2, dtype=torch.float64)
+    sampled = Calls(lambda x: functional.grid_sample(x, centre, align_corners=False))
     with pytest.raises(OnrError, match="no forward-mode derivative"):
-        cell_radius(module, inputs((3, 8), 1).float(), p=LpNorm(2))
+        cell_radius(nn.Sequential(sampled, nn.Flatten()), inputs((3, 4, 4), 1), p=LpNorm(2))
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    with pytest.raises(OnrError, match="another nonlinearity"):
+        cell_radius(nn.Sequential(block, nn.Flatten()), inputs((3, 8), 1).float(), p=LpNorm(2))
 
 
 def test_deep_relu_networks_pass_the_check_in_float32():
