@@ -1,6 +1,7 @@
 """``J v`` by replay: equal to forward mode, the adjoint of vjp, the dense reference; refusals."""
 
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -291,7 +292,9 @@ def test_elementwise(name):
         for module in (twice(function), prepared(of(function))):
             check(module, x, v, replayed=True)
             recorder = recorded(module, x)
-            assert [step.name for step in recorder.tape if step.derivative] == [name]
+            (step,) = (step for step in recorder.tape if step.derivative)
+            assert step.name == name
+            assert name == "relu" or step.derivative.__name__ == "scale"
             assert recorder.is_piecewise_linear == (name in ("relu", "leaky_relu"))
 
 
@@ -670,6 +673,7 @@ OTHERS = {
     "views in place": of(overwritten_view),
     "detached": of(lambda z: (z + z.detach(), z * z.detach().exp(), z * z.sum().item())),
     "numbers": of(lambda z: z * z.sum().item() + z * int(z.argmax()) + z * bool(z.sum() > 9)),
+    "the same": of(lambda z: (z * (2 + (z.contiguous() is z)), z * (z.relu_() is z))),
     "branches": of(branches),
     "like": of(
         lambda z: (
@@ -780,11 +784,11 @@ def hidden_view(function):
     return forward
 
 
-def swallowed(z):
-    try:
-        return z.relu() * float(np.asarray(z.detach().sum()))
-    except RuntimeError:
-        return 2 * z.relu()
+def overwritten_answer(z):
+    ones = torch.ones_like(z)
+    twos = ones * 2
+    ones.add_(1)
+    return z * twos
 
 
 CLOSED = torch.ones(12, dtype=F64, requires_grad=True)
@@ -800,6 +804,8 @@ FALLS_BACK = {
     "tensor split": of(hidden_view(lambda y: y.tensor_split(2, 1)[0])),
     "another leaf": of(lambda z: z.relu() * CLOSED.relu() + CLOSED),
     "a parameter": of(lambda z: nn.Parameter(z) + z),
+    "an answer": of(overwritten_answer),
+    "an overload in place": of(lambda z: torch.ops.aten.exp_.default(z + 0)),
     "fourier": of(lambda z: torch.view_as_real(torch.fft.fft(z) + (1 + 2j) * torch.ones(12))),
     "vmap": of(lambda z: torch.vmap(lambda row: row.relu() * row.sum())(z) + z),
     "grad": of(lambda z: torch.func.grad(lambda y: y.relu().pow(2).sum())(z) + z),
@@ -860,12 +866,67 @@ def test_functions_with_their_own_derivative_are_not_guessed(change):
         at.jvp(x)
 
 
-def test_dropout_that_is_on_is_refused():
-    recorder = recorded(
-        of(lambda z: functional.dropout(z.float())), drawn(2, 12, dtype=torch.float32)
-    )
-    assert "training" in recorder.refusal
+def under_no_grad(function):
+    def forward(z, a):
+        with torch.no_grad():
+            y = function(z, a)
+        return z if y is None else z + y
+
+    return forward
+
+
+REFUSALS = {
+    "training mode": lambda z, a: functional.dropout(z),
+    "memory": lambda z, a: z.as_strided((2, 3), (1, 1)),
+    "overwrites what autograd": lambda z, a: torch.zeros_like(z).add_(z),
+    "overwrites what it is given": lambda z, a: torch.ops.aten.exp_.default(z),
+    "derivative": lambda z, a: Own.apply(z, torch.neg) * 2,
+    "given once more": lambda z, a: z.retain_grad() or z,
+    "clone_ .* given once more|detach .* given once more": lambda z, a: z.detach_() * a(z),
+    "cuts off": under_no_grad(lambda z, a: z[:, :1]),
+    "for a constant": under_no_grad(lambda z, a: z.clamp_(0)),
+    "on a parameter": under_no_grad(lambda z, a: z * a.bias),
+    "gives a view": lambda z, a: +z,
+    "sparse|strid": lambda z, a: z.to_sparse().to_dense(),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_refusals(reason):
+    recorder = recorded(prepared(of(REFUSALS[reason], nn.Linear(12, 12))), drawn(3, 12))
+    assert re.search(reason, recorder.refusal)
     assert not recorder.is_piecewise_linear
+    assert not recorder.tape
+    with pytest.raises(NotReplayableError, match=re.escape(recorder.refusal)):
+        replay(nn.Identity(), recorder, drawn(3, 12))
+
+
+def test_names_are_those_of_torch():
+    """A function of someone else's is not what it is called, nor is an operator."""
+
+    def mean(x):
+        if torch.overrides.has_torch_function_unary(x):
+            return torch.overrides.handle_torch_function(mean, (x,), x)
+        return x.exp().cumsum(1)
+
+    x, v = drawn(3, 12), drawn(3, 12, seed=1)
+    check(prepared(of(mean)), x, v, replayed=True)
+    library = torch.library.Library("onr_tests", "DEF")
+    library.define("neg(Tensor x) -> Tensor")
+    library.impl("neg", lambda x: x * x, "CompositeImplicitAutograd")
+    for operator in (torch.ops.onr_tests.neg, torch.ops.onr_tests.neg.default):
+        check(prepared(of(operator)), x, v, replayed=True)
+
+
+def test_the_image_does_not_depend_on_the_recorded_input():
+    module, x = built(PIECEWISE_LINEAR["sequential"]), drawn(2, *IMAGE).requires_grad_(True)
+    recorder = Recorder()
+    with frozen(module), recorder:
+        module(x.clone())
+    (gradient,) = torch.autograd.grad(
+        replay(module, recorder, drawn(2, *IMAGE)).sum(), x, allow_unused=True
+    )
+    assert gradient is None
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

@@ -509,29 +509,22 @@ def _plain(x: torch.Tensor) -> torch.Tensor:
 def _image(step: _Step, call: _Call, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """What the derivative of a step gives, in the structure of its result."""
     if not any(isinstance(part, _Layout) for part in _leaves(step.result)):
-        return _fitted(step.result, step.result, wrap, copy=False)
+        return _fitted(step.result, step.result, wrap)
     if step.derivative is None:
-        return _fitted(step.result, _linear(call), wrap, copy=False)
+        return _fitted(step.result, _linear(call), wrap)
     image = step.derivative(*(_plain(x) for x in call.given if _is_tangent(x)))
-    if call.in_place:
-        image = _plain(call.args[0]).copy_(image)
-    return _fitted(step.result, image, wrap, copy=not call.in_place)
+    return _fitted(step.result, _plain(call.args[0]).copy_(image) if call.in_place else image, wrap)
 
 
-def _fitted(
-    result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor], *, copy: bool
-) -> Any:
+def _fitted(result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """A result with its image in place of each layout."""
     if isinstance(result, _Layout):
-        if copy and not result.fits(image):
-            image = result.copy(image)
         if not result.fits(image):
             raise NotReplayableError("an operation gives a tensor of another layout")
         return wrap(image)
     if isinstance(result, list | tuple) and not isinstance(result, torch.Size):
         build = getattr(type(result), "_make", type(result))
-        pairs = zip(result, image, strict=True)
-        return build([_fitted(*pair, wrap, copy=copy) for pair in pairs])
+        return build([_fitted(*pair, wrap) for pair in zip(result, image, strict=True)])
     return result
 
 
