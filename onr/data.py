@@ -1,4 +1,4 @@
-"""Labelled images in memory: what a data set is, batches, augmentation."""
+"""Labelled images in memory: what a data set is, pixels as floats, augmentation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onr.architectures import Normalize
+from onr.arrays import array_namespace, device
 from onr.errors import OnrError
+from onr.protocols import Array
 
 __all__ = ["AUGMENTATIONS", "Dataset", "Split", "augment", "pixels"]
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
+PAD = 4
+"""Pixels by which an image may be shifted."""
 
 
 @dataclass(frozen=True)
@@ -100,28 +104,39 @@ class Dataset:
         return Normalize(tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def pixels(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
-    """Images as floats in [0, 1]."""
-    floats: np.ndarray = images.astype(dtype)
-    return floats / floats.dtype.type(255) if images.dtype == np.uint8 else floats
+def pixels(images: Array, dtype: str = "float32") -> Array:
+    """Images as floats in [0, 1], where they are."""
+    xp = array_namespace(images)
+    floats = xp.astype(images, getattr(xp, dtype))
+    return floats / 255 if images.dtype == xp.uint8 else floats
 
 
-def augment(images: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """The paper's augmentation (section 7.10) of a batch ``(N, C, H, W)``.
+def augment(images: Array, kind: str, rng: np.random.Generator) -> Array:
+    """The paper's augmentation (section 7.10) of a batch ``(N, C, H, W)``, where it is.
 
     ``crop`` pads by four zeros on each side and crops to the original size at random;
     ``crop-flip`` also mirrors half of the images; ``none`` returns them as they are.
     """
     if kind == "none":
         return images
-    count, _, height, width = images.shape
-    pad = 4
-    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    top, left = rng.integers(0, 2 * pad + 1, (2, count))
-    cropped = windows[np.arange(count), :, top, left]
-    if kind == "crop":
-        return cropped
-    flipped = rng.random(count) < 0.5
-    cropped[flipped] = cropped[flipped, :, :, ::-1]
-    return cropped
+    xp = array_namespace(images)
+    count, channels, height, width = images.shape
+    top, left = rng.integers(-PAD, PAD + 1, (count, 2)).T
+    rows, columns = top[:, None] + np.arange(height), left[:, None] + np.arange(width)
+    inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    if kind == "crop-flip":
+        flipped = (rng.random(count) < 0.5)[:, None]
+        columns = np.where(flipped, columns[:, ::-1], columns)
+        inside = inside[0], np.where(flipped, inside[1][:, ::-1], inside[1])
+    example, channel, row, column, mask = (
+        xp.asarray(array, device=device(images))
+        for array in (
+            np.arange(count)[:, None, None, None],
+            np.arange(channels)[:, None, None],
+            rows[:, None, :, None],
+            columns[:, None, None, :],
+            inside[0][:, None, :, None] & inside[1][:, None, None, :],
+        )
+    )
+    return images[example, channel, row, column] * mask

@@ -9,6 +9,9 @@ EXTRAS = {
     "matplotlib": "plot",
     "jinja2": "plot",
     "flint": "exact",
+    "pyautoattack": "attacks",
+    "torchattacks": "attacks",
+    "foolbox": "attacks",
 }
 """Which optional part of the installation brings which module."""
 

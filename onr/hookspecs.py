@@ -12,6 +12,7 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_datasets``     ``target(data_dir=, download=) -> Dataset``
 ``onr_methods``      ``target(**options) -> Method``
 ``onr_backends``     ``target() -> Backend``
+``onr_presets``      ``target() -> dict`` of settings, as a file for ``onr train --config`` has them
 ``onr_experiments``  ``target() -> None``
 ``onr_commands``     a ``click.Command``
 
@@ -81,6 +82,12 @@ def onr_methods() -> list[Entry]:
 @hookspec
 def onr_backends() -> list[Entry]:
     """Backends for ``--backend``."""
+    return []
+
+
+@hookspec
+def onr_presets() -> list[Entry]:
+    """Settings for ``onr train --preset``."""
     return []
 
 

@@ -80,9 +80,7 @@ class Ascent:
     delta: Array
     """The perturbation, shaped as the input, ``||delta||_p <= eps``."""
     value: Array
-    """The loss there, shape ``(batch,)``."""
-    logits: Array
-    """The logits there, shape ``(batch, d)``."""
+    """The loss there, shape ``(batch,)``; ``None`` for the last iterate, which is not evaluated."""
 
 
 def walk(
@@ -260,8 +258,8 @@ def projected_gradient_ascent(
         p: the norm of the ball.
         eps: its radius, a number or one for each example.
         alpha: the step size, in the units of ``x``: a number, or a finite one for each example.
-        steps: how many iterations; each costs one forward and one backward pass, and the end
-            one forward.
+        steps: how many iterations; each costs one forward and one backward pass, and to keep the
+            best costs one forward more.
         bounds: the box that inputs must stay in. It is clipped to after the projection onto the
             ball, which cannot leave the ball of a norm that depends on magnitudes alone: for ``x``
             in the box, clipping shrinks each entry.
@@ -284,7 +282,7 @@ def projected_gradient_ascent(
         here = network.linearize(x + delta)
         value = loss.value(here.value, labels=labels, clean=clean)
         if keep == "best":
-            best = _better(best, Ascent(delta, value, here.value))
+            best = _better(best, Ascent(delta, value))
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -298,9 +296,10 @@ def projected_gradient_ascent(
         if trace is not None:
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
-    logits = network(x + delta)
-    last = Ascent(delta, loss.value(logits, labels=labels, clean=clean), logits)
-    return last if best is None else _better(best, last)
+    if keep == "last":
+        return Ascent(delta, None)
+    value = loss.value(network(x + delta), labels=labels, clean=clean)
+    return _better(best, Ascent(delta, value))
 
 
 def _better(best: Ascent | None, other: Ascent) -> Ascent:
@@ -312,5 +311,4 @@ def _better(best: Ascent | None, other: Ascent) -> Ascent:
     return Ascent(
         xp.where(column(won, other.delta), other.delta, best.delta),
         xp.where(won, other.value, best.value),
-        xp.where(won[:, None], other.logits, best.logits),
     )

@@ -7,14 +7,18 @@ exact rationals, ``dtype=object``) or a ``torch.Tensor``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from onr.architectures import Architecture
+    from onr.data import Split
+    from onr.optimizers import Optimizer
 
 Array: TypeAlias = Any
 Ties: TypeAlias = Literal["average", "vertex"]
@@ -140,18 +144,21 @@ class Probe:
 
     clean: bool = True
     """Whether the objective needs the logits of the clean inputs."""
-    perturbed: Array | None = None
-    """Inputs ``x*`` whose logits the objective needs, shaped as ``x``."""
+    perturbed: tuple[Array, ...] = ()
+    """Inputs ``x*`` whose logits the objective needs, each shaped as ``x``."""
     direction: Array | None = None
     """A direction ``v``, shaped as ``x``, whose image ``J v`` the objective needs."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network answers to a probe: ``(batch, d)`` constants, ``None`` if not asked for."""
+    """What the network answers to a probe: ``(batch, d)`` constants, ``None`` if not asked for.
+
+    Of gradients in these, ``None`` stands for zero.
+    """
 
     clean: Array = None
-    perturbed: Array = None
+    perturbed: tuple[Array, ...] = ()
     tangent: Array = None
 
 
@@ -161,6 +168,8 @@ class Cost:
 
     value: Array
     gradients: Outputs
+    memory: Array | None = None
+    """What ``perturb`` is given when these examples come next, ``(batch, ...)``."""
 
 
 @runtime_checkable
@@ -176,12 +185,71 @@ class Method(Protocol):
         """
 
     def perturb(
-        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
+        self,
+        network: Network,
+        x: Array,
+        y: Array,
+        /,
+        *,
+        rng: np.random.Generator,
+        memory: Array | None,
     ) -> Probe:
-        """Choose the inputs and directions whose outputs the objective pays for."""
+        """Choose the inputs and directions whose outputs the objective pays for.
+
+        ``memory`` is what ``objective`` kept for these examples when they last came, a row of
+        zeros for one that never did; ``None`` before anything was kept.
+        """
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """Each example's cost and its gradient in the outputs that were probed."""
+
+
+class Weight(Protocol):
+    """The weight of an affine or convolution layer, as the two linear maps that it stands for."""
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+
+    def matrix(self) -> WeightMap:
+        """The weight as a matrix with a row for each output channel: the reshaped kernel."""
+
+    def convolution(self) -> WeightMap:
+        """The layer's linear map itself, on inputs of the size that it has in the network."""
+
+
+class WeightMap(Linearization, Protocol):
+    """A linear map of a batch of one, which its layer's weight determines linearly."""
+
+    def weight_vjp(self, v: Array, u: Array, /) -> Array:
+        """The gradient of ``<u, W v>`` in the weight, shaped as the weight."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a method pays for the weights themselves."""
+
+    value: Array
+    """A scalar array."""
+    gradients: Mapping[str, Array]
+    """By parameter name."""
+    memory: Mapping[str, Array]
+    """What the next step's penalty is given, by name."""
+
+
+@runtime_checkable
+class PenalizingMethod(Method, Protocol):
+    """A method that pays for the weights too."""
+
+    def penalty(
+        self,
+        weights: Sequence[Weight],
+        /,
+        *,
+        rng: np.random.Generator,
+        memory: Mapping[str, Array],
+    ) -> Penalty:
+        """A cost of the weights; ``memory`` is the last step's, empty before the first."""
 
 
 class Learner(Protocol):
@@ -191,10 +259,11 @@ class Learner(Protocol):
     def network(self) -> Network:
         """The network as it stands, with frozen statistics."""
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, /, *, lr: float, rng: np.random.Generator
-    ) -> Array:
-        """One update on a batch; returns the mean cost before it, a scalar array."""
+    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> Array:
+        """One update on these examples of the training part, ``(batch,)`` indices.
+
+        Returns the mean cost before it, a scalar array.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
         """All that the next step depends on, by name; parameters are ``model.NAME``; a copy."""
@@ -205,6 +274,10 @@ class Learner(Protocol):
 
 class Backend(Protocol):
     """Where networks live."""
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes that train one network together this is: only 0 writes."""
 
     def build(
         self,
@@ -217,6 +290,9 @@ class Backend(Protocol):
         device: str = "cpu",
     ) -> Network:
         """A network with these parameters, or with freshly drawn ones.
+
+        ``dtype`` is ``float32``, ``float64`` or ``bfloat16`` (products in bfloat16, all else in
+        float32).
 
         One seed draws one network on every backend. A model that draws its own parameters is
         given as a function, which is called with the backend's randomness seeded.
@@ -231,5 +307,20 @@ class Backend(Protocol):
     def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
         """The network's parameters and statistics by name; a copy."""
 
-    def learner(self, network: Network, method: Method, /, *, optimizer: str) -> Learner:
-        """Train that network with that method; ``optimizer`` is ``adam`` or ``sgd``."""
+    def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
+        """A model's parameters by name, from a run's folder or another file that it knows."""
+
+    def frozen(self, network: Network, /) -> Network:
+        """The same function for many passes: a copy, where that is faster, or the network."""
+
+    def learner(
+        self,
+        network: Network,
+        method: Method,
+        train: Split,
+        /,
+        *,
+        optimizer: Optimizer,
+        augmentation: str = "none",
+    ) -> Learner:
+        """Train that network with that method on these images."""

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -31,9 +32,12 @@ KINDS = {
     "dataset": "onr_datasets",
     "method": "onr_methods",
     "backend": "onr_backends",
+    "preset": "onr_presets",
     "experiment": "onr_experiments",
     "command": "onr_commands",
 }
+OWN = "python"
+"""The model that is the user's own code; ``MODULE:ATTRIBUTE`` needs no such name in front."""
 STRICT = "ONR_STRICT_PLUGINS"
 DISABLE = "ONR_DISABLE_PLUGINS"
 
@@ -64,6 +68,8 @@ class Resolved:
     def load(self) -> Callable[..., Any]:
         """Import the target; a callable with the argument, if there is one, already given.
 
+        A model's target that takes nothing but an argument is called with it: it gives the target.
+
         Raises:
             OnrError: the target cannot be imported; names the extra if one would bring it.
 
@@ -75,20 +81,19 @@ class Resolved:
             raise missing_extra(error) or self._broken(error) from error
         except Exception as error:
             raise self._broken(error) from error
-        self._check_argument(target)
-        return target if self.argument is None else partial(target, self.argument)
+        own = _positional(target)
+        makes_target = self.kind == "model" and own is not None and len(own) == 1
+        if own is not None and self.kind != "command":
+            self._check_argument(own, given=2 if self.kind == "model" and not makes_target else 0)
+        if self.argument is None:
+            return target
+        if makes_target:
+            made: Callable[..., Any] = target(self.argument)
+            return made
+        return partial(target, self.argument)
 
-    def _check_argument(self, target: Callable[..., Any]) -> None:
+    def _check_argument(self, own: list[inspect.Parameter], *, given: int) -> None:
         """Say where an argument is missing or too many, before the call does."""
-        if self.kind == "command":
-            return
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        try:
-            parameters = inspect.signature(target).parameters.values()
-        except (TypeError, ValueError):
-            return
-        own = [p for p in parameters if p.kind in kinds]
-        given = 2 if self.kind == "model" else 0
         if self.argument is None and sum(p.default is p.empty for p in own) > given:
             raise OnrError(
                 f"{self.kind} {self.spec!r} needs an argument: write {self.spec}:ARGUMENT"
@@ -101,6 +106,23 @@ class Resolved:
             f"{self.spec!r} of plugin {self.plugin.name} cannot be loaded from "
             f"{self.entry.target}: {type(error).__name__}: {error}"
         )
+
+
+def _positional(target: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """What it takes by position, if that can be known."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return [parameter for parameter in parameters if parameter.kind in kinds]
+
+
+def _is_code(spec: str) -> bool:
+    """Whether it has the form ``package.module:attribute`` or ``file.py:attribute``."""
+    place, colon, attribute = spec.rpartition(":")
+    names = attribute if place.endswith(".py") else f"{place}.{attribute}"
+    return bool(colon) and all(name.isidentifier() for name in names.split("."))
 
 
 class Registry:
@@ -183,7 +205,7 @@ class Registry:
         ]
 
     def resolve(self, kind: str, spec: str) -> Resolved:
-        """Find what ``spec`` names.
+        """Find what ``spec`` names; a model may be ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``.
 
         Raises:
             UnknownNameError: nothing of that kind has the name, or more than one plugin offers it.
@@ -199,6 +221,10 @@ class Registry:
         if len(found) == 1:
             plugin, entry = found[0]
             return Resolved(kind, spec, entry, plugin, argument if colon else None)
+        if not found and kind == "model" and rest == spec and _is_code(spec):
+            for plugin, entry in offers:
+                if entry.name == OWN:
+                    return Resolved(kind, spec, entry, plugin, spec)
         if found:
             forms = " or ".join(f"{plugin.name}:{rest}" for plugin, _ in found)
             raise UnknownNameError(f"{kind} {spec!r} is offered more than once: write {forms}")
@@ -219,6 +245,20 @@ def registry() -> Registry:
 def load(kind: str, spec: str) -> Callable[..., Any]:
     """The callable that ``spec`` names; see :meth:`Registry.resolve`."""
     return registry().resolve(kind, spec).load()
+
+
+def located(model: str) -> str:
+    """A model's name from which a file of the user's is found in every directory.
+
+    Raises:
+        UnknownNameError: as :meth:`Registry.resolve`.
+
+    """
+    resolved = registry().resolve("model", model)
+    file, _, attribute = (resolved.argument or "").rpartition(":")
+    if resolved.entry.name != OWN or not file.endswith(".py"):
+        return model
+    return f"{OWN}:{Path(file).absolute()}:{attribute}"
 
 
 def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from onr.errors import OnrError
-from onr.evaluation import attack_accuracy, largest_singular_values, predict
+from onr.evaluation import attack_outcome, largest_singular_values, logits, target_classes
+from onr.options import call
 from onr.plots import Curve
+from onr.protocols import Attack, Loss, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
 from onr.runs import Run, write_atomic
@@ -35,9 +38,18 @@ class EvaluationConfig:
     p: str | None = None
     """The norm of the ball; by default that of training, or 2."""
     attack: str = "pga"
-    loss: str = "cross-entropy"
-    steps: int = 20
-    restarts: int = 1
+    loss: str | None = None
+    """By default cross-entropy, targeted if there is a target."""
+    steps: int | None = None
+    """By default the attack's own, 20 for ``pga``."""
+    restarts: int | None = None
+    """By default the attack's own, 1 for ``pga``."""
+    attack_options: Mapping[str, str] = field(default_factory=dict)
+    """Further options of the attack, as text."""
+    labels: str = "true"
+    """Which labels the attack knows: ``true`` or ``predicted``."""
+    target: str | None = None
+    """For a targeted loss, where to lead: ``next``, ``random``, ``least-likely`` or a class."""
     images: int | None = None
     """The first so many; by default 1,000 at most."""
     part: str = "test"
@@ -72,9 +84,11 @@ def evaluate_run(
 ) -> Evaluation:
     """Accuracy, clean and under attack, and the largest singular values.
 
-    Attacks know the true labels. An example counts as robust at a radius if the iterate that the
-    attack returns is still classified as its label. Writes ``evaluation.json`` and
-    ``evaluation.csv``, a row an example, into the run's folder.
+    An example counts as robust at a radius if the iterate that the attack returns is still
+    classified as its true label, whatever labels the attack knows and wherever it leads. A targeted
+    attack has a rate of success too: how many of the examples whose target is not the label that
+    the attack knows are given their target. Writes ``evaluation.json`` and ``evaluation.csv``, a
+    row an example, into the run's folder.
 
     Args:
         run: a run with a checkpoint.
@@ -99,52 +113,51 @@ def evaluate_run(
         if trained is None and norm.name != "2":
             raise OnrError(f"give --eps: the run was not trained with norm {norm.name}")
         radii = tuple(factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))
-    loss = load("loss", config.loss)()
-    make_attack = load("attack", config.attack)
-    attacks = [
-        make_attack(
-            p=norm,
-            loss=loss,
-            eps=eps,
-            steps=config.steps,
-            restarts=config.restarts,
-            bounds=(0.0, 1.0),
-        )
-        for eps in radii
-    ]
+    chosen = _choose(config)
+    attacks = [chosen.attack(norm, eps) for eps in radii]
 
     dataset, backend = train.dataset_object(), train.backend_object()
     part = dataset.test if config.part == "test" else validation_split(dataset.train)[1]
     part = part.take(config.images or min(DEFAULT_IMAGES, len(part)))
     network = train.network(backend, dataset, model)
 
-    guessed = predict(backend, network, part.images)
+    clean = logits(backend, network, part.images)
+    guessed = clean.argmax(axis=1)
     columns = {"label": part.labels, "predicted": guessed}
     accuracy = [float(np.mean(guessed == part.labels))]
+    labels = guessed if config.labels == "predicted" else part.labels
+    target = labels
+    if config.target is not None:
+        rng = np.random.default_rng(np.random.SeedSequence(config.seed).spawn(1)[0])
+        target = columns["target"] = target_classes(config.target, labels, clean, rng=rng)
+    success = [_rate(guessed == target, target != labels)]
     total = len(radii) * len(part)
     for index, (eps, attack) in enumerate(zip(radii, attacks, strict=True)):
 
         def on_batch(done: int, before: int = index * len(part)) -> None:
             on_progress(before + done, total)
 
-        outcome = attack_accuracy(
+        outcome = attack_outcome(
             backend,
             network,
             attack,
-            part,
+            part.images,
+            target,
             norm=norm,
             seed=(config.seed, index),
             on_batch=on_batch,
         )
-        columns[f"correct at {eps!r}"] = outcome.correct.astype(int)
+        correct = outcome.predicted == part.labels
+        columns[f"correct at {eps!r}"] = correct.astype(int)
         columns[f"perturbation at {eps!r}"] = outcome.size
-        accuracy.append(float(np.mean(outcome.correct)))
+        accuracy.append(float(np.mean(correct)))
+        if config.target is not None:
+            columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
+            success.append(_rate(outcome.predicted == target, target != labels))
     sigma = largest_singular_values(backend, network, part.images[: config.spectrum])
-    names = {
-        "norm/p": norm_spec(config.p or norm.name),
-        "attack": config.attack,
-        "loss": config.loss,
-    }
+    names = {"norm/p": norm_spec(config.p or norm.name), "attack": config.attack}
+    if chosen.loss is not None:
+        names["loss"] = chosen.loss
     record = {
         "run": run.config,
         "epochs": epochs,
@@ -152,21 +165,86 @@ def evaluate_run(
         "images": len(part),
         "p": norm.name,
         "attack": config.attack,
-        "loss": loss.name,
-        "labels": "true",
-        "steps": config.steps,
-        "restarts": config.restarts,
+        "attack_options": dict(config.attack_options),
+        **chosen.record,
+        "labels": config.labels,
+        "target": config.target,
         "seed": config.seed,
         "eps": [0.0, *radii],
         "accuracy": accuracy,
         "standard_error": [math.sqrt(a * (1 - a) / len(part)) for a in accuracy],
         "sigma_1": {"images": len(sigma), "mean": float(sigma.mean()), "max": float(sigma.max())},
-        "versions": versions(),
+        "versions": versions() | getattr(attacks[0], "versions", {}),
         "served": served(names),
     }
+    if config.target is not None:
+        record["targeted_success"] = success
     write_atomic(run.path / "evaluation.csv", _csv(columns))
     write_atomic(run.path / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
     return Evaluation(record, sigma, trained)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """An attack by its name, with all that it was given but the ball."""
+
+    attack: Callable[[Norm, float], Attack]
+    loss: str | None
+    record: dict[str, Any]
+
+
+def _choose(config: EvaluationConfig) -> _Choice:
+    """Give the attack what its constructor takes, and refuse what the user gave in vain."""
+    target = load("attack", config.attack)
+    what = f"attack {config.attack}"
+    parameters = inspect.signature(target).parameters
+    given: dict[str, Any] = {}
+    for name in ("loss", "steps", "restarts"):
+        value = getattr(config, name)
+        if name not in parameters:
+            if value is not None:
+                raise OnrError(f"{what} takes no {name}: leave out --{name}")
+        elif name != "loss":
+            given[name] = parameters[name].default if value is None else value
+            if given[name] is inspect.Parameter.empty:
+                raise OnrError(f"{what} has no usual {name}: give --{name}")
+    loss = None
+    if "loss" in parameters:
+        loss = config.loss or ("targeted-" if config.target is not None else "") + "cross-entropy"
+        given["loss"] = _loss(loss, targeted=config.target is not None)
+    elif config.target is not None:
+        raise OnrError(f"{what} has a loss of its own, without a target: leave out --target")
+
+    def attack(norm: Norm, eps: float) -> Attack:
+        options = config.attack_options
+        made: Attack = call(target, options, what=what, p=norm, eps=eps, bounds=(0.0, 1.0), **given)
+        return made
+
+    record = {name: given.get(name) for name in ("loss", "steps", "restarts")}
+    if loss is not None:
+        record["loss"] = given["loss"].name
+    return _Choice(attack, loss, record)
+
+
+def _loss(spec: str, *, targeted: bool) -> Loss:
+    """The loss of that name, if it leads to a label (``targeted``) or away from it (else)."""
+    loss: Loss = load("loss", spec)()
+    towards = not loss.uses_clean and bool(
+        loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
+    )
+    if towards and not targeted:
+        raise OnrError(f"loss {loss.name} leads to a target: say which with --target, as next")
+    if targeted and not towards:
+        raise OnrError(
+            f"loss {loss.name} leads to no target: choose one that does, as "
+            "targeted-cross-entropy, or leave out --target"
+        )
+    return loss
+
+
+def _rate(success: np.ndarray, among: np.ndarray) -> float | None:
+    """The mean of ``success`` over the examples ``among``; ``None`` if there are none."""
+    return float(np.mean(success[among])) if np.any(among) else None
 
 
 def _csv(columns: dict[str, np.ndarray]) -> bytes:

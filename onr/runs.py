@@ -2,10 +2,13 @@
 
 ``config.json``             what was asked, resolved; versions; the plugins that served it
 ``metrics.jsonl``           one JSON object an epoch
-``checkpoint.safetensors``  parameters (``model.*``) and optimiser state after the last whole epoch
+``checkpoint.safetensors``  parameters (``model.*``) and all else that the next step depends on
+``best.safetensors``        the parameters of the best epoch so far, by its validation accuracy
+``lock``                    held by the process that trains
 
 Files are written beside and renamed, so that a reader or a crash never sees half of one. Nothing is
-pickled: the checkpoint is a safetensors file with a digest of its tensors.
+pickled: a checkpoint is a safetensors file with a digest of its tensors, and holds the record of
+its epochs, so that the two never disagree.
 """
 
 from __future__ import annotations
@@ -14,18 +17,21 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from onr.errors import OnrError
 
-__all__ = ["Run", "write_atomic"]
+__all__ = ["Checkpoint", "Run", "write_atomic"]
+
+LAST, BEST = "checkpoint.safetensors", "best.safetensors"
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -51,8 +57,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise OnrError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _digest(tensors: Mapping[str, np.ndarray], epoch: int) -> str:
-    digest = hashlib.sha256(str(epoch).encode())
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands."""
+
+    tensors: Mapping[str, np.ndarray]
+    """By name; parameters are ``model.NAME``."""
+    step: int
+    """Steps done in all."""
+    records: list[dict[str, Any]]
+    """Of the whole epochs behind it."""
+
+
+def _digest(tensors: Mapping[str, np.ndarray], metadata: str) -> str:
+    digest = hashlib.sha256(metadata.encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
@@ -80,6 +98,9 @@ class Run:
             empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         except OSError as error:
             raise OnrError(f"{path} cannot be used: {error.strerror}") from error
+        if taken and (path / "lock").exists():
+            with Run(path, config).locked():
+                pass  # a training in progress is the better thing to say
         if taken:
             raise OnrError(
                 f"{path} holds a run already: continue it with --resume {path}, or give another "
@@ -109,6 +130,30 @@ class Run:
             raise OnrError(f"{file} cannot be read: expected a JSON object")
         return Run(path, config)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run; the lock falls with the process.
+
+        Raises:
+            OnrError: another process has it, or the folder cannot be written to.
+
+        """
+        lock = filelock.FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise OnrError(
+                f"{self.path} is being trained by another process: wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            raise OnrError(
+                f"{self.path} cannot be written to: {error.strerror or error}"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def records(self) -> list[dict[str, Any]]:
         """What was recorded, an object an epoch."""
         file = self.path / "metrics.jsonl"
@@ -122,43 +167,61 @@ class Run:
             raise OnrError(f"{file} is damaged: expected a JSON object a line")
         return records
 
-    def save(self, tensors: Mapping[str, np.ndarray], records: list[dict[str, Any]]) -> None:
-        """Write the checkpoint, then the record that belongs to it."""
-        whole = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-        metadata = {"epoch": str(len(records)), "sha256": _digest(whole, len(records))}
-        content = safetensors.numpy.save(whole, metadata)
-        write_atomic(self.path / "checkpoint.safetensors", content)
-        lines = "".join(json.dumps(record) + "\n" for record in records)
+    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+        """Write the checkpoint, and the record that belongs to it.
+
+        Args:
+            checkpoint: where training stands.
+            best: whether its parameters are the best so far.
+
+        """
+        if best:
+            model = {k: v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
+            self._write(BEST, Checkpoint(model, checkpoint.step, checkpoint.records))
+        self._write(LAST, checkpoint)
+        lines = "".join(json.dumps(record) + "\n" for record in checkpoint.records)
         write_atomic(self.path / "metrics.jsonl", lines.encode())
 
-    def load(self) -> tuple[dict[str, np.ndarray], int]:
-        """The checkpoint's tensors and the number of whole epochs behind it.
+    def _write(self, name: str, checkpoint: Checkpoint) -> None:
+        whole = {k: np.asarray(value, order="C") for k, value in checkpoint.tensors.items()}
+        metadata = json.dumps({"step": checkpoint.step, "records": checkpoint.records})
+        digest = _digest(whole, metadata)
+        content = safetensors.numpy.save(whole, {"training": metadata, "sha256": digest})
+        write_atomic(self.path / name, content)
+
+    def load(self, *, best: bool = False) -> Checkpoint:
+        """The last checkpoint, or the best.
 
         Raises:
             OnrError: there is none, or it is damaged.
 
         """
-        file = self.path / "checkpoint.safetensors"
+        file = self.path / (BEST if best else LAST)
         if not file.exists():
             raise OnrError(
-                f"{self.path} has no checkpoint yet: no epoch was finished, continue it with "
-                f"onr train --resume {self.path}"
+                f"{self.path} has no {'best ' * best}checkpoint yet: no epoch was finished, "
+                f"continue it with onr train --resume {self.path}"
             )
         try:
             with safe_open(file, framework="numpy") as opened:
                 metadata = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            epoch = int(metadata["epoch"])
-            whole = metadata["sha256"] == _digest(tensors, epoch)
+            whole = metadata["sha256"] == _digest(tensors, metadata["training"])
+            training = json.loads(metadata["training"]) if whole else {}
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise OnrError(f"{file} is damaged ({error}): train again") from error
         if not whole:
             raise OnrError(f"{file} is damaged (its digest does not match): train again")
-        return tensors, epoch
+        return Checkpoint(tensors, training["step"], training["records"])
 
-    def model(self) -> tuple[dict[str, np.ndarray], int]:
-        """The model's parameters by name, without the optimiser's; and the epochs, as ``load``."""
-        tensors, epochs = self.load()
+    def model(self, *, best: bool = False) -> tuple[dict[str, np.ndarray], int]:
+        """The model's parameters by name, and the whole epochs behind them.
+
+        Raises:
+            OnrError: as :meth:`load`.
+
+        """
+        found = self.load(best=best)
         prefix = "model."
-        found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        return found, epochs
+        parameters = {k[len(prefix) :]: v for k, v in found.tensors.items() if k.startswith(prefix)}
+        return parameters, len(found.records)

@@ -11,12 +11,13 @@ fails. They are what the project's own norms, losses, backends and attacks are t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from onr.arrays import column, inner
-from onr.errors import NotAvailableError
+from onr.errors import NotAvailableError, OnrError
 from onr.protocols import Attack, Loss, Network, Norm
 
 __all__ = ["adjoint_error", "check_attack", "check_loss", "check_network", "check_norm"]
@@ -238,21 +239,81 @@ def check_loss(loss: Loss, classes: int = 5, *, seed: int = 0) -> None:
     _require(cosine >= 1 - TOLERANCE, "the direction is a positive multiple of the gradient")
 
 
+class _Flat:
+    """A network, and its own linearisation, whose logits are everywhere those of one input."""
+
+    def __init__(self, network: Network, x: np.ndarray) -> None:
+        self.input_shape = network.input_shape
+        self.value = np.repeat(network(x[:1]), len(x), axis=0)
+        self.output_shape = self.value.shape[1:]
+
+    def __call__(self, x: np.ndarray, /) -> np.ndarray:
+        return self.value[: len(x)]
+
+    def linearize(self, x: np.ndarray, /) -> _Flat:
+        return self
+
+    def jvp(self, v: np.ndarray, /) -> np.ndarray:
+        return np.zeros((len(v), *self.output_shape))
+
+    def vjp(self, u: np.ndarray, /) -> np.ndarray:
+        return np.zeros((len(u), *self.input_shape))
+
+
 def check_attack(
-    attack: Attack, network: Network, x: np.ndarray, y: np.ndarray, *, p: Norm, eps: float
+    make_attack: Callable[[float], Attack],
+    network: Network,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    p: Norm,
+    eps: float,
 ) -> None:
-    """Check a NumPy attack, pixels in [0, 1]: it stays in its set, and is determined by its seed.
+    """Check an attack on a NumPy network: where its results lie, and what they depend on.
+
+    ``onr_torch.testing.check_attack`` also checks what an attack may do to a module.
+
+    Args:
+        make_attack: gives the attack of a radius, 0 included, on pixels in [0, 1].
+        network: to attack.
+        x: inputs in [0, 1], shape ``(batch, *input_shape)``, float64, two or more.
+        y: their labels.
+        p: the norm of the ball.
+        eps: a radius.
 
     Raises:
         AssertionError: a law fails; the message names it.
 
     """
-    before = x.copy()
-    found = attack(network, x, y, rng=np.random.default_rng(0))
+    attack, before = make_attack(eps), x.copy()
+
+    def found_at(x: np.ndarray, network: Network = network) -> np.ndarray:
+        found: np.ndarray = attack(network, x, y, rng=np.random.default_rng(0))
+        _require(found.shape == x.shape, "perturbed inputs shaped as the input")
+        _require(found.dtype == x.dtype, "the input's float type")
+        _require(np.isfinite(found), "finite perturbed inputs")
+        _require((found >= 0) & (found <= 1), "the box [0, 1]")
+        slack = 1e-6 if x.dtype == np.float32 else TOLERANCE
+        size = p(found.astype(np.float64) - x)
+        _require(size <= eps * (1 + slack) + slack, "the ball of radius eps")
+        return found
+
+    found = found_at(x)
     _require(x == before, "the input is left alone")
-    _require(found.shape == x.shape, "perturbed inputs shaped as the input")
-    _require(found.dtype == x.dtype, "the input's float type")
-    _require((found >= 0) & (found <= 1), "the box [0, 1]")
-    _require(p(found - x) <= eps * (1 + 1e-6) + 1e-12, "the ball of radius eps")
-    again = attack(network, x, y, rng=np.random.default_rng(0))
-    _require(found == again, "one seed, one result")
+    _require(found == found_at(x), "one seed, one result")
+    still = make_attack(0.0)(network, x, y, rng=np.random.default_rng(0))
+    _require(still == x, "eps = 0 returns the input")
+    found_at(x.astype(np.float32))
+    try:
+        found_at(x, _Flat(network, x))
+    except AssertionError as error:
+        raise AssertionError(f"where the gradient is zero: {error}") from error
+    others = x.copy()
+    others[1::2] = 1 - others[1::2]
+    apart = np.abs(found_at(others) - found)[::2]
+    _require(apart <= TOLERANCE, "an example's result does not depend on the others")
+    try:
+        attack(network, x - 2, y, rng=np.random.default_rng(0))
+    except OnrError:
+        return
+    raise AssertionError("inputs outside [0, 1] are refused")

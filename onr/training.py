@@ -1,7 +1,7 @@
 """The training loop, once for every backend and every method.
 
 The loop knows a method and a backend by their protocols alone. All randomness comes from
-``(seed, epoch, step)``, so that a run that was stopped and resumed takes the same steps.
+``(seed, epoch, step)``, so that a run that was stopped anywhere and resumed takes the same steps.
 """
 
 from __future__ import annotations
@@ -11,22 +11,52 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onr import __version__
-from onr.data import AUGMENTATIONS, Dataset, Split, augment, pixels
-from onr.errors import OnrError
-from onr.evaluation import predict
+from onr.data import AUGMENTATIONS, Dataset, Split
+from onr.errors import NotAvailableError, OnrError
+from onr.evaluation import attack_outcome, predict
+from onr.optimizers import Optimizer
 from onr.options import call
-from onr.protocols import Backend, Method, Network
+from onr.protocols import Array, Attack, Backend, Method, Network
 from onr.registry import load, norm_spec, served
-from onr.runs import Run
+from onr.registry import norm as norm_named
+from onr.runs import Checkpoint, Run
+from onr.sanity import at_chance, class_distance
+from onr.schedules import schedule
 
-__all__ = ["TrainConfig", "Training", "one_cycle", "validation_split"]
+if TYPE_CHECKING:
+    from onr.events import Events
+
+__all__ = ["TrainConfig", "Training", "validation_split"]
+
+SAVE_SECONDS = 300.0
+"""How much work a crash may cost, epochs aside."""
+CHECK_STEPS = 50
+"""How often the cost is looked at, which waits for the device."""
+DTYPES = ("float32", "float64", "bfloat16")
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (float, int),
+    "bool": (bool,),
+    "dict[str, str]": (dict,),
+}
+TYPE_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "texts by name",
+    type(None): "nothing",
+}
 
 
 @dataclass(frozen=True)
@@ -43,23 +73,29 @@ class TrainConfig:
     augment: str | None = None
     model: str = "mlp"
     model_options: dict[str, str] = field(default_factory=dict)
+    weights: str | None = None
     method: str = "standard"
     method_options: dict[str, str] = field(default_factory=dict)
     epochs: int = 20
     batch_size: int = 128
     optimizer: str = "adam"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
     lr: float = 0.003
+    schedule: str = "one-cycle"
     seed: int = 0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("backend", "device", "dataset", "data_dir", "model", "method", "optimizer"):
-            if not isinstance(getattr(self, name), str):
-                raise OnrError(f"{name} = {getattr(self, name)!r}: expected text")
+        for known in fields(self):
+            value, kinds = getattr(self, known.name), FIELD_TYPES[str(known.type)]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                names = " or ".join(TYPE_NAMES[kind] for kind in kinds)
+                raise OnrError(f"{known.name} = {value!r}: expected {names}")
         for name in ("model_options", "method_options"):
             options = getattr(self, name)
-            if not isinstance(options, dict) or not all(
-                isinstance(v, str) for v in options.values()
-            ):
+            if not all(isinstance(value, str) for value in options.values()):
                 raise OnrError(f"{name} = {options!r}: expected texts by name")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
@@ -68,8 +104,10 @@ class TrainConfig:
             raise OnrError(f"lr = {self.lr}: expected a positive number")
         if self.seed < 0:
             raise OnrError(f"seed = {self.seed}: expected a number >= 0")
-        if self.dtype not in ("float32", "float64"):
-            raise OnrError(f"dtype = {self.dtype!r}: expected float32 or float64")
+        if self.dtype not in DTYPES:
+            raise OnrError(f"dtype = {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        self.optimizer_object()
+        schedule(self.schedule)
         if self.augment not in (None, *AUGMENTATIONS):
             raise OnrError(
                 f"augment = {self.augment!r}: expected one of {', '.join(AUGMENTATIONS)}"
@@ -101,6 +139,10 @@ class TrainConfig:
         method: Method = call(load("method", self.method), self.method_options, what=what)
         return method
 
+    def optimizer_object(self) -> Optimizer:
+        """The optimiser."""
+        return Optimizer(self.optimizer, self.momentum, self.nesterov, self.weight_decay)
+
     def backend_object(self) -> Backend:
         """Load the backend."""
         backend: Backend = load("backend", self.backend)()
@@ -109,7 +151,9 @@ class TrainConfig:
     def network(
         self, backend: Backend, dataset: Dataset, parameters: dict[str, np.ndarray] | None = None
     ) -> Network:
-        """Build the model, with fresh parameters or with these."""
+        """Build the model, with these parameters, with those in ``weights``, or with fresh ones."""
+        if parameters is None and self.weights is not None:
+            parameters = backend.read_parameters(Path(self.weights))
 
         def make() -> Any:
             return call(
@@ -171,11 +215,6 @@ def validation_split(train: Split) -> tuple[Split, Split]:
     )
 
 
-def one_cycle(progress: float, peak: float) -> float:
-    """A learning rate that rises linearly for the first 30 % of training and falls to zero."""
-    return peak * (progress / 0.3 if progress < 0.3 else (1 - progress) / 0.7)
-
-
 class Training:
     """A run in progress: made from a configuration, or from a run's folder to continue it."""
 
@@ -188,29 +227,53 @@ class Training:
         if len(fit) == 0:
             raise OnrError(f"data set {config.dataset}: one image is too few to train and validate")
         self.fit = fit.take(config.train_images)
-        self.augmentation = config.augment or self.dataset.augmentation
-        network = config.network(self.backend, self.dataset)
-        self.learner = self.backend.learner(network, self.method, optimizer=config.optimizer)
+        self.learner = self.backend.learner(
+            config.network(self.backend, self.dataset),
+            self.method,
+            self.fit,
+            optimizer=config.optimizer_object(),
+            augmentation=config.augment or self.dataset.augmentation,
+        )
         self.records: list[dict[str, Any]] = []
-
-    @property
-    def steps(self) -> int:
+        self.steps = math.ceil(len(self.fit) / config.batch_size)
         """Steps in one epoch; the last batch may be smaller."""
-        return math.ceil(len(self.fit) / self.config.batch_size)
+        self.step = 0
+        """Steps done in all."""
+        self._rate = schedule(config.schedule)
+        self._order: np.ndarray | None = None  # of this epoch's examples
+        self._costs: list[float] = []  # of this epoch's steps
+        self._recent: list[Array] = []  # the last of them, perhaps still on the device
+        self._seconds = 0.0  # of this epoch before the last resumption
+        self._attack = self._validation_attack()
+
+    def warnings(self) -> list[str]:
+        """What is odd about the configuration, in words."""
+        settings = self.method.settings
+        if not {"p", "eps"} <= settings.keys():
+            return []
+        norm, eps = norm_named(str(settings["p"])), float(settings["eps"])
+        distance = class_distance(self.fit, norm)
+        if eps <= distance / 2:
+            return []
+        return [
+            f"eps = {eps:g} is more than half the {norm.name}-norm distance between images of "
+            f"different classes ({distance:.3g}, median): no classifier is that robust; pixels are "
+            "in [0, 1], so perhaps divide it by 255"
+        ]
 
     def resume(self, run: Run) -> None:
         """Continue from the run's checkpoint; from the start if it has none."""
         if not (run.path / "checkpoint.safetensors").exists():
             return
-        tensors, epoch = run.load()
+        checkpoint = run.load()
+        tensors = dict(checkpoint.tensors)
         try:
+            self._costs = tensors.pop("training.costs").tolist()
+            self._seconds = float(tensors.pop("training.seconds"))
             self.learner.load_state(tensors)
         except (KeyError, RuntimeError, ValueError) as error:
             raise OnrError(f"{run.path}: the checkpoint does not fit the run: {error}") from error
-        self.records = run.records()[:epoch]
-        if len(self.records) < epoch:
-            # Stopped between the checkpoint and its record: the epoch is done, its numbers lost.
-            self.records += [{"epoch": k} for k in range(len(self.records) + 1, epoch + 1)]
+        self.records, self.step = checkpoint.records, checkpoint.step
 
     def finish(
         self,
@@ -218,7 +281,9 @@ class Training:
         on_step: Callable[[int, int], None] = lambda epoch, step: None,
         on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
-        """Run the epochs that are left, saving after each.
+        """Take the steps that are left, saving after each epoch and every five minutes.
+
+        Of the processes that train one network together, only the first saves.
 
         Args:
             run: where to save.
@@ -229,39 +294,122 @@ class Training:
             OnrError: the cost is no longer finite; the last good checkpoint is kept.
 
         """
-        for epoch in range(len(self.records), self.config.epochs):
-            self.records.append(self._epoch(epoch, on_step))
-            run.save(self.learner.state(), self.records)
-            on_epoch(self.records[-1])
-
-    def _epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> dict[str, Any]:
-        config, start = self.config, time.perf_counter()
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(self.fit))
-        costs = []
-        for step in range(self.steps):
-            rng = np.random.default_rng([config.seed, epoch, step])
-            batch = order[step * config.batch_size : (step + 1) * config.batch_size]
-            images = augment(self.fit.images[batch], self.augmentation, rng)
-            progress = (epoch * self.steps + step + 1) / (config.epochs * self.steps)
-            cost = self.learner.step(
-                pixels(images, config.dtype),
-                self.fit.labels[batch],
-                lr=one_cycle(progress, config.lr),
-                rng=rng,
-            )
-            costs.append(cost)
+        events = self._events(run)
+        started, saved = time.monotonic() - self._seconds, time.monotonic()
+        while len(self.records) < self.config.epochs:
+            epoch, step = divmod(self.step, self.steps)
+            if len(self.records) < epoch:
+                self._seconds = time.monotonic() - started
+                record = self._record(epoch)
+                best = all(_score(record) > _score(other) for other in self.records)
+                self.records.append(record)
+                started, self._seconds, self._costs = time.monotonic(), 0.0, []
+                self._save(run, best=best)
+                saved = time.monotonic()
+                if events is not None:
+                    events.add(record)
+                on_epoch(record)
+                continue
+            self._take_step(epoch, step)
             on_step(epoch, step + 1)
-        parameters = self.backend.parameters(self.learner.network)
-        cost = float(np.mean([float(self.backend.to_numpy(c)) for c in costs]))
-        if not math.isfinite(cost) or not all(np.isfinite(v).all() for v in parameters.values()):
+            if self.step % CHECK_STEPS == 0:
+                self._check_costs()
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self._check_costs()
+                self._seconds = time.monotonic() - started
+                self._save(run)
+                saved = time.monotonic()
+        if events is not None:
+            events.close()
+
+    def _events(self, run: Run) -> Events | None:
+        if not self.config.tensorboard or self.backend.rank != 0:
+            return None
+        from onr.events import Events
+
+        return Events(run.path / "tensorboard", self.records)
+
+    def _take_step(self, epoch: int, step: int) -> None:
+        config = self.config
+        if step == 0 or self._order is None:
+            rng = np.random.default_rng([config.seed, epoch])
+            self._order = rng.permutation(len(self.fit))
+        progress = (self.step + 0.5) / (config.epochs * self.steps)
+        cost = self.learner.step(
+            self._order[step * config.batch_size : (step + 1) * config.batch_size],
+            lr=config.lr * self._rate(progress),
+            rng=np.random.default_rng([config.seed, epoch, step]),
+        )
+        self._recent.append(cost)
+        self.step += 1
+
+    def _check_costs(self) -> None:
+        self._costs += [float(self.backend.to_numpy(cost)) for cost in self._recent]
+        self._recent = []
+        if not np.isfinite(self._costs).all():
             raise OnrError(
-                f"training diverged in epoch {epoch + 1} (cost {cost}): "
-                "try a smaller lr, eps or lam"
+                f"training diverged in epoch {len(self.records) + 1} (the cost is no longer "
+                "finite): try a smaller lr, eps or lam"
             )
-        guessed = predict(self.backend, self.learner.network, self.validation.images)
-        return {
-            "epoch": epoch + 1,
-            "cost": cost,
-            "validation_accuracy": float(np.mean(guessed == self.validation.labels)),
-            "seconds": round(time.perf_counter() - start, 3),
+
+    def _record(self, epoch: int) -> dict[str, Any]:
+        self._check_costs()
+        network = self.backend.frozen(self.learner.network)
+        labels = self.validation.labels
+        clean = predict(self.backend, network, self.validation.images) == labels
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "cost": float(np.mean(self._costs)),
+            "validation_accuracy": float(np.mean(clean)),
         }
+        if self._attack is not None:
+            part = self.validation.take(min(len(labels), math.ceil(len(self.fit) / 40)))
+            outcome = attack_outcome(
+                self.backend,
+                network,
+                self._attack,
+                part.images,
+                part.labels,
+                norm=norm_named(str(self.method.settings["p"])),
+                seed=(self.config.seed, epoch),
+            )
+            record["validation_robust_accuracy"] = float(np.mean(outcome.predicted == part.labels))
+        if 4 * epoch >= self.config.epochs and at_chance(record["validation_accuracy"], labels):
+            record["warning"] = (
+                "validation accuracy is at chance: try a smaller lr, eps or lam, or more epochs"
+            )
+        return record | {"seconds": round(self._seconds, 3)}
+
+    def _validation_attack(self) -> Attack | None:
+        """Ten steps of projected gradient ascent in the method's own ball, if it has one."""
+        settings = self.method.settings
+        if not {"p", "eps"} <= settings.keys():
+            return None
+        norm = norm_named(str(settings["p"]))
+        try:
+            norm.sample_ball(np.random.default_rng(0), (1, 1))
+        except NotAvailableError:
+            return None
+        attack: Attack = load("attack", "pga")(
+            p=norm, loss=load("loss", "cross-entropy")(), eps=float(settings["eps"]), steps=10
+        )
+        return attack
+
+    def _save(self, run: Run, *, best: bool = False) -> None:
+        if self.backend.rank != 0:
+            return
+        tensors = self.learner.state()
+        if not all(np.isfinite(v).all() for k, v in tensors.items() if k.startswith("model.")):
+            raise OnrError(
+                f"training diverged in epoch {len(self.records)} (a parameter is no longer "
+                "finite): try a smaller lr, eps or lam"
+            )
+        tensors["training.costs"] = np.array(self._costs)
+        tensors["training.seconds"] = np.array(self._seconds)
+        run.save(Checkpoint(tensors, self.step, self.records), best=best)
+
+
+def _score(record: dict[str, Any]) -> float:
+    """What the best epoch has most of."""
+    score: float = record.get("validation_robust_accuracy", record["validation_accuracy"])
+    return score

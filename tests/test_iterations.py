@@ -348,6 +348,10 @@ def classifier(seed=0):
     return DenseNetwork(model, initial_parameters(model, seed))
 
 
+def loss_at(x, y):
+    return CrossEntropy().value(classifier()(x), labels=y)
+
+
 def pixels(batch=8, seed=15):
     rng = np.random.default_rng(seed)
     x = rng.random((batch, 6))
@@ -393,8 +397,10 @@ def test_ascent_stays_in_ball_and_box(p, alpha, keep):
     for delta in deltas:
         assert np.all((x + delta >= -1e-15) & (x + delta <= 1 + 1e-15))
     assert length(last.delta, p).max() > 0.5 * eps
-    assert np.array_equal(found.logits, classifier()(x + found.delta))
-    assert np.array_equal(found.value, CrossEntropy().value(found.logits, labels=y))
+    if keep == "best":
+        assert np.array_equal(found.value, loss_at(x + found.delta, y))
+    else:
+        assert found.value is None
 
 
 @every_p
@@ -410,17 +416,17 @@ def test_eps_zero_stays(p, alpha):
 def test_best_is_at_least_last(p, alpha):
     x, y = pixels(40)
     start = 0.5 * LpNorm(p).sample_ball(np.random.default_rng(17), x.shape)
-    seen = [CrossEntropy().value(classifier()(x + start), labels=y)]
+    seen = [loss_at(x + start, y)]
     last = ascend(x, y, start, p, 0.5, alpha=alpha, trace=lambda step: seen.append(step.value))
     best = ascend(x, y, start, p, 0.5, alpha=alpha, keep="best")
-    assert np.array_equal(best.value, np.max([*seen, last.value], axis=0))
-    assert np.all(best.value >= last.value)
+    assert np.array_equal(best.value, np.max([*seen, loss_at(x + last.delta, y)], axis=0))
 
 
 @closed_p
 def test_small_steps_ascend(p):
     x, y = pixels(40)
-    values = [ascend(x, y, 0 * x, p, 1.0, alpha=1e-4, steps=k).value for k in (0, 5)]
+    deltas = [ascend(x, y, 0 * x, p, 1.0, alpha=1e-4, steps=k).delta for k in (0, 5)]
+    values = [loss_at(x + delta, y) for delta in deltas]
     assert np.all(values[1] >= values[0] - 1e-12)
     assert np.mean(values[1] > values[0]) > 0.9
 
@@ -431,7 +437,6 @@ def test_no_steps_give_the_start(keep):
     start = np.full_like(x, 0.01)
     found = ascend(x, y, start, 2, 1.0, steps=0, keep=keep)
     assert np.array_equal(found.delta, start)
-    assert np.array_equal(found.logits, classifier()(x + start))
 
 
 def test_the_ascent_s_trace():

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onr.architectures import Architecture, initial_parameters
+from onr.data import Split
 from onr.errors import OnrError
+from onr.optimizers import Optimizer
 from onr.protocols import Method, Network
+from onr.runs import Run
 from onr_numpy.learner import NumpyLearner
 from onr_numpy.network import DenseNetwork
 
@@ -18,6 +22,8 @@ __all__ = ["NumpyBackend"]
 
 class NumpyBackend:
     """Small sequential ReLU networks as explicit matrices."""
+
+    rank = 0
 
     def build(
         self,
@@ -41,6 +47,8 @@ class NumpyBackend:
             raise OnrError(f"backend numpy takes sequential models, got {type(model).__name__}")
         if device != "cpu":
             raise OnrError(f"backend numpy runs on the CPU, got device {device!r}")
+        if dtype not in ("float32", "float64"):
+            raise OnrError(f"backend numpy computes in float32 or float64, got {dtype}")
         drawn = initial_parameters(model, seed) if parameters is None else parameters
         for name, value in initial_parameters(model, seed).items():
             if name not in drawn or np.shape(drawn[name]) != value.shape:
@@ -65,10 +73,25 @@ class NumpyBackend:
             raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
         return {name: value.copy() for name, value in network.parameters.items()}
 
+    def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
+        """The parameters of a run."""
+        return Run.open(path).model()[0]
+
+    def frozen(self, network: Network, /) -> Network:
+        """The network itself, which never changes."""
+        return network
+
     def learner(
-        self, network: Network, method: Method, /, *, optimizer: str = "adam"
+        self,
+        network: Network,
+        method: Method,
+        train: Split,
+        /,
+        *,
+        optimizer: Optimizer,
+        augmentation: str = "none",
     ) -> NumpyLearner:
         """Train that network."""
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
-        return NumpyLearner(network, method, optimizer=optimizer)
+        return NumpyLearner(network, method, train, optimizer=optimizer, augmentation=augmentation)

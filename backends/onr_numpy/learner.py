@@ -7,14 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from onr.architectures import Affine, Flatten, Normalize, ReLU
+from onr.data import Split, augment, pixels
 from onr.errors import OnrError
-from onr.protocols import Method, Outputs
+from onr.jacobians import Matrices
+from onr.optimizers import Optimizer
+from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
 from onr_numpy.layers import Dense
 from onr_numpy.network import DenseLinearization, DenseNetwork
 
 __all__ = ["NumpyLearner"]
 
-MOMENTUM = 0.9
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
 
@@ -24,20 +26,27 @@ class NumpyLearner:
 
     Raises:
         OnrError: a layer whose weights are shared or whose statistics move (convolutions, batch
-            normalisation), or an unknown optimiser.
+            normalisation).
 
     """
 
-    def __init__(self, network: DenseNetwork, method: Method, *, optimizer: str) -> None:
+    def __init__(
+        self,
+        network: DenseNetwork,
+        method: Method,
+        train: Split,
+        *,
+        optimizer: Optimizer,
+        augmentation: str = "none",
+    ) -> None:
         for layer in network.architecture.layers:
             if not isinstance(layer, Affine | Flatten | Normalize | ReLU):
                 raise OnrError(
                     f"backend numpy trains affine layers only, got {type(layer).__name__}: "
                     "use --backend torch"
                 )
-        if optimizer not in ("adam", "sgd"):
-            raise OnrError(f"unknown optimizer {optimizer!r}: expected adam or sgd")
         self._method = method
+        self._train, self._augmentation = train, augmentation
         self._optimizer = optimizer
         self._architecture = network.architecture
         self._parameters = {name: value.copy() for name, value in network.parameters.items()}
@@ -45,6 +54,8 @@ class NumpyLearner:
         self._first = zeros
         self._second = {name: value.copy() for name, value in zeros.items()}
         self._steps = 0
+        self._memory: np.ndarray | None = None
+        self._weight_memory: Mapping[str, Array] = {}
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -55,41 +66,65 @@ class NumpyLearner:
         """The network as it stands."""
         return self._network
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, /, *, lr: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        """One update on a batch; returns the mean cost before it."""
+    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> np.ndarray:
+        """One update on these examples of the training part; returns the mean cost before it."""
         # A run that diverges is found by its cost.
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._step(x, y, lr, rng)
+            return self._step(examples, lr, rng)
 
-    def _step(
-        self, x: np.ndarray, y: np.ndarray, lr: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        x = x.astype(next(iter(self._parameters.values())).dtype)
-        probe = self._method.perturb(self._network, x, y, rng=rng)
-        here = self._network.linearize(x) if probe.clean or probe.direction is not None else None
-        there = None if probe.perturbed is None else self._network.linearize(probe.perturbed)
-        tangents = None
-        if probe.direction is not None and here is not None:
-            tangents = _tangents(here, probe.direction)
+    def _step(self, examples: np.ndarray, lr: float, rng: np.random.Generator) -> np.ndarray:
+        dtype = next(iter(self._parameters.values())).dtype
+        x = pixels(augment(self._train.images[examples], self._augmentation, rng), dtype.name)
+        memory = None if self._memory is None else self._memory[examples]
+        gradients = {name: np.zeros_like(value) for name, value in self._parameters.items()}
+        cost = self._objective(x, self._train.labels[examples], memory, gradients, rng)
+        value = np.mean(cost.value)
+        if isinstance(self._method, PenalizingMethod):
+            weights = [
+                DenseWeight(name, value)
+                for name, value in self._parameters.items()
+                if value.ndim > 1
+            ]
+            penalty = self._method.penalty(weights, rng=rng, memory=self._weight_memory)
+            for name, gradient in penalty.gradients.items():
+                gradients[name] += gradient
+            self._weight_memory = penalty.memory
+            value = value + penalty.value
+        self._update(gradients, lr)
+        if cost.memory is not None:
+            if self._memory is None:
+                self._memory = np.zeros((len(self._train), *cost.memory.shape[1:]), dtype)
+            self._memory[examples] = cost.memory
+        return np.asarray(value)
+
+    def _objective(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        memory: np.ndarray | None,
+        gradients: dict[str, np.ndarray],
+        rng: np.random.Generator,
+    ) -> Cost:
+        """The method's cost; adds the gradient of its mean."""
+        probe = self._method.perturb(self._network, x, y, rng=rng, memory=memory)
+        if probe.clean or probe.perturbed:
+            rng.integers(2**63)  # as in torch, where it seeds the module's own noise
+        here = self._network.linearize(x)
+        there = [self._network.linearize(perturbed) for perturbed in probe.perturbed]
+        tangents = None if probe.direction is None else _tangents(here, probe.direction)
         outputs = Outputs(
-            clean=here.value if here is not None and probe.clean else None,
-            perturbed=None if there is None else there.value,
+            clean=here.value if probe.clean else None,
+            perturbed=tuple(point.value for point in there),
             tangent=None if tangents is None else tangents[-1],
         )
         cost = self._method.objective(outputs, y)
-        gradients = {name: np.zeros_like(value) for name, value in self._parameters.items()}
-        for point, upstream in (
-            (here, cost.gradients.clean),
-            (there, cost.gradients.perturbed),
-        ):
-            if point is not None and upstream is not None:
+        points = zip([here, *there], [cost.gradients.clean, *cost.gradients.perturbed], strict=True)
+        for point, upstream in points:
+            if upstream is not None:
                 self._backward(point, point.inputs, upstream / len(x), gradients, bias=True)
-        if here is not None and tangents is not None and cost.gradients.tangent is not None:
+        if tangents is not None and cost.gradients.tangent is not None:
             self._backward(here, tangents, cost.gradients.tangent / len(x), gradients, bias=False)
-        self._update(gradients, lr)
-        return np.asarray(np.mean(cost.value))
+        return cost
 
     def _backward(
         self,
@@ -118,11 +153,13 @@ class NumpyLearner:
     def _update(self, gradients: dict[str, np.ndarray], lr: float) -> None:
         """Momentum or Adam, as torch defines them."""
         self._steps += 1
+        optimizer = self._optimizer
         for name, gradient in gradients.items():
+            gradient = gradient + optimizer.weight_decay * self._parameters[name]
             first = self._first[name]
-            if self._optimizer == "sgd":
-                first = MOMENTUM * first + gradient
-                change = first
+            if optimizer.name == "sgd":
+                first = optimizer.momentum * first + gradient
+                change = gradient + optimizer.momentum * first if optimizer.nesterov else first
             else:
                 b1, b2 = ADAM_BETAS
                 first = b1 * first + (1 - b1) * gradient
@@ -141,6 +178,9 @@ class NumpyLearner:
         state = {f"model.{name}": value.copy() for name, value in self._parameters.items()}
         for slot, moments in (("first", self._first), ("second", self._second)):
             state |= {f"optimizer.{slot}.{name}": value.copy() for name, value in moments.items()}
+        if self._memory is not None:
+            state["memory"] = self._memory.copy()
+        state |= {f"weight_memory.{name}": value for name, value in self._weight_memory.items()}
         return state | {"optimizer.steps": np.array([self._steps])}
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
@@ -152,7 +192,34 @@ class NumpyLearner:
         self._first = {name: state[f"optimizer.first.{name}"].copy() for name in self._first}
         self._second = {name: state[f"optimizer.second.{name}"].copy() for name in self._second}
         self._steps = int(state["optimizer.steps"][0])
+        self._memory = state["memory"].copy() if "memory" in state else None
+        prefix = "weight_memory."
+        self._weight_memory = {
+            name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)
+        }
         self._rebuild()
+
+
+class DenseWeight:
+    """The weight of an affine layer, which is its linear map."""
+
+    def __init__(self, name: str, weight: np.ndarray) -> None:
+        self.name = name
+        self._weight = weight
+
+    def matrix(self) -> DenseMap:
+        """The matrix."""
+        return DenseMap(self._weight[None])
+
+    convolution = matrix
+
+
+class DenseMap(Matrices):
+    """A matrix as a linear map of a batch of one."""
+
+    def weight_vjp(self, v: np.ndarray, u: np.ndarray, /) -> np.ndarray:
+        """``u v^T``."""
+        return np.outer(u, v)
 
 
 def _tangents(point: DenseLinearization, v: np.ndarray) -> list[np.ndarray]:

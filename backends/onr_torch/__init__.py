@@ -7,3 +7,39 @@ from onr.hookspecs import Entry, hookimpl
 def onr_backends() -> list[Entry]:
     """Offer the backend."""
     return [Entry("torch", "onr_torch.backend:TorchBackend", "any nn.Module, on CPU or CUDA")]
+
+
+@hookimpl
+def onr_models() -> list[Entry]:
+    """Modules that are no sequence of layers, and the user's own."""
+    return [
+        Entry("wrn-28-10", "onr_torch.wide_resnet:wide_resnet", "wide residual network"),
+        Entry(
+            "torchvision",
+            "onr_torch.torchvision_models:torchvision_model",
+            "torchvision:NAME, any classifier there",
+        ),
+        Entry(
+            "python",
+            "onr_torch.own_models:imported",
+            "MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE, code of one's own",
+        ),
+    ]
+
+
+@hookimpl
+def onr_attacks() -> list[Entry]:
+    """Other libraries' attacks, held to the same contract."""
+    return [
+        Entry("autoattack", "onr_torch.autoattack:autoattack", "AutoAttack's standard version"),
+        Entry(
+            "torchattacks",
+            "onr_torch.torchattacks_adapter:torchattacks_attack",
+            "torchattacks:NAME, as torchattacks:PGDL2",
+        ),
+        Entry(
+            "foolbox",
+            "onr_torch.foolbox_adapter:foolbox_attack",
+            "foolbox:NAME, as foolbox:L2PGD",
+        ),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,27 @@ import torch
 from torch import nn
 
 from onr.architectures import Architecture, initial_parameters
+from onr.data import Split
 from onr.errors import OnrError
+from onr.optimizers import Optimizer
 from onr.protocols import Method, Network
+from onr_torch.distributed import device_of_process, rank
 from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork
 from onr_torch.modules import sequential
 from onr_torch.tensors import to_tensor
+from onr_torch.weights import read_weights
 
 __all__ = ["TorchBackend"]
 
 
 class TorchBackend:
     """Networks that are ``nn.Module``."""
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes that ``torchrun`` started this is, from 0."""
+        return rank()
 
     def build(
         self,
@@ -34,6 +44,9 @@ class TorchBackend:
         device: str = "cpu",
     ) -> TorchNetwork:
         """A module from an architecture, or a given module with an ``input_shape`` attribute.
+
+        With dtype ``bfloat16`` the weights are float32, and convolutions and matrix products work
+        in bfloat16. The device ``cuda`` is that of this process.
 
         Raises:
             OnrError: the device is not there, or the parameters do not fit the model.
@@ -55,28 +68,18 @@ class TorchBackend:
                 f"backend torch takes an Architecture or an nn.Module with an input_shape, "
                 f"got {type(model).__name__}"
             )
-        module = module.to(getattr(torch, dtype))
+        bfloat16 = dtype == "bfloat16"
+        module = module.to(torch.float32 if bfloat16 else getattr(torch, dtype))
         if parameters is not None:
-            try:
-                missing, unexpected = module.load_state_dict(
-                    {name: torch.from_numpy(np.array(v)) for name, v in parameters.items()},
-                    strict=False,
-                )
-            except RuntimeError as error:
-                raise OnrError(f"parameters do not fit the model: {error}") from error
-            missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-            if missing or unexpected:
-                raise OnrError(
-                    f"parameters do not fit the model: missing {missing}, unexpected {unexpected}"
-                )
+            _load(module, parameters)
         try:
-            module = module.to(torch.device(device))
+            module = module.to(torch.device(device_of_process(device)))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise OnrError(f"device {device!r} cannot be used: {reason}") from error
         if len(input_shape) == 3:
             module = module.to(memory_format=torch.channels_last)
-        return TorchNetwork(module.eval(), input_shape)
+        return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
     def asarray(self, x: np.ndarray, network: Network, /) -> torch.Tensor:
         """Inputs in the network's float type on its device; labels as int64."""
@@ -91,11 +94,77 @@ class TorchBackend:
         state = _torch_network(network).module.state_dict()
         return {name: self.to_numpy(value).copy() for name, value in state.items()}
 
+    def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
+        """Weights from a run's folder, a safetensors file or a state dict."""
+        return read_weights(path)
+
+    def frozen(self, network: Network, /) -> TorchNetwork:
+        """The same function for many passes (:meth:`TorchNetwork.frozen`)."""
+        return _torch_network(network).frozen()
+
     def learner(
-        self, network: Network, method: Method, /, *, optimizer: str = "adam"
+        self,
+        network: Network,
+        method: Method,
+        train: Split,
+        /,
+        *,
+        optimizer: Optimizer,
+        augmentation: str = "none",
     ) -> TorchLearner:
-        """Train that network."""
-        return TorchLearner(_torch_network(network), method, optimizer=optimizer)
+        """Train that network on these images, which are copied to its device."""
+        return TorchLearner(
+            _torch_network(network), method, train, optimizer=optimizer, augmentation=augmentation
+        )
+
+
+def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:
+    """Set parameters and statistics by name; the names may be those of the model in a wrapper."""
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = _renamed(parameters, own)
+    tracked = ".num_batches_tracked"
+    faults = {
+        "missing": [name for name in own if name not in given and not name.endswith(tracked)],
+        "unexpected": [name for name in given if name not in own],
+        "of another shape": [
+            f"{name}: {np.shape(value)} for {own[name]}"
+            for name, value in given.items()
+            if name in own and np.shape(value) != own[name]
+        ],
+    }
+    if any(faults.values()):
+        told = ", ".join(f"{fault} {_some(names)}" for fault, names in faults.items() if names)
+        raise OnrError(f"parameters do not fit the model: {told}")
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in given.items()}
+    module.load_state_dict(tensors, strict=False)
+
+
+def _renamed(
+    parameters: Mapping[str, np.ndarray], own: Mapping[str, Any]
+) -> Mapping[str, np.ndarray]:
+    """Weights of a bare model under its wrapper's names, or the reverse, if no name fits as it is.
+
+    A wrapper is a module with all its parameters in one submodule.
+    """
+    outer, inner = _wrapper(own), _wrapper(parameters)
+    for renamed in (
+        {outer + name: value for name, value in parameters.items()},
+        {name.removeprefix(inner): value for name, value in parameters.items()},
+    ):
+        if renamed.keys() & own.keys() and not parameters.keys() & own.keys():
+            return renamed
+    return parameters
+
+
+def _wrapper(names: Mapping[str, Any]) -> str:
+    """What all names begin with, up to the first dot; empty if they differ."""
+    found = {name[: name.find(".") + 1] for name in names}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    rest = len(names) - count
+    return f"{names[:count]}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def _torch_network(network: Network) -> TorchNetwork:

@@ -1,16 +1,22 @@
-"""One training step in torch, for whatever method."""
+"""One training step in torch, for whatever method, in one process or in many."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from onr.errors import OnrError
-from onr.protocols import Method, Outputs
+from onr.data import Split, augment, pixels
+from onr.optimizers import Optimizer
+from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
+from onr_torch.distributed import RowsOfGenerator, rank, start, world_size
+from onr_torch.layer_maps import layer_weights
 from onr_torch.linearization import TorchNetwork, trainable_jvp
-from onr_torch.tensors import to_tensor
+from onr_torch.modes import mixed_precision
 
 __all__ = ["TorchLearner"]
 
@@ -22,69 +28,103 @@ class TorchLearner:
     in training mode, clean and perturbed inputs in one batch, so that batch normalisation uses and
     records the statistics of both together; ``J v`` is computed with the running statistics, since
     an example has no Jacobian of its own in training mode.
+
+    The images are kept on the device as they are, and augmented there. Under ``torchrun`` each
+    process takes its share of every batch (:mod:`onr_torch.distributed`).
     """
 
-    def __init__(self, network: TorchNetwork, method: Method, *, optimizer: str) -> None:
+    def __init__(
+        self,
+        network: TorchNetwork,
+        method: Method,
+        train: Split,
+        *,
+        optimizer: Optimizer,
+        augmentation: str = "none",
+    ) -> None:
         self._network = network
         self._method = method
-        parameters = list(network.module.parameters())
-        if optimizer == "adam":
-            self._optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=0.0)
-        elif optimizer == "sgd":
-            self._optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
+        self._augmentation = augmentation
+        self._parameters = dict(network.module.named_parameters())
+        parameter = next(iter(self._parameters.values()))
+        self._dtype, device = str(parameter.dtype).removeprefix("torch."), parameter.device
+        self._images = torch.from_numpy(np.ascontiguousarray(train.images)).to(device)
+        self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
+        if optimizer.name == "adam":
+            self._optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                self._parameters.values(), lr=0.0, weight_decay=optimizer.weight_decay
+            )
         else:
-            raise OnrError(f"unknown optimizer {optimizer!r}: expected adam or sgd")
+            self._optimizer = torch.optim.SGD(
+                self._parameters.values(),
+                lr=0.0,
+                momentum=optimizer.momentum,
+                nesterov=optimizer.nesterov,
+                weight_decay=optimizer.weight_decay,
+            )
+        self._memory: torch.Tensor | None = None
+        self._weight_memory: Mapping[str, Array] = {}
+        if isinstance(method, PenalizingMethod):
+            zeros = torch.zeros((1, *network.input_shape), dtype=parameter.dtype, device=device)
+            self._weights = layer_weights(network.module, zeros)
+        self._objective: nn.Module = Objective(network, method)
+        start(device)
+        if world_size() > 1:
+            self._objective = DistributedDataParallel(
+                self._objective, device_ids=[device] if device.type == "cuda" else None
+            )
 
     @property
     def network(self) -> TorchNetwork:
         """The network as it stands, with frozen statistics."""
         return self._network
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, /, *, lr: float, rng: np.random.Generator
-    ) -> torch.Tensor:
-        """One update on a batch; returns the mean cost before it."""
-        module = self._network.module
-        inputs, labels = to_tensor(x, module), to_tensor(y, module)
-        probe = self._method.perturb(self._network, inputs, labels, rng=rng)
+    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> torch.Tensor:
+        """One update on these examples of the training part; returns the mean cost before it."""
+        total = len(examples)
+        rows = np.arange(total)
+        if world_size() > 1:
+            rows = np.array_split(rows, world_size())[rank()]
+            rng = RowsOfGenerator(rng, rows, total)
+        mine = torch.from_numpy(examples[rows]).to(self._images.device)
+        x = pixels(augment(self._images[mine], self._augmentation, rng), self._dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        memory = None if self._memory is None else self._memory[mine]
+        paid: Paid = self._objective(x, self._labels[mine], memory, rng)
+        cost = paid.cost.sum() / total
+
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-
-        parts = [
-            part for part in (inputs if probe.clean else None, probe.perturbed) if part is not None
-        ]
-        clean = perturbed = tangent = None
-        if parts:
-            module.train()
-            on_cuda = [inputs.device] if inputs.is_cuda else []
-            with torch.random.fork_rng(on_cuda):
-                # For dropout; drawn after the method's own noise, which it leaves as it is.
-                torch.manual_seed(int(rng.integers(2**63)))
-                logits = list(module(torch.cat(parts)).split(len(inputs)))
-            module.eval()
-            perturbed = logits.pop() if probe.perturbed is not None else None
-            clean = logits.pop() if probe.clean else None
-        if probe.direction is not None:
-            tangent = trainable_jvp(module, inputs, probe.direction)
-
-        outputs = (clean, perturbed, tangent)
-        cost = self._method.objective(
-            Outputs(*(None if o is None else o.detach() for o in outputs)), labels
-        )
-        gradients = (cost.gradients.clean, cost.gradients.perturbed, cost.gradients.tangent)
-        paid = [
-            (output, gradient / len(inputs))
-            for output, gradient in zip(outputs, gradients, strict=True)
-            if output is not None and gradient is not None
-        ]
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([output for output, _ in paid], [g for _, g in paid])
+        # The processes' gradients are averaged, not added.
+        (paid.surrogate * (world_size() / total)).backward()  # type: ignore[no-untyped-call]
+        if world_size() > 1:
+            distributed.all_reduce(cost)
+        if isinstance(self._method, PenalizingMethod):
+            penalty = self._method.penalty(self._weights, rng=rng, memory=self._weight_memory)
+            for name, gradient in penalty.gradients.items():
+                grad = self._parameters[name].grad
+                assert grad is not None  # noqa: S101 - a layer's weight takes part in every output
+                grad.add_(gradient)
+            self._weight_memory = penalty.memory
+            cost = cost + penalty.value
         self._optimizer.step()
-        value: torch.Tensor = cost.value.detach().mean()
-        return value
+        if paid.memory is not None:
+            self._remember(examples, rows, paid.memory)
+        return cost
+
+    def _remember(self, examples: np.ndarray, rows: np.ndarray, kept: torch.Tensor) -> None:
+        if self._memory is None:
+            self._memory = kept.new_zeros((len(self._images), *kept.shape[1:]))
+        everyone = kept
+        if world_size() > 1:
+            everyone = kept.new_zeros((len(examples), *kept.shape[1:]))
+            everyone[torch.from_numpy(rows).to(kept.device)] = kept
+            distributed.all_reduce(everyone)
+        self._memory[torch.from_numpy(examples).to(kept.device)] = everyone
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters, buffers and the optimiser's moments; a copy."""
+        """Parameters, buffers, the optimiser's moments and what the method remembers; a copy."""
         tensors = {f"model.{k}": v for k, v in self._network.module.state_dict().items()}
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {
@@ -92,21 +132,92 @@ class TorchLearner:
                 for slot, value in slots.items()
                 if value is not None
             }
+        if self._memory is not None:
+            tensors["memory"] = self._memory
+        tensors |= {f"weight_memory.{name}": v for name, v in self._weight_memory.items()}
         return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
         """Continue from such a state."""
-        self._network.module.load_state_dict(
-            {
-                k[len("model.") :]: torch.from_numpy(v)
-                for k, v in state.items()
-                if k.startswith("model.")
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {
+                name[len(prefix) :]: torch.from_numpy(np.array(value))
+                for name, value in state.items()
+                if name.startswith(prefix)
             }
-        )
+
+        self._network.module.load_state_dict(part("model."))
         slots: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = torch.from_numpy(value.copy())
+        for name, value in part("optimizer.").items():
+            index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        device = self._images.device
+        self._memory = torch.from_numpy(state["memory"]).to(device) if "memory" in state else None
+        self._weight_memory = {k: v.to(device) for k, v in part("weight_memory.").items()}
+
+
+class Paid(NamedTuple):
+    """What a batch costs."""
+
+    surrogate: torch.Tensor
+    """A scalar whose gradient in the parameters is that of the sum of the costs."""
+    cost: torch.Tensor
+    """Of each example, ``(batch,)``."""
+    memory: torch.Tensor | None
+
+
+class Objective(nn.Module):
+    """A method's objective on a batch, as one module, which data parallelism can wrap."""
+
+    def __init__(self, network: TorchNetwork, method: Method) -> None:
+        super().__init__()
+        self.module = network.module
+        self._network = network
+        self._method = method
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        memory: torch.Tensor | None,
+        rng: np.random.Generator,
+    ) -> Paid:
+        """Look where the method says, and pay what it asks."""
+        module, bfloat16 = self.module, self._network.bfloat16
+        probe = self._method.perturb(self._network.frozen(), x, y, rng=rng, memory=memory)
+        parts = [x] * probe.clean + list(probe.perturbed)
+        logits: list[torch.Tensor] = []
+        if parts:
+            module.train()
+            on_cuda = [x.device] if x.is_cuda else []
+            with torch.random.fork_rng(on_cuda), mixed_precision(x, bfloat16):
+                # For dropout; drawn after the method's own noise, which it leaves as it is.
+                torch.manual_seed(int(rng.integers(2**63)) + rank())
+                logits = list(module(torch.cat(parts)).to(x.dtype).split(len(x)))
+            module.eval()
+        tangent = None
+        if probe.direction is not None:
+            tangent = trainable_jvp(module, x, probe.direction, bfloat16=bfloat16)
+        clean = logits.pop(0) if probe.clean else None
+        outputs = Outputs(clean, tuple(logits), tangent)
+
+        cost: Cost = self._method.objective(_detached(outputs), y)
+        surrogate = sum(
+            (output * gradient).sum()
+            for output, gradient in zip(_listed(outputs), _listed(cost.gradients), strict=True)
+            if output is not None and gradient is not None
+        )
+        assert isinstance(surrogate, torch.Tensor)  # noqa: S101 - a method pays for something
+        return Paid(surrogate, cost.value.detach(), cost.memory)
+
+
+def _listed(outputs: Outputs) -> list[torch.Tensor | None]:
+    return [outputs.clean, outputs.tangent, *outputs.perturbed]
+
+
+def _detached(outputs: Outputs) -> Outputs:
+    clean, tangent, *perturbed = (None if o is None else o.detach() for o in _listed(outputs))
+    return Outputs(clean, tuple(perturbed), tangent)

@@ -10,8 +10,9 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr.protocols import Norm
+from onr_torch.folding import folded
 from onr_torch.forward_mode import forward_mode
-from onr_torch.modes import depends_on_mode, evaluating, frozen
+from onr_torch.modes import depends_on_mode, evaluating, frozen, mixed_precision
 from onr_torch.replay import NotReplayableError, Recorder, replay
 
 __all__ = [
@@ -39,25 +40,34 @@ def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tenso
     return forward_mode(lambda z: function(z.clone()), (x,), (v,))
 
 
-def trainable_jvp(module: nn.Module, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
+def trainable_jvp(
+    module: nn.Module, x: torch.Tensor, v: torch.Tensor, /, *, bfloat16: bool = False
+) -> torch.Tensor:
     """``J v`` at ``x`` in evaluation mode, differentiable in the parameters.
+
+    Args:
+        module: the network.
+        x: where.
+        v: the direction, shaped as ``x``.
+        bfloat16: whether convolutions and matrix products work in bfloat16.
 
     Raises:
         OnrError: as :func:`jvp`.
 
     """
     recorder = Recorder()
-    try:
-        with torch.enable_grad(), frozen(module), recorder:
-            module(x.detach().clone().requires_grad_(True).clone())
-        if recorder.is_piecewise_linear:
-            with evaluating(module):
-                return replay(module, recorder, v)
-    except NotReplayableError:
-        pass
-    with evaluating(module):
-        tangent: torch.Tensor = jvp(module, x, v)
-    return tangent
+    with mixed_precision(x, bfloat16):
+        try:
+            with torch.enable_grad(), frozen(module), recorder:
+                module(x.detach().clone().requires_grad_(True).clone())
+            if recorder.is_piecewise_linear:
+                with evaluating(module):
+                    return replay(module, recorder, v).to(x.dtype)
+        except NotReplayableError:
+            pass
+        with evaluating(module):
+            tangent: torch.Tensor = jvp(module, x, v)
+    return tangent.to(x.dtype)
 
 
 class TorchLinearization:
@@ -68,20 +78,29 @@ class TorchLinearization:
     cannot be replayed gets ``torch.func.jvp``, which costs three and gives the same numbers. No
     parameter's gradient is computed or touched, and the module's modes are as they were after every
     call.
+
+    Args:
+        module: the network.
+        x: where, shape ``(batch, *input_shape)``.
+        bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
+            gradients have the type of ``x`` all the same.
+
     """
 
-    def __init__(self, module: nn.Module, x: torch.Tensor) -> None:
+    def __init__(self, module: nn.Module, x: torch.Tensor, *, bfloat16: bool = False) -> None:
         self._module = module
         self._x = x.detach().requires_grad_(True)
+        self._bfloat16 = bfloat16
         self._recorder: Recorder | None = Recorder()
-        try:
-            with torch.enable_grad(), frozen(module), self._recorder:
-                # The clone keeps a module that works in place from changing the leaf.
-                self._value: torch.Tensor = module(self._x.clone())
-        except NotReplayableError:
-            self._recorder = None
-            with torch.enable_grad(), frozen(module):
-                self._value = module(self._x.clone())
+        with torch.enable_grad(), frozen(module), mixed_precision(x, bfloat16):
+            try:
+                with self._recorder:
+                    # The clone keeps a module that works in place from changing the leaf.
+                    value: torch.Tensor = module(self._x.clone())
+            except NotReplayableError:
+                self._recorder = None
+                value = module(self._x.clone())
+            self._value = value.to(x.dtype)
         if self._value.ndim != 2:
             raise OnrError(
                 f"the module gives outputs of shape {tuple(self._value.shape)}, expected (batch, d)"
@@ -108,14 +127,14 @@ class TorchLinearization:
             raise OnrError(
                 f"a direction of shape {tuple(v.shape)}: expected {tuple(self._x.shape)}"
             )
-        with torch.no_grad(), frozen(self._module):
+        with torch.no_grad(), frozen(self._module), mixed_precision(v, self._bfloat16):
             if self._recorder is not None:
                 try:
-                    return replay(self._module, self._recorder, v)
+                    return replay(self._module, self._recorder, v).to(v.dtype)
                 except NotReplayableError:
                     self._recorder = None
             image: torch.Tensor = jvp(self._module, self._x.detach(), v)
-        return image
+        return image.to(v.dtype)
 
     def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
         """``J^T u``."""
@@ -150,10 +169,20 @@ def require_evaluation(module: nn.Module) -> None:
 
 
 class TorchNetwork:
-    """A module with frozen statistics: every call and linearisation is in evaluation mode."""
+    """A module with frozen statistics: every call and linearisation is in evaluation mode.
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    Args:
+        module: the network; it is not copied, and may be trained on.
+        input_shape: of one input.
+        bfloat16: as for :class:`TorchLinearization`.
+
+    """
+
+    def __init__(
+        self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
+    ) -> None:
         self.module = module
+        self.bfloat16 = bfloat16
         self._input_shape = input_shape
 
     @property
@@ -163,13 +192,29 @@ class TorchNetwork:
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Logits, shape ``(batch, d)``, without a graph."""
-        with torch.no_grad(), frozen(self.module):
+        with torch.no_grad(), frozen(self.module), mixed_precision(x, self.bfloat16):
             logits: torch.Tensor = self.module(x)
-        return logits
+        return logits.to(x.dtype)
 
     def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
-        return TorchLinearization(self.module, x)
+        return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
+
+    def frozen(self) -> TorchNetwork:
+        """The same function as it stands, for many passes; folded where that makes them cheaper.
+
+        Training the module afterwards may or may not change it.
+        """
+        parameter = next(self.module.parameters())
+        x = torch.rand(
+            (2, *self._input_shape),
+            generator=None
+            if parameter.is_meta
+            else torch.Generator(parameter.device).manual_seed(0),
+            dtype=parameter.dtype,
+            device=parameter.device,
+        )
+        return TorchNetwork(folded(self.module, x), self._input_shape, bfloat16=self.bfloat16)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.

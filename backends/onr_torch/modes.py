@@ -1,13 +1,19 @@
-"""Contexts that change a module's modes and put every one of them back."""
+"""Contexts in which a module runs, and that put back all they change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
-__all__ = ["depends_on_mode", "evaluating", "frozen"]
+__all__ = ["depends_on_mode", "evaluating", "frozen", "mixed_precision"]
+
+
+def mixed_precision(x: torch.Tensor, enabled: bool) -> torch.autocast:
+    """Where it is enabled, convolutions and matrix products work in bfloat16."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=enabled)
 
 
 @contextmanager

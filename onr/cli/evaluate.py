@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from onr.cli.train import _pairs
 from onr.errors import OnrError
 from onr.options import number
 from onr.plots import accuracy_figure, svg
@@ -39,9 +40,28 @@ def _radii(
 @click.option("--eps", callback=_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
 @click.option("--p", help="Norm of the ball; by default that of training, or 2.")
 @click.option("--attack", default=DEFAULTS.attack, show_default=True)
-@click.option("--loss", default=DEFAULTS.loss, show_default=True, help="What the attack ascends.")
-@click.option("--steps", type=click.IntRange(1), default=DEFAULTS.steps, show_default=True)
-@click.option("--restarts", type=click.IntRange(1), default=DEFAULTS.restarts, show_default=True)
+@click.option("--loss", help="What the attack ascends; by default cross-entropy.")
+@click.option("--steps", type=click.IntRange(1), help="By default the attack's own: 20 for pga.")
+@click.option("--restarts", type=click.IntRange(1), help="By default the attack's own: 1 for pga.")
+@click.option(
+    "--attack-option",
+    "attack_options",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="Any other option of the attack, as alpha=inf.",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["true", "predicted"]),
+    default=DEFAULTS.labels,
+    show_default=True,
+    help="Which labels the attack knows.",
+)
+@click.option(
+    "--target",
+    help="Lead to a class, by targeted-cross-entropy: next, random, least-likely or its number.",
+)
 @click.option(
     "--images", type=click.IntRange(1), help="The first so many images; by default 1,000 at most."
 )
@@ -72,9 +92,9 @@ def _radii(
 def evaluate(path: Path, plot: bool, **options: Any) -> None:
     """Measure the run in the folder RUN: accuracy, clean and under attack, and sigma_1.
 
-    Attacks use the true labels, and count an example as robust if the evaluated iterate of
-    largest loss is still classified as its label. Writes evaluation.json, evaluation.csv (a row
-    an example) and evaluation.svg into the folder.
+    An example counts as robust if the iterate that the attack returns, for pga the evaluated one
+    of largest loss, is still classified as its true label. Writes evaluation.json, evaluation.csv
+    (a row an example) and evaluation.svg into the folder.
     """
     run = Run.open(path)
     if plot:
@@ -96,12 +116,18 @@ def evaluate(path: Path, plot: bool, **options: Any) -> None:
     train = record["run"]["train"]
     count = f"{record['images']} {record['part']} images"
     table = Table(title=f"{train['method']} on {train['dataset']}, {count}")
-    for name in (f"eps ({record['p']}-norm)", "accuracy", "standard error"):
+    columns = {
+        f"eps ({record['p']}-norm)": [f"{eps:.4g}" if eps else "clean" for eps in record["eps"]],
+        "accuracy": [f"{value:.1%}" for value in record["accuracy"]],
+        "standard error": [f"{value:.1%}" for value in record["standard_error"]],
+    }
+    if record["target"] is not None:
+        success = record["targeted_success"]
+        columns["on target"] = ["-" if value is None else f"{value:.1%}" for value in success]
+    for name in columns:
         table.add_column(name, justify="right")
-    for eps, value, error in zip(
-        record["eps"], record["accuracy"], record["standard_error"], strict=True
-    ):
-        table.add_row("clean" if eps == 0 else f"{eps:.4g}", f"{value:.1%}", f"{error:.1%}")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     Console().print(table)
     sigma = record["sigma_1"]
     click.echo(

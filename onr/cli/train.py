@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from onr.configuration import configuration, preset, read_configuration
 from onr.errors import OnrError
 from onr.options import number
+from onr.registry import located
 from onr.runs import Run
 from onr.training import TrainConfig, Training
 
@@ -36,21 +41,36 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         raise click.BadParameter(str(error)) from error
 
 
+def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any], Any]:
+    """An option for a field of the configuration, whose default it shows."""
+    value = getattr(DEFAULTS, name.replace("-", "_"))
+    kind = {bool: bool, int: int}.get(type(value), str)
+    more = {"type": kind} | more
+    if isinstance(value, bool):
+        more = {"is_flag": True, "default": None} | more
+    elif isinstance(value, float):
+        more = {"callback": _number} | more
+    if value is not None and not isinstance(value, bool):
+        help = f"{help + ' ' if help else ''}[default: {value}]"
+    return click.option(f"--{name}", help=help, **more)
+
+
 @click.command()
-@click.option("--backend", default=DEFAULTS.backend, show_default=True)
-@click.option("--device", default=DEFAULTS.device, show_default=True, help="cpu, cuda, cuda:1.")
-@click.option("--dtype", default=DEFAULTS.dtype, show_default=True, help="float32 or float64.")
 @click.option(
-    "--dataset",
-    default=DEFAULTS.dataset,
-    show_default=True,
-    help="digits, cifar10, svhn, npz:STEM, folder:PATH, or a plugin's.",
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings in a TOML file, or a run's config.json; options given here count more.",
 )
-@click.option("--data-dir", default=DEFAULTS.data_dir, show_default=True, help="Where files are.")
-@click.option("--download", is_flag=True, help="Fetch a missing data set into --data-dir.")
-@click.option("--train-images", type=int, help="Train on the first so many images.")
-@click.option("--augment", help="none, crop or crop-flip; by default what suits the data set.")
-@click.option("--model", default=DEFAULTS.model, show_default=True)
+@click.option("--preset", "preset_name", help="A plugin's settings, as paper:cifar10-at-l2.")
+@_setting("backend")
+@_setting("device", "cpu, cuda, cuda:1.")
+@_setting("dtype", "float32, float64, or bfloat16: products in bfloat16, weights in float32.")
+@_setting("dataset", "digits, cifar10, svhn, npz:STEM, folder:PATH, or a plugin's.")
+@_setting("data-dir", "Where files are.")
+@_setting("download", "Fetch a missing data set into --data-dir.")
+@_setting("train-images", "Train on the first so many images.", type=int)
+@_setting("augment", "none, crop or crop-flip; by default what suits the data set.")
+@_setting("model", "mlp, cnn7, wrn-28-10, torchvision:NAME, MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE.")
 @click.option(
     "--model-option",
     "model_options",
@@ -59,7 +79,8 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     metavar="NAME=VALUE",
     help="An option of the model, as width=16.",
 )
-@click.option("--method", default=DEFAULTS.method, show_default=True)
+@_setting("weights", "Start from these: a run's folder, .safetensors, or a state dict.")
+@_setting("method", "onr plugins lists them.")
 @click.option("--p", help="Method: the norm of the inputs.")
 @click.option("--q", help="Method: the norm of the logits.")
 @click.option("--loss", help="Method: what the attack ascends, as cross-entropy or lq:1.")
@@ -74,19 +95,18 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     multiple=True,
     callback=_pairs,
     metavar="NAME=VALUE",
-    help="Any other option of a plugin's method.",
+    help="Any other option of the method.",
 )
-@click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
-@click.option("--batch-size", type=int, default=DEFAULTS.batch_size, show_default=True)
-@click.option("--optimizer", default=DEFAULTS.optimizer, show_default=True, help="adam or sgd.")
-@click.option(
-    "--lr",
-    default=str(DEFAULTS.lr),
-    show_default=True,
-    callback=_number,
-    help="Peak of a one-cycle schedule.",
-)
-@click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
+@_setting("epochs")
+@_setting("batch-size")
+@_setting("optimizer", "adam or sgd.")
+@_setting("momentum", "Of sgd.")
+@_setting("nesterov", "Of sgd.")
+@_setting("weight-decay")
+@_setting("lr", "The rate at its peak.")
+@_setting("schedule", "one-cycle, cosine, constant, or steps:0.5,0.75 for a tenth from there on.")
+@_setting("seed")
+@_setting("tensorboard", "Write TensorBoard events into the run's folder too.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.")
 @click.option(
     "--resume",
@@ -94,54 +114,78 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="Continue the run in this folder; all other options come from it.",
 )
 @click.pass_context
-def train(ctx: click.Context, /, out: Path | None, resume: Path | None, **options: Any) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    config: Path | None,
+    preset_name: str | None,
+    out: Path | None,
+    resume: Path | None,
+    **options: Any,
+) -> None:
     """Train a classifier and keep the run in a folder.
 
     The folder holds config.json (resolved options, versions, plugins), metrics.jsonl (a line an
-    epoch) and checkpoint.safetensors. A run that was stopped goes on from its last whole epoch with
-    --resume and ends with the same weights.
+    epoch), checkpoint.safetensors and best.safetensors. A run that was stopped at any moment goes
+    on with --resume and ends with the same weights. Under torchrun the processes share every batch.
     """
+    given = {
+        name: value
+        for name, value in options.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
     if resume is not None:
-        given = [
-            name
-            for name in ("out", *options)
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        ]
-        if given:
-            raise click.UsageError(f"--resume takes all options from the run: leave out {given}")
+        others = {"out": out, "config": config, "preset": preset_name}
+        named = [name for name, value in others.items() if value is not None] + list(given)
+        if named:
+            raise click.UsageError(f"--resume takes all options from the run: leave out {named}")
         run = Run.open(resume)
-        training = Training(TrainConfig.read(run.config))
-        training.resume(run)
+        settings = TrainConfig.read(run.config)
     else:
-        method_options = options.pop("method_options")
-        for name in METHOD_OPTIONS:
-            text = options.pop(name)
-            if text is not None:
-                method_options[name] = text
-        config = TrainConfig(method_options=method_options, **options)
-        kind, colon, place = config.dataset.rpartition(":")
-        if kind.rpartition(":")[2] in ("npz", "folder"):
-            place = str(Path(place).absolute())
-        config = dataclasses.replace(
-            config,
-            data_dir=str(Path(config.data_dir).absolute()),
-            dataset=f"{kind}{colon}{place}",
-        )
-        name = f"{config.dataset.partition(':')[0]}-{config.model}-{config.method}-{config.seed}"
-        training = Training(config)
-        run = Run.create(out or Path("runs") / name, config.record(training.method))
-    _finish(training, run)
+        texts = {name: given.pop(name) for name in METHOD_OPTIONS if name in given}
+        given["method_options"] = given.get("method_options", {}) | texts
+        layers = [] if preset_name is None else [preset(preset_name)]
+        if config is not None:
+            layers.append(read_configuration(config))
+        settings = _absolute(configuration(*layers, given))
+    training = Training(settings)
+    if resume is None:
+        name = f"{settings.dataset}-{settings.model}-{settings.method}-{settings.seed}"
+        folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", name)
+        record = settings.record(training.method)
+        first = training.backend.rank == 0
+        run = Run.create(folder, record) if first else Run(folder, record)
+    with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
+        training.resume(run)
+        _finish(training, run)
+
+
+def _absolute(config: TrainConfig) -> TrainConfig:
+    """The same with paths that hold in every directory, so that the run can be resumed from any."""
+    kind, colon, place = config.dataset.rpartition(":")
+    if kind.rpartition(":")[2] in ("npz", "folder"):
+        place = str(Path(place).absolute())
+    return dataclasses.replace(
+        config,
+        data_dir=str(Path(config.data_dir).absolute()),
+        dataset=f"{kind}{colon}{place}",
+        model=located(config.model),
+        weights=config.weights and str(Path(config.weights).absolute()),
+    )
 
 
 def _finish(training: Training, run: Run) -> None:
-    config = training.config
+    config, first = training.config, training.backend.rank == 0
     console = Console(stderr=True)
     left = config.epochs - len(training.records)
-    settings = "".join(f", {name} {value}" for name, value in training.method.settings.items())
-    click.echo(
-        f"{config.method} on {config.dataset}{settings}: {len(training.fit)} images, "
-        f"{left} of {config.epochs} epochs to go, in {run.path}"
-    )
+    if first:
+        settings = "".join(f", {name} {value}" for name, value in training.method.settings.items())
+        click.echo(
+            f"{config.method} on {config.dataset}{settings}: {len(training.fit)} images, "
+            f"{left} of {config.epochs} epochs to go, in {run.path}"
+        )
+        for warning in training.warnings():
+            click.echo(f"warning: {warning}", err=True)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -151,29 +195,33 @@ def _finish(training: Training, run: Run) -> None:
         TextColumn("{task.fields[note]}"),
     )
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=left * training.steps, epoch="", note="")
+        with Progress(*columns, console=console, transient=True, disable=not first) as progress:
+            total = config.epochs * training.steps
+            task = progress.add_task("", total=total, completed=training.step, epoch="", note="")
 
             def on_step(epoch: int, step: int) -> None:
                 note = ""
                 if training.records:
-                    note = f"validation {training.records[-1].get('validation_accuracy', 0):.1%}"
+                    note = f"validation {training.records[-1]['validation_accuracy']:.1%}"
                 progress.update(task, advance=1, epoch=f"{epoch + 1}/{config.epochs}", note=note)
 
             def on_epoch(record: dict[str, Any]) -> None:
+                robust = record.get("validation_robust_accuracy")
+                attacked = "" if robust is None else f"  under attack {robust:.1%}"
                 progress.console.print(
-                    f"epoch {record['epoch']:>3}  cost {record['cost']:.4f}  "
-                    f"validation {record['validation_accuracy']:.1%}  {record['seconds']:.1f} s",
+                    f"epoch {record['epoch']:>3}  cost {record['cost']:.4f}  validation "
+                    f"{record['validation_accuracy']:.1%}{attacked}  {record['seconds']:.1f} s",
                     highlight=False,
                 )
+                if "warning" in record:
+                    progress.console.print(f"warning: {record['warning']}", highlight=False)
 
             training.finish(run, on_step, on_epoch)
     except KeyboardInterrupt:
         raise OnrError(
-            f"interrupted after {len(run.records())} of {config.epochs} epochs: continue with "
+            f"interrupted after {len(training.records)} of {config.epochs} epochs: continue with "
             f"onr train --resume {run.path}"
         ) from None
-    last = training.records[-1]
-    accuracy = last.get("validation_accuracy")
-    measured = "" if accuracy is None else f", validation accuracy {accuracy:.1%}"
-    click.echo(f"done{measured}; next: onr evaluate {run.path}")
+    if first:
+        accuracy = training.records[-1]["validation_accuracy"]
+        click.echo(f"done, validation accuracy {accuracy:.1%}; next: onr evaluate {run.path}")

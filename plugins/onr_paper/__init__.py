@@ -33,11 +33,13 @@ def onr_losses() -> list[Entry]:
 
 @hookimpl
 def onr_attacks() -> list[Entry]:
-    """Projected gradient ascent."""
+    """Projected gradient ascent, one step of it, and the control."""
     return [
         Entry(
             "pga", "onr_paper.attacks:ProjectedGradientAscent", "projected gradient ascent, Eq. 18"
-        )
+        ),
+        Entry("fgm", "onr_paper.fast_gradient:FastGradient", "the fast gradient method, one step"),
+        Entry("noise", "onr_paper.noise:Noise", "a random direction at the full radius"),
     ]
 
 
@@ -64,10 +66,44 @@ def onr_datasets() -> list[Entry]:
 
 @hookimpl
 def onr_methods() -> list[Entry]:
-    """The training methods of section 4."""
+    """The training methods of section 4, their foils, and two of our own."""
     return [
         Entry("standard", "onr_paper.methods:Standard", "cross-entropy on clean inputs"),
-        Entry("at", "onr_paper.methods:adversarial_training", "adversarial training, Eq. 14"),
-        Entry("dd-snr", "onr_paper.methods:dd_snr", "data-dependent spectral norm, Eq. 7"),
-        Entry("dd-onr", "onr_paper.methods:dd_onr", "data-dependent operator norm, Eq. 13"),
+        Entry(
+            "at",
+            "onr_paper.adversarial_training:adversarial_training",
+            "adversarial training, Eq. 14",
+        ),
+        Entry("dd-snr", "onr_paper.operator_norm:dd_snr", "data-dependent spectral norm, Eq. 7"),
+        Entry("dd-onr", "onr_paper.operator_norm:dd_onr", "data-dependent operator norm, Eq. 13"),
+        Entry(
+            "dd-onr-exact",
+            "onr_paper.operator_norm:dd_onr_exact",
+            "the same at the exact maximiser, by d vjps",
+        ),
+        Entry(
+            "dd-snr-warm",
+            "onr_paper.warm_start:dd_snr_warm",
+            "the same with one vjp a step, continued between visits",
+        ),
+        Entry(
+            "global-snr", "onr_paper.global_snr:GlobalSpectralNorm", "global spectral norm, Eq. 5"
+        ),
+        Entry(
+            "interpolate", "onr_paper.interpolation:interpolate", "between at and dd-snr, Fig. 7"
+        ),
+        Entry(
+            "input-gradient",
+            "onr_paper.first_order:InputGradient",
+            "norm of the loss's gradient, section 7.2",
+        ),
+        Entry("frobenius", "onr_paper.first_order:FrobeniusNorm", "Frobenius norm, section 7.3"),
+    ]
+
+
+@hookimpl
+def onr_presets() -> list[Entry]:
+    """Table 2."""
+    return [
+        Entry("paper", "onr_paper.presets:paper", "paper:cifar10-at-l2 and others, Table 2"),
     ]

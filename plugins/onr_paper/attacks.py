@@ -6,7 +6,8 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, like
 from onr.errors import OnrError
-from onr.iterations import projected_gradient_ascent
+from onr.feasible import Bounds, boxed, require_inside, require_radius
+from onr.iterations import Ascent, projected_gradient_ascent
 from onr.protocols import Array, Loss, Network, Norm
 
 __all__ = ["ProjectedGradientAscent"]
@@ -37,21 +38,19 @@ class ProjectedGradientAscent:
         p: Norm,
         loss: Loss,
         eps: float,
-        steps: int = 10,
+        steps: int = 20,
         alpha: float | None = None,
         restarts: int = 1,
-        bounds: tuple[float, float] | None = (0.0, 1.0),
+        bounds: Bounds | None = (0.0, 1.0),
         keep: str = "best",
     ) -> None:
-        if not 0 <= eps < float("inf"):
-            raise OnrError(f"eps = {eps}: expected a finite number >= 0")
         if steps < 1 or restarts < 1:
             raise OnrError(f"steps = {steps}, restarts = {restarts}: expected at least 1 of each")
         if alpha is not None and not alpha > 0:
             raise OnrError(f"alpha = {alpha}: expected a positive number, or inf")
         if keep not in ("best", "last") or (keep == "last" and restarts > 1):
             raise OnrError(f"keep = {keep!r}: expected best, or last with one start")
-        self.p, self.loss, self.eps, self.steps = p, loss, eps, steps
+        self.p, self.loss, self.eps, self.steps = p, loss, require_radius(eps), steps
         self.alpha = 2 * eps / steps if alpha is None else alpha
         self.restarts, self.bounds, self.keep = restarts, bounds, keep
 
@@ -64,41 +63,28 @@ class ProjectedGradientAscent:
             OnrError: an input is outside the box.
 
         """
+        require_inside(x, self.bounds)
         xp = array_namespace(x)
-        if self.bounds is not None:
-            low, high = self.bounds
-            if bool(xp.any(x < low)) or bool(xp.any(x > high)):
-                raise OnrError(
-                    f"inputs reach outside [{low:g}, {high:g}]: expected pixels in these bounds; "
-                    "put the normalisation inside the model"
-                )
-        best_delta, best_value = None, None
-        for _ in range(self.restarts):
-            start = self.eps * like(self.p.sample_ball(rng, tuple(x.shape)), x)
-            found = projected_gradient_ascent(
-                network,
-                x,
-                self._boxed(x, start) - x,
-                loss=self.loss,
-                labels=y,
-                p=self.p,
-                eps=self.eps,
-                alpha=self.alpha,
-                steps=self.steps,
-                bounds=self.bounds,
-                keep=self.keep,
-            )
-            if best_delta is None:
-                best_delta, best_value = found.delta, found.value
-            else:
-                won = found.value > best_value
-                best_delta = xp.where(column(won, x), found.delta, best_delta)
-                best_value = xp.where(won, found.value, best_value)
-        return self._boxed(x, best_delta)
+        best = self._ascend(network, x, y, rng)
+        for _ in range(self.restarts - 1):
+            found = self._ascend(network, x, y, rng)
+            won = found.value > best.value
+            delta = xp.where(column(won, x), found.delta, best.delta)
+            best = Ascent(delta, xp.where(won, found.value, best.value))
+        return boxed(x, best.delta, self.bounds)
 
-    def _boxed(self, x: Array, delta: Array) -> Array:
-        if self.bounds is None:
-            return x + delta
-        xp = array_namespace(x)
-        low, high = (xp.zeros_like(x) + bound for bound in self.bounds)
-        return xp.minimum(xp.maximum(x + delta, low), high)
+    def _ascend(self, network: Network, x: Array, y: Array, rng: np.random.Generator) -> Ascent:
+        start = self.eps * like(self.p.sample_ball(rng, tuple(x.shape)), x)
+        return projected_gradient_ascent(
+            network,
+            x,
+            boxed(x, start, self.bounds) - x,
+            loss=self.loss,
+            labels=y,
+            p=self.p,
+            eps=self.eps,
+            alpha=self.alpha,
+            steps=self.steps,
+            bounds=self.bounds,
+            keep=self.keep,
+        )

@@ -1,0 +1,95 @@
+"""Data parallelism under ``torchrun``: one process a device, each with its rows of every batch.
+
+All processes hold the same weights and draw the same randomness, of which each takes its rows, so
+that the gradients are those of one process on the whole batch. Batch normalisation in training mode
+is the exception: it normalises with the statistics of a process's own rows, and the running
+statistics are those of the first process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+__all__ = ["RowsOfGenerator", "device_of_process", "rank", "start", "world_size"]
+
+
+def world_size() -> int:
+    """How many processes train together; 1 without ``torchrun``."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def device_of_process(device: str) -> str:
+    """``cuda`` as the device of this process; others as they are."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+
+
+def start(device: torch.device) -> None:
+    """Meet the other processes, if there are any: over gloo on the CPU, nccl on CUDA."""
+    if world_size() > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+
+
+class RowsOfGenerator(np.random.Generator):
+    """A generator that draws for all examples of a batch and hands out the rows of some.
+
+    A draw whose first axis has the length of ``rows`` is one of rows; any other is common to all
+    processes.
+
+    Args:
+        generator: draws; it is the same in every process.
+        rows: which rows are handed out.
+        total: of how many.
+
+    """
+
+    def __init__(self, generator: np.random.Generator, rows: np.ndarray, total: int) -> None:
+        super().__init__(generator.bit_generator)
+        self.rows, self.total = rows, total
+
+
+SIZE_AT = {
+    "choice": 1,
+    "exponential": 1,
+    "gamma": 2,
+    "integers": 2,
+    "laplace": 2,
+    "normal": 2,
+    "random": 0,
+    "standard_exponential": 0,
+    "standard_gamma": 1,
+    "standard_normal": 0,
+    "uniform": 2,
+}
+"""Where these take the shape of what they draw."""
+
+
+def _of_rows(draw: Callable[..., Any], position: int) -> Callable[..., Any]:
+    def method(self: RowsOfGenerator, *arguments: Any, **options: Any) -> Any:
+        given = list(arguments)
+        place: Any = given if len(given) > position else options
+        key = position if len(given) > position else "size"
+        size = options.get("size") if place is options else given[position]
+        shape = size if isinstance(size, tuple) else (size,)
+        if shape[:1] != (len(self.rows),):
+            return draw(self, *arguments, **options)
+        place[key] = (self.total, *shape[1:])
+        return draw(self, *given, **options)[self.rows]
+
+    return method
+
+
+for _name, _position in SIZE_AT.items():
+    setattr(RowsOfGenerator, _name, _of_rows(getattr(np.random.Generator, _name), _position))

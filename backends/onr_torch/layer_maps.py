@@ -1,0 +1,138 @@
+"""The weights of a module's layers as linear maps, for penalties on the weights (Eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from onr_torch.modes import frozen
+
+__all__ = ["LayerMap", "LayerWeight", "layer_weights"]
+
+CONVOLUTIONS = {
+    nn.Conv1d: functional.conv1d,
+    nn.Conv2d: functional.conv2d,
+    nn.Conv3d: functional.conv3d,
+}
+
+
+class LayerMap:
+    """``v -> W v`` for a batch of one, linear in the weight too."""
+
+    def __init__(
+        self,
+        function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        weight: torch.Tensor,
+        input_shape: tuple[int, ...],
+    ) -> None:
+        self._function = function
+        self._weight = weight.detach().requires_grad_(True)
+        self._input_shape = input_shape
+        zeros = weight.new_zeros((1, *input_shape)).requires_grad_(True)
+        with torch.enable_grad():
+            self._zeros, self._image = zeros, function(zeros, self._weight.detach())
+
+    @property
+    def value(self) -> torch.Tensor:
+        """``W 0 = 0``."""
+        return self._image.detach()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of ``v`` without the batch axis of length one."""
+        return self._input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of ``W v`` without the batch axis."""
+        return tuple(self._image.shape[1:])
+
+    def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
+        """``W v``."""
+        with torch.no_grad():
+            return self._function(v, self._weight)
+
+    def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
+        """``W^T u``."""
+        return torch.autograd.grad(self._image, self._zeros, u, retain_graph=True)[0]
+
+    def weight_vjp(self, v: torch.Tensor, u: torch.Tensor, /) -> torch.Tensor:
+        """The gradient of ``<u, W v>`` in the weight, shaped as the weight."""
+        with torch.enable_grad():
+            image = self._function(v.detach(), self._weight)
+        return torch.autograd.grad(image, self._weight, u)[0]
+
+
+class LayerWeight:
+    """The weight of one affine or convolution layer."""
+
+    def __init__(self, name: str, layer: nn.Module, input_shape: tuple[int, ...]) -> None:
+        self.name = name
+        self._layer = layer
+        self._input_shape = input_shape
+
+    def matrix(self) -> LayerMap:
+        """The weight with a row for each output channel: the reshaped kernel."""
+        weight = self._layer.weight
+        assert isinstance(weight, torch.Tensor)  # noqa: S101 - nn.Module attributes are untyped
+        return LayerMap(
+            lambda v, w: functional.linear(v, w.flatten(1)), weight, (weight[0].numel(),)
+        )
+
+    def convolution(self) -> LayerMap:
+        """The layer's linear map on inputs of the size that it has in the network."""
+        layer = self._layer
+        if isinstance(layer, nn.Linear):
+            return self.matrix()
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)  # noqa: S101 - by layer_weights
+        convolve = CONVOLUTIONS[type(layer)]
+
+        def function(v: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            padding: str | int | tuple[int, ...] = layer.padding
+            if layer.padding_mode != "zeros":
+                v = functional.pad(v, layer._reversed_padding_repeated_twice, layer.padding_mode)
+                padding = 0
+            result: torch.Tensor = convolve(
+                v, weight, None, layer.stride, padding, layer.dilation, layer.groups
+            )
+            return result
+
+        return LayerMap(function, layer.weight, self._input_shape)
+
+
+def layer_weights(module: nn.Module, x: torch.Tensor) -> list[LayerWeight]:
+    """The affine and convolution layers of a module, in the order of its parameters.
+
+    Args:
+        module: which is run once, in evaluation mode, to see the size of each layer's inputs.
+        x: an input, shape ``(1, *input_shape)``.
+
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def watched(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            shapes[name] = tuple(inputs[0].shape[1:])
+
+        return hook
+
+    layers = {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    }
+    handles = [layer.register_forward_pre_hook(watched(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad(), frozen(module):
+            module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        LayerWeight(f"{name}.weight" if name else "weight", layer, shapes[name])
+        for name, layer in layers.items()
+        if name in shapes
+    ]

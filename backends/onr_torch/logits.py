@@ -1,0 +1,64 @@
+"""Whether a module that others wrote is a classifier of the images at hand."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from onr.errors import OnrError
+from onr_torch.modes import evaluating
+
+__all__ = ["reason", "require_logits"]
+
+_NOT_THEIRS = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<")
+
+
+def require_logits(
+    module: nn.Module, input_shape: tuple[int, ...], classes: int, *, what: str, advice: str = ""
+) -> None:
+    """Try the module on two black images, in float32 and in evaluation mode.
+
+    Args:
+        module: on one device; it stays in the float types that it is in.
+        input_shape: the shape of one input.
+        classes: the number of logits.
+        what: how to name the module in errors.
+        advice: what to do where it fails.
+
+    Raises:
+        OnrError: it has no parameters, it fails, or it gives anything but ``(2, classes)``.
+
+    """
+    parameter = next(module.parameters(), None)
+    if parameter is None:
+        raise OnrError(f"{what} has no parameters: there is nothing to train")
+    try:
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        floats = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+        x = torch.zeros(2, *input_shape, device=parameter.device)
+        with torch.no_grad(), evaluating(module):
+            logits = torch.func.functional_call(module, floats, x)
+    except Exception as error:
+        raise OnrError(
+            f"{what} does not take inputs of shape {input_shape}: {reason(error)}{advice}"
+        ) from error
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (2, classes):
+        raise OnrError(
+            f"{what} gives {found} for two inputs of shape {input_shape}: expected "
+            f"(2, {classes}), a logit for each class"
+        )
+
+
+def reason(error: BaseException) -> str:
+    """An error's name and text, and the last line that is neither ours nor torch's."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NOT_THEIRS)
+    ]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,148 @@
+"""Models of the user's own: ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from onr.architectures import Normalize
+from onr.errors import OnrError
+from onr_torch.logits import reason, require_logits
+from onr_torch.options import parameters, readable, takes
+
+__all__ = ["imported"]
+
+GIVEN = ("input_shape", "classes", "num_classes", "normalize")
+"""What a class or a function is given if it has parameters of these names."""
+
+
+def imported(spec: str, /) -> Callable[..., nn.Module]:
+    """A module, a class of modules, or a function that gives one, from the user's code.
+
+    A module is looked for in the current directory first, as by ``python -m``; a file is run anew
+    each time. A class or a function is called with those of ``input_shape``, ``classes`` (or
+    ``num_classes``) and ``normalize`` (:class:`onr.architectures.Normalize`) that it has
+    parameters for; its other parameters are the model's options, read as their annotations or
+    defaults say. A module is copied, with the weights that it has. What comes out takes pixels in
+    [0, 1], ``(batch, *input_shape)``, and gives logits, ``(batch, classes)``.
+
+    Args:
+        spec: ``my_package.models:Net`` or ``path/to/net.py:make``.
+
+    Returns:
+        A target as in ``onr_models``.
+
+    Raises:
+        OnrError: the code cannot be found or run, names the line; or, from the target, what it
+            gives is no classifier of such inputs.
+
+    """
+    what = f"model {spec}"
+    found = _attribute(spec)
+    if isinstance(found, nn.Module):
+        make: Callable[..., Any] = _Copy(found)
+    elif callable(found):
+        make = found
+    else:
+        raise OnrError(
+            f"{what} is a {type(found).__name__}: expected an nn.Module, a class of these, or a "
+            "function that gives one"
+        )
+    known = parameters(make)
+    options = readable(make, without=GIVEN)
+
+    def target(
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        normalize: Normalize,
+        **options: str | float,
+    ) -> nn.Module:
+        values = dict(zip(GIVEN, (input_shape, classes, classes, normalize), strict=True))
+        arguments = {name: values[name] for name in GIVEN if name in known} | options
+        for name, parameter in known.items():
+            if parameter.default is parameter.empty and name not in arguments:
+                raise OnrError(
+                    f"{what} needs {name}: give --model-option {name}=VALUE, which takes an "
+                    "annotation as int, float or str, or give it a default"
+                )
+        try:
+            module = make(**arguments)
+        except Exception as error:
+            raise OnrError(f"{what} cannot be built: {reason(error)}") from error
+        if not isinstance(module, nn.Module):
+            raise OnrError(f"{what} gives a {type(module).__name__}: expected an nn.Module")
+        if not hasattr(module, "input_shape"):
+            module.input_shape = input_shape  # type: ignore[assignment]  # nn.Module types its attributes as modules
+        if module.input_shape not in (input_shape, list(input_shape)):
+            raise OnrError(
+                f"{what} has input_shape = {module.input_shape}, the data set's is {input_shape}"
+            )
+        require_logits(module, input_shape, classes, what=what)
+        return module
+
+    return takes(target, options)
+
+
+class _Copy:
+    """Gives copies of a module, so that no network shares its parameters with another."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self) -> nn.Module:
+        return copy.deepcopy(self._module)
+
+
+def _attribute(spec: str) -> Any:
+    place, _, attribute = spec.rpartition(":")
+    if not place or not attribute:
+        raise OnrError(f"model {spec!r}: expected MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE")
+    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    try:
+        return attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise OnrError(f"model {spec}: {place} has no {attribute}: {error}") from error
+
+
+def _module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise OnrError(
+                f"no model and no Python module is named {name!r} (looked in {here} and what is "
+                "installed): 'onr plugins' lists the models"
+            ) from error
+        raise OnrError(f"{name} cannot be imported: {reason(error)}") from error
+
+
+def _file(path: Path) -> ModuleType:
+    folder, name = str(path.absolute().parent), f"onr_own_{path.stem}"
+    if not path.is_file():
+        raise OnrError(f"no file {path.absolute()}: expected FILE.py:ATTRIBUTE")
+    found = importlib.util.spec_from_file_location(name, path.absolute())
+    assert found is not None  # noqa: S101 - it ends in .py
+    assert found.loader is not None  # noqa: S101
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    # Dataclasses, for one, look up the module that they are defined in.
+    module = sys.modules[name] = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise OnrError(f"{path} cannot be run: {reason(error)}") from error
+    return module

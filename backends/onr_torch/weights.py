@@ -1,0 +1,96 @@
+"""A model's weights from a file or from a run; nothing is unpickled but tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from onr.errors import OnrError
+from onr.runs import Run
+
+__all__ = ["read_weights"]
+
+NESTED = ("state_dict", "model_state_dict", "model")
+"""Where training scripts keep the state dict among other things; one may be inside another."""
+PARALLEL = "module."
+"""What ``DataParallel`` puts before every name."""
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Parameters and statistics by name, in their float type; bfloat16 as float32, which is exact.
+
+    Args:
+        path: the folder of a run; a ``.safetensors`` file; or what ``torch.save`` wrote of a state
+            dict, on its own or under the keys ``state_dict``, ``model_state_dict`` or ``model``.
+            The ``module.`` of ``DataParallel`` is dropped.
+
+    Raises:
+        OnrError: there is no such file, it is damaged, it holds no state dict, or it holds objects
+            that are made by running code.
+
+    """
+    if path.name == "checkpoint.safetensors" and (path.parent / "config.json").exists():
+        path = path.parent
+    if path.is_dir():
+        return Run.open(path).model()[0]
+    if not path.exists():
+        raise OnrError(f"no file {path}: expected weights, or the folder of a run")
+    state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+    if all(name.startswith(PARALLEL) for name in state):
+        state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
+    return {name: _array(value) for name, value in state.items()}
+
+
+def _safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise OnrError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _state_dict(path: Path) -> Mapping[str, torch.Tensor]:
+    found = _loaded(path)
+    for key in NESTED * 2:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found:
+        raise OnrError(f"{path} holds a {type(found).__name__}: expected a state dict")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise OnrError(
+                f"{path} holds a {type(value).__name__} under {name!r}: expected a state dict, "
+                f"on its own or under one of {', '.join(NESTED)}"
+            )
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        made = re.search(r"GLOBAL (\S+)", str(error))
+        raise OnrError(
+            f"{path} holds {made[1] if made else 'more than tensors'}, which code would have to "
+            "be run for: save the model's state_dict() alone, or as safetensors"
+        ) from error
+    except Exception as error:
+        told = str(error).partition("\n")[0].partition(". ")[0]
+        raise OnrError(
+            f"{path} is damaged or was not written by torch.save ({type(error).__name__}: {told})"
+        ) from error
+
+
+def _array(value: torch.Tensor) -> np.ndarray:
+    value = value.detach()
+    if value.dtype is torch.bfloat16:
+        value = value.float()
+    array: np.ndarray = value.numpy()
+    return array

@@ -1,0 +1,94 @@
+"""A training configuration from layers: defaults, a preset, a file, the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onr.errors import OnrError
+from onr.options import written
+from onr.registry import load
+from onr.training import TrainConfig
+
+__all__ = ["configuration", "preset", "read_configuration"]
+
+OPTIONS = {"model_options": "model", "method_options": "method"}
+"""Tables, and whose options they hold."""
+
+
+def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of these layers, later ones on top.
+
+    Options of models and methods are merged one by one; where a layer names another model or
+    method, the options below it are dropped.
+
+    Args:
+        layers: values by the name of a field of :class:`TrainConfig`, hyphens as underscores.
+            Options may be numbers.
+
+    Raises:
+        OnrError: a name or a value is none of a configuration's.
+
+    """
+    merged: dict[str, Any] = {}
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    for layer in layers:
+        given = {name.replace("-", "_"): value for name, value in layer.items()}
+        unknown = sorted(given.keys() - known)
+        if unknown:
+            raise OnrError(f"unknown setting {unknown[0]!r}: expected {', '.join(sorted(known))}")
+        for table, owner in OPTIONS.items():
+            options = given.pop(table, {})
+            if not isinstance(options, Mapping):
+                raise OnrError(f"{table} = {options!r}: expected a table of options")
+            same = given.get(owner, merged.get(owner)) == merged.get(owner)
+            below = merged.get(table, {}) if same else {}
+            merged[table] = below | {
+                name.replace("-", "_"): _text(name, value) for name, value in options.items()
+            }
+        merged |= given
+    return TrainConfig(**merged)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OnrError(f"option {name} = {value!r}: expected a text or a number")
+    return written(float(value))
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, or in the ``config.json`` of a run.
+
+    Raises:
+        OnrError: the file cannot be read.
+
+    """
+    try:
+        text = path.read_text()
+        if path.suffix == ".json":
+            settings: dict[str, Any] = json.loads(text)["train"]
+        else:
+            settings = tomllib.loads(text)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OnrError(
+            f"{path} cannot be read ({reason}): expected a TOML file, or a run's config.json"
+        ) from error
+    return settings
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings that a plugin offers under this name.
+
+    Raises:
+        OnrError: there are none.
+
+    """
+    settings: dict[str, Any] = load("preset", name)()
+    return settings

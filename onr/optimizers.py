@@ -1,0 +1,39 @@
+"""Which optimiser, as data that every backend understands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from onr.errors import OnrError
+
+__all__ = ["Optimizer"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Gradient descent as torch defines it, the learning rate aside.
+
+    Raises:
+        OnrError: a value out of its range.
+
+    """
+
+    name: str = "adam"
+    """``adam`` or ``sgd``."""
+    momentum: float = 0.9
+    """Of ``sgd``."""
+    nesterov: bool = False
+    """Of ``sgd``."""
+    weight_decay: float = 0.0
+    """``weight_decay * w`` is added to the gradient of every parameter ``w``."""
+
+    def __post_init__(self) -> None:
+        if self.name not in ("adam", "sgd"):
+            raise OnrError(f"unknown optimizer {self.name!r}: expected adam or sgd")
+        if not 0 <= self.momentum < 1:
+            raise OnrError(f"momentum = {self.momentum}: expected a number in [0, 1)")
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise OnrError("nesterov: expected sgd with a momentum")
+        if not 0 <= self.weight_decay < math.inf:
+            raise OnrError(f"weight_decay = {self.weight_decay}: expected a number >= 0")

@@ -1,0 +1,53 @@
+"""Learning rates as a fraction of their peak, over the progress of training in (0, 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from onr.errors import OnrError
+from onr.options import number
+
+__all__ = ["SCHEDULES", "schedule"]
+
+
+def one_cycle(progress: float) -> float:
+    """Up linearly for the first 30 % of training, then down to zero."""
+    return progress / 0.3 if progress < 0.3 else (1 - progress) / 0.7
+
+
+def cosine(progress: float) -> float:
+    """Half a period of the cosine, from the peak to zero."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def constant(progress: float) -> float:
+    """The peak throughout."""
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "one-cycle": one_cycle,
+    "cosine": cosine,
+    "constant": constant,
+}
+
+
+def schedule(spec: str) -> Callable[[float], float]:
+    """The schedule of this name, or ``steps:0.5,0.75``: a tenth from each of these points on.
+
+    Raises:
+        OnrError: there is none, or the points are not increasing numbers between 0 and 1.
+
+    """
+    name, _, argument = spec.partition(":")
+    if name in SCHEDULES and not argument:
+        return SCHEDULES[name]
+    if name != "steps":
+        raise OnrError(
+            f"unknown schedule {spec!r}: expected {', '.join(SCHEDULES)} or steps:0.5,0.75"
+        )
+    points = [number(text) for text in argument.split(",")]
+    if points != sorted(set(points)) or not 0 < points[0] <= points[-1] < 1:
+        raise OnrError(f"schedule {spec!r}: expected increasing numbers between 0 and 1")
+    return lambda progress: 0.1 ** sum(progress >= point for point in points)

@@ -1,0 +1,102 @@
+"""``at``: adversarial training (Eqs. 14, 112)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from onr.errors import OnrError
+from onr.protocols import Array, Attack, Cost, Loss, Network, Outputs, Probe
+from onr.registry import load
+from onr.registry import norm as norm_named
+from onr_paper.attacks import ProjectedGradientAscent
+from onr_paper.fast_gradient import FastGradient
+from onr_paper.methods import training_radius, with_clean
+
+__all__ = ["AdversarialTraining", "adversarial_training"]
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """``l(y, f(x)) + lam l_adv(y, f(x*))`` with ``x*`` from an attack.
+
+    ``lam = inf`` pays for the perturbed inputs alone, as Madry et al. (2018) do.
+    """
+
+    attack: Attack
+    loss: Loss
+    lam: float
+    settings: dict[str, str | float]
+
+    def perturb(
+        self,
+        network: Network,
+        x: Array,
+        y: Array,
+        /,
+        *,
+        rng: np.random.Generator,
+        memory: Array | None,
+    ) -> Probe:
+        """Look at the inputs and at what the attack makes of them."""
+        perturbed = self.attack(network, x, y, rng=rng)
+        return Probe(clean=self.lam < math.inf, perturbed=(perturbed,))
+
+    def objective(self, outputs: Outputs, y: Array, /) -> Cost:
+        """The cost and its gradients; a logit distance also has one in the clean logits."""
+        (perturbed,) = outputs.perturbed
+        paid = self.loss.value(perturbed, labels=y, clean=outputs.clean)
+        gradient = self.loss.gradient(perturbed, labels=y, clean=outputs.clean)
+        if outputs.clean is None:
+            return Cost(paid, Outputs(perturbed=(gradient,)))
+        gradient = self.lam * gradient
+        return with_clean(
+            outputs.clean,
+            y,
+            self.lam * paid,
+            clean_gradient=-gradient if self.loss.uses_clean else 0.0,
+            perturbed=(gradient,),
+        )
+
+
+def adversarial_training(
+    *,
+    attack: str = "pga",
+    p: str = "2",
+    loss: str = "cross-entropy",
+    eps: float | None = None,
+    steps: int = 10,
+    alpha: float | None = None,
+    lam: float = 1.0,
+) -> AdversarialTraining:
+    """``at``: adversarial training.
+
+    Args:
+        attack: ``pga``, projected gradient ascent from a random start; or ``fgm``, one step of
+            length eps from the input itself.
+        p: the norm of the ball.
+        loss: ``cross-entropy``, ``margin`` or ``lq:Q``; what the attack ascends and training pays.
+        eps: the radius, pixels in [0, 1]; by default the field's usual one for the norm.
+        steps: attack iterations of ``pga``.
+        alpha: their size; ``2 eps / steps`` if not given (the paper's), ``inf`` for the limit.
+        lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
+
+    """
+    norm, radius = norm_named(p), training_radius(norm_named(p), eps)
+    ascended: Loss = load("loss", loss)()
+    if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
+        raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
+    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": ascended.name}
+    settings |= {"eps": radius}
+    if attack == "fgm":
+        fast = FastGradient(p=norm, loss=ascended, eps=radius)
+        return AdversarialTraining(fast, ascended, lam, settings | {"lam": lam})
+    if attack != "pga":
+        raise OnrError(f"attack = {attack!r}: expected pga or fgm")
+    ascent = ProjectedGradientAscent(
+        p=norm, loss=ascended, eps=radius, steps=steps, alpha=alpha, keep="last"
+    )
+    settings |= {"steps": steps, "alpha": ascent.alpha, "lam": lam}
+    return AdversarialTraining(ascent, ascended, lam, settings)
