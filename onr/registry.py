@@ -120,9 +120,9 @@ def _positional(target: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 def _is_code(spec: str) -> bool:
     """Whether it has the form ``package.module:attribute`` or ``file.py:attribute``."""
-    place, colon, attribute = spec.rpartition(":")
+    place, _, attribute = spec.rpartition(":")
     names = attribute if place.endswith(".py") else f"{place}.{attribute}"
-    return bool(colon) and all(name.isidentifier() for name in names.split("."))
+    return all(name.isidentifier() for name in names.split("."))
 
 
 class Registry:
@@ -221,13 +221,13 @@ class Registry:
         if len(found) == 1:
             plugin, entry = found[0]
             return Resolved(kind, spec, entry, plugin, argument if colon else None)
-        if not found and kind == "model" and rest == spec and _is_code(spec):
-            for plugin, entry in offers:
-                if entry.name == OWN:
-                    return Resolved(kind, spec, entry, plugin, spec)
         if found:
             forms = " or ".join(f"{plugin.name}:{rest}" for plugin, _ in found)
             raise UnknownNameError(f"{kind} {spec!r} is offered more than once: write {forms}")
+        if kind == "model" and rest == spec and _is_code(spec):
+            for plugin, entry in offers:
+                if entry.name == OWN:
+                    return Resolved(kind, spec, entry, plugin, spec)
         names = ", ".join(sorted({entry.name for _, entry in self.offers(kind)})) or "none"
         raise UnknownNameError(f"unknown {kind} {spec!r}: expected one of {names}{self._aside()}")
 

@@ -23,7 +23,7 @@ from onr.errors import NotAvailableError, OnrError
 from onr.evaluation import attack_outcome, predict
 from onr.optimizers import Optimizer
 from onr.options import call
-from onr.protocols import Array, Attack, Backend, Method, Network
+from onr.protocols import Array, Attack, Backend, Method, Network, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
 from onr.runs import Checkpoint, Run
@@ -139,6 +139,14 @@ class TrainConfig:
         method: Method = call(load("method", self.method), self.method_options, what=what)
         return method
 
+    def ball(self, method: Method) -> tuple[Norm, float] | None:
+        """The norm and the radius that the method trains for, if it says them."""
+        settings = method.settings
+        if not {"p", "eps"} <= settings.keys():
+            return None
+        # As the user wrote it, which may name the plugin too.
+        return norm_named(self.method_options.get("p", str(settings["p"]))), float(settings["eps"])
+
     def optimizer_object(self) -> Optimizer:
         """The optimiser."""
         return Optimizer(self.optimizer, self.momentum, self.nesterov, self.weight_decay)
@@ -244,14 +252,14 @@ class Training:
         self._costs: list[float] = []  # of this epoch's steps
         self._recent: list[Array] = []  # the last of them, perhaps still on the device
         self._seconds = 0.0  # of this epoch before the last resumption
+        self._ball = config.ball(self.method)
         self._attack = self._validation_attack()
 
     def warnings(self) -> list[str]:
         """What is odd about the configuration, in words."""
-        settings = self.method.settings
-        if not {"p", "eps"} <= settings.keys():
+        if self._ball is None:
             return []
-        norm, eps = norm_named(str(settings["p"])), float(settings["eps"])
+        norm, eps = self._ball
         distance = class_distance(self.fit, norm)
         if eps <= distance / 2:
             return []
@@ -362,7 +370,7 @@ class Training:
             "cost": float(np.mean(self._costs)),
             "validation_accuracy": float(np.mean(clean)),
         }
-        if self._attack is not None:
+        if self._attack is not None and self._ball is not None:
             part = self.validation.take(min(len(labels), math.ceil(len(self.fit) / 40)))
             outcome = attack_outcome(
                 self.backend,
@@ -370,7 +378,7 @@ class Training:
                 self._attack,
                 part.images,
                 part.labels,
-                norm=norm_named(str(self.method.settings["p"])),
+                norm=self._ball[0],
                 seed=(self.config.seed, epoch),
             )
             record["validation_robust_accuracy"] = float(np.mean(outcome.predicted == part.labels))
@@ -382,16 +390,15 @@ class Training:
 
     def _validation_attack(self) -> Attack | None:
         """Ten steps of projected gradient ascent in the method's own ball, if it has one."""
-        settings = self.method.settings
-        if not {"p", "eps"} <= settings.keys():
+        if self._ball is None:
             return None
-        norm = norm_named(str(settings["p"]))
+        norm, eps = self._ball
         try:
             norm.sample_ball(np.random.default_rng(0), (1, 1))
         except NotAvailableError:
             return None
         attack: Attack = load("attack", "pga")(
-            p=norm, loss=load("loss", "cross-entropy")(), eps=float(settings["eps"]), steps=10
+            p=norm, loss=load("loss", "cross-entropy")(), eps=eps, steps=10
         )
         return attack
 

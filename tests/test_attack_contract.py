@@ -28,7 +28,7 @@ from onr_paper.models import mlp
 from onr_torch.linearization import TorchNetwork
 from onr_torch.testing import check_attack as check_torch_attack
 
-RADII = {"1": 6.0, "2": 1.0, "inf": 0.1}
+RADII = {"1": 6.0, "2": 0.75, "inf": 0.05}
 LOSSES = ("cross-entropy", "margin", "lq:2")
 LIBRARIES = {
     "autoattack": {"": ("1", "2", "inf")},
@@ -83,10 +83,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def fewer(self: Any, version: str) -> None:
         usual(self, version)
-        self.fab.n_iter = 4
+        self.fab.n_iter, self.square.n_queries = 3, 5
         for part in (self.apgd, self.apgd_targeted):
-            part.n_iter = part.n_iter_orig = 4
-        self.square.n_queries = 10
+            part.n_iter = part.n_iter_orig = 3
+        self.fab.n_target_classes = self.apgd_targeted.n_target_classes = 2
 
     monkeypatch.setattr(AutoAttack, "_set_version", fewer)
 
@@ -324,7 +324,7 @@ def untouched(eps: float) -> Attack:
 
 
 def test_without_a_fault_all_is_well() -> None:
-    check_torch_attack(untouched, *trained(), p=norm("2"), eps=1.0)
+    check_torch_attack(untouched, *trained(), p=norm("2"), eps=0.75)
     check_attack(untouched, *dense(), p=norm("2"), eps=0.5)
 
 
@@ -354,7 +354,7 @@ def test_without_a_fault_all_is_well() -> None:
 )
 def test_a_fault_on_a_module(fault: Callable[[float], Attack], law: str) -> None:
     with pytest.raises(AssertionError, match=law):
-        check_torch_attack(fault, *trained(), p=norm("2"), eps=1.0)
+        check_torch_attack(fault, *trained(), p=norm("2"), eps=0.75)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -393,7 +393,7 @@ def test_confident_logits_hide_no_example(attack: Any, factor: float) -> None:
     scaled = TorchNetwork(nn.Sequential(Times()), (3, 8, 8))
     accuracy = []
     for attacked in (network, scaled):
-        made = attack(p=norm("2"), loss=load("loss", "cross-entropy")(), eps=1.0)
+        made = attack(p=norm("2"), loss=load("loss", "cross-entropy")(), eps=0.75)
         found = made(attacked, x, y, rng=np.random.default_rng(0))
         accuracy.append(float((network(found).argmax(1) == y).double().mean()))
     assert accuracy[1] <= accuracy[0] + 0.02

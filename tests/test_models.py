@@ -21,7 +21,7 @@ from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
 from onr.options import call
 from onr.registry import load, located, registry
-from onr.runs import Run
+from onr.runs import BEST, LAST, Checkpoint, Run
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp, linearize
 from onr_torch.modules import Standardize
@@ -138,9 +138,18 @@ def wrong_images(classes):
 
 def no_module():
     return 5
+
+def nowhere(classes):
+    return Net(classes).to("meta")
+
+def too_small(classes):
+    return Net(classes).last
 """
 
 BROKEN_LINE = OWN.splitlines().index("    return Net(classes, height=3)") + 1
+LAST_LINE = (
+    OWN.splitlines().index("        return self.last(torch.relu(self.first(x)).flatten(1))") + 1
+)
 
 
 @pytest.fixture
@@ -430,11 +439,13 @@ BAD = {
         rf"cannot be built: TypeError.*, line {BROKEN_LINE}\)",
     ),
     "wrong images": ("own_net:wrong_images", {}, r"does not take inputs of shape \(2, 6, 6\)"),
+    "no location": ("own_net:too_small", {}, r"not take .* shapes cannot be multiplied[^/]*$"),
     "wrong classes": ("own_net:images", {}, r"gives \(2, 3\) for two inputs.*expected \(2, 5\)"),
     "a pair": ("own_net:pair", {}, r"gives tuple for two inputs"),
     "no parameters": ("own_net:nothing_to_train", {}, "has no parameters"),
     "another shape": ("own_net:other_shape", {}, r"input_shape = \(2, 7, 7\), the data set's"),
     "a built-in": ("math:sqrt", {}, "cannot be built: TypeError"),
+    "no signature": ("builtins:dict", {}, "gives a dict: expected an nn.Module"),
 }
 
 
@@ -443,6 +454,17 @@ def test_what_is_no_model_of_ones_own(name, own):
     spec, options, message = BAD[name]
     with pytest.raises(OnrError, match=message):
         model(spec, SMALL, **options)
+
+
+def test_the_line_in_ones_own_code_is_named(own):
+    with pytest.raises(
+        OnrError, match=rf"cannot be multiplied \(.*own_net\.py, line {LAST_LINE}\)"
+    ):
+        model("own_net.py:Net", (2, 7, 7))
+
+
+def test_a_model_may_be_elsewhere_than_on_the_cpu(own):
+    assert model("own_net:nowhere", SMALL).last.weight.is_meta
 
 
 @pytest.mark.parametrize(
@@ -457,11 +479,15 @@ def test_what_is_no_model_of_ones_own(name, own):
 @pytest.mark.parametrize("spec", ["bad_net:Net", "bad_net.py:Net"])
 def test_code_that_cannot_be_imported(spec, source, message, own):
     (own / "bad_net.py").write_text(source + "\n")
-    with pytest.raises(OnrError, match=rf"^bad_net(\.py)? cannot be (run|imported): {message}"):
+    with pytest.raises(
+        OnrError, match=rf"^(/.*)?bad_net(\.py)? cannot be (run|imported): {message}"
+    ):
         load("model", spec)
 
 
-@pytest.mark.parametrize("spec", ["mpl", "net.py", "mpl:2", "a b:c", "onr_paper:Net", ":x", "x:"])
+@pytest.mark.parametrize(
+    "spec", ["mpl", "net.py", "mpl:2", "a b:c", "onr_paper:Net", "onr_torch:Net", ":x", "x:"]
+)
 def test_a_mistyped_name_is_unknown(spec):
     with pytest.raises(UnknownNameError, match=f"unknown model '{spec}': expected one of cnn7, "):
         load("model", spec)
@@ -480,7 +506,7 @@ def test_names_come_before_code(own):
 
 
 def test_a_located_name_is_good_everywhere(own, monkeypatch):
-    specs = ("mlp", "torchvision:resnet18", "own_net:Net", "python:own_net:Net")
+    specs = ("mlp", "torchvision:net.py:Net", "own_net:Net", "python:own_net:Net")
     assert [located(spec) for spec in specs] == list(specs)
     forms = ("own_net.py:Net", "python:own_net.py:Net", f"{own}/own_net.py:Net")
     places = {located(form) for form in forms}
@@ -555,10 +581,13 @@ def test_parallel_weights_in_safetensors(tmp_path):
 
 def test_weights_of_a_run(tmp_path):
     run = Run.create(tmp_path / "run", {})
-    run.save({"model.module.a": np.ones(2), "optimizer.0.step": np.zeros(1)}, [{"epoch": 1}])
-    for path in (run.path, run.path / "checkpoint.safetensors"):
-        np.testing.assert_array_equal(read_weights(path)["module.a"], np.ones(2))
-        assert len(read_weights(path)) == 1
+    for step, best in ((1, True), (2, False)):
+        tensors = {"model.module.a": np.full(2, step), "optimizer.0.step": np.zeros(1)}
+        run.save(Checkpoint(tensors, step, [{"epoch": 1}] * step), best=best)
+    for path, step in ((run.path, 2), (run.path / LAST, 2), (run.path / BEST, 1)):
+        found = read_weights(path)
+        assert list(found) == ["module.a"]
+        np.testing.assert_array_equal(found["module.a"], np.full(2, step))
 
 
 def files_that_hold_no_weights():
@@ -637,6 +666,19 @@ def test_weights_that_fit_are_not_renamed():
     assert isinstance(module.normalize, Standardize)
 
 
+def test_weights_of_a_wrapper_that_lack_some_stay_its_own():
+    class Twice(nn.Module):
+        input_shape = (3,)
+
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3, bias=False)
+            self.a.a = nn.Linear(3, 3, bias=False)
+
+    with pytest.raises(OnrError, match=r"missing \['a.a.weight'\]$"):
+        TorchBackend().build(Twice(), parameters={"a.weight": np.ones((3, 3))})
+
+
 def test_weights_that_do_not_fit_say_which():
     network = built("torchvision:resnet18")
     parameters = TorchBackend().parameters(network)
@@ -704,7 +746,8 @@ def test_a_run_trains_and_is_evaluated(spec, options, method, colours, tmp_path)
 def test_a_run_with_a_model_of_ones_own(colours, own, monkeypatch):
     out = own / "run"
     small = ("--train-images", "8", "--epochs", "2", "--out", out)
-    options = ("--model", f"{own}/own_net.py:Net", "--model-option", "width=2")
+    torch.save({"model": built("own_net.py:Net", SMALL, width=2).module.state_dict()}, "start.pt")
+    options = ("--model", "own_net.py:Net", "--model-option", "width=2", "--weights", "start.pt")
     result = onr("train", "--dataset", colours[2], *options, *small)
     assert result.exit_code == 0, result.stderr
     monkeypatch.chdir("/")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from onr.errors import OnrError
-from onr.runs import Run, write_atomic
+from onr.runs import Checkpoint, Run, write_atomic
 from onr.training import TrainConfig, Training
 
 TENSORS = {
@@ -182,7 +183,7 @@ def test_records(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {})
     assert run.records() == []
     records = [{"epoch": 1, "cost": 0.5}, {"epoch": 2, "cost": 0.25}]
-    run.save(TENSORS, records)
+    run.save(Checkpoint(TENSORS, 6, records))
     assert run.records() == records
 
 
@@ -192,11 +193,11 @@ def test_records(tmp_path: Path) -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "run", {})
-    run.save(TENSORS, [{"epoch": 1}, {"epoch": 2}])
+    run.save(Checkpoint(TENSORS, 6, [{"epoch": 1}, {"epoch": 2}]))
     return run
 
 
-def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+def same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
     """Bit for bit, with names, types and shapes."""
     return a.keys() == b.keys() and all(
         (a[k].dtype, a[k].shape, a[k].tobytes()) == (b[k].dtype, b[k].shape, b[k].tobytes())
@@ -205,16 +206,16 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 
 def test_a_checkpoint_round_trip(saved: Run) -> None:
-    tensors, epoch = saved.load()
-    assert same(tensors, TENSORS)
-    assert epoch == 2
+    found = saved.load()
+    assert same(found.tensors, TENSORS)
+    assert (found.step, found.records) == (6, [{"epoch": 1}, {"epoch": 2}])
 
 
 def test_a_checkpoint_keeps_what_is_not_contiguous(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {})
     tensors = {"transposed": np.arange(6.0).reshape(2, 3).T, "strided": np.arange(9)[::2]}
-    run.save(tensors, [])
-    assert same(run.load()[0], tensors)
+    run.save(Checkpoint(tensors, 0, []))
+    assert same(run.load().tensors, tensors)
 
 
 def test_no_checkpoint_yet(tmp_path: Path) -> None:
@@ -261,18 +262,18 @@ def test_one_damaged_byte_of_the_tensors_is_noticed(saved: Run) -> None:
 def test_one_damaged_byte_of_the_header_is_noticed_or_harmless(saved: Run) -> None:
     file = saved.path / "checkpoint.safetensors"
     whole = file.read_bytes()
-    tensors, epoch = saved.load()
+    before = saved.load()
     for position in range(8 + int.from_bytes(whole[:8], "little")):
         for byte in b'0123456789BFIU[]{},:" ':
             damaged = bytearray(whole)
             damaged[position] = byte
             file.write_bytes(damaged)
             try:
-                found, at = saved.load()
+                found = saved.load()
             except OnrError:
                 continue
-            assert same(found, tensors), damaged[: position + 1]
-            assert at == epoch, damaged[: position + 1]
+            assert same(found.tensors, before.tensors), damaged[: position + 1]
+            assert (found.step, found.records) == (before.step, before.records)
 
 
 def test_a_checkpoint_without_its_digest(saved: Run) -> None:
@@ -335,10 +336,10 @@ def without_time(run: Run) -> list[dict[str, Any]]:
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(whole: Run, tmp_path: Path) -> None:
     stopped = start(tmp_path / "stopped", TrainConfig.read(whole.config), stop=(1, 2))
-    assert stopped.load()[1] == 1
+    assert len(stopped.load().records) == 1
     go_on(stopped.path)
-    assert stopped.load()[1] == whole.load()[1] == EPOCHS
-    assert same(stopped.load()[0], whole.load()[0])
+    assert len(stopped.load().records) == len(whole.load().records) == EPOCHS
+    assert same(stopped.load().tensors, whole.load().tensors)
     assert without_time(stopped) == without_time(whole)
 
 
@@ -349,7 +350,7 @@ def test_a_run_stopped_between_checkpoint_and_record(whole: Run, tmp_path: Path)
     assert json.loads(second)["epoch"] == 2
     metrics.write_text(first)
     go_on(stopped.path)
-    assert same(stopped.load()[0], whole.load()[0])
+    assert same(stopped.load().tensors, whole.load().tensors)
     assert [record["epoch"] for record in stopped.records()] == [1, 2, 3]
 
 
@@ -360,7 +361,7 @@ def test_a_run_stopped_in_its_first_epoch(stop: tuple[int, int], tmp_path: Path)
     stopped = start(tmp_path / "stopped", config, stop=stop)
     assert stopped.records() == []
     go_on(stopped.path)
-    assert same(stopped.load()[0], whole.load()[0])
+    assert same(stopped.load().tensors, whole.load().tensors)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -379,7 +380,7 @@ def test_a_run_stopped_twice_with_momentum(backend: str, tmp_path: Path) -> None
         with pytest.raises(KeyboardInterrupt):
             training.finish(stopped, on_step)
     go_on(stopped.path)
-    assert same(stopped.load()[0], whole.load()[0])
+    assert same(stopped.load().tensors, whole.load().tensors)
 
 
 def test_batch_statistics_are_resumed(tmp_path: Path) -> None:
@@ -399,8 +400,8 @@ def test_batch_statistics_are_resumed(tmp_path: Path) -> None:
     whole = start(tmp_path / "whole", config)
     stopped = start(tmp_path / "stopped", config, stop=(1, 1))
     go_on(stopped.path)
-    assert any(name.endswith("running_mean") for name in whole.load()[0])
-    assert same(stopped.load()[0], whole.load()[0])
+    assert any(name.endswith("running_mean") for name in whole.load().tensors)
+    assert same(stopped.load().tensors, whole.load().tensors)
 
 
 def test_going_on_with_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -430,28 +431,27 @@ from onr.runs import Run
 path, moment = Path(sys.argv[1]), sys.argv[2]
 run = Run.open(path)
 training = Training(TrainConfig.read(run.config))
-writes = 0
-fsync = os.fsync
+renamed = []
+replace = Path.replace
 
-def count(descriptor):
-    global writes
-    writes += 1
-    # Each epoch writes the checkpoint, then its record; this is before the file has its name.
-    if (moment, writes) in {("checkpoint", 3), ("record", 4)}:
+def count(file, target):
+    renamed.append(target.name)
+    # Of the second epoch; the file is written and does not have its name yet.
+    if target.name.startswith(moment) and renamed.count(target.name) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    fsync(descriptor)
+    return replace(file, target)
 
 def on_step(epoch, step):
     if (moment, epoch, step) == ("step", 1, 2):
         print("in the middle of epoch 2", flush=True)
         sys.stdin.read()
 
-os.fsync = count
+Path.replace = count
 training.finish(run, on_step)
 """
 
 
-@pytest.mark.parametrize(("moment", "epochs"), [("step", 1), ("checkpoint", 1), ("record", 2)])
+@pytest.mark.parametrize(("moment", "epochs"), [("step", 1), ("checkpoint", 1), ("metrics", 2)])
 def test_a_killed_run_goes_on_to_the_same_weights(moment: str, epochs: int, tmp_path: Path) -> None:
     config = configuration("numpy", "at")
     whole = start(tmp_path / "whole", config)
@@ -467,8 +467,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(moment: str, epochs: int, tmp_
             assert process.stdout.readline() == "in the middle of epoch 2\n"
             process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert killed.load()[1] == epochs
+    assert len(killed.load().records) == epochs
     assert len(killed.records()) == 1
     go_on(killed.path)
-    assert same(killed.load()[0], whole.load()[0])
+    assert same(killed.load().tensors, whole.load().tensors)
     assert [record["epoch"] for record in killed.records()] == [1, 2, 3]

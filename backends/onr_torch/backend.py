@@ -147,13 +147,12 @@ def _renamed(
     A wrapper is a module with all its parameters in one submodule.
     """
     outer, inner = _wrapper(own), _wrapper(parameters)
-    for renamed in (
+    forms = (
+        parameters,
         {outer + name: value for name, value in parameters.items()},
         {name.removeprefix(inner): value for name, value in parameters.items()},
-    ):
-        if renamed.keys() & own.keys() and not parameters.keys() & own.keys():
-            return renamed
-    return parameters
+    )
+    return next((form for form in forms if form.keys() & own.keys()), parameters)
 
 
 def _wrapper(names: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from onr.protocols import Norm
 from onr_torch.attacks import Classifier, LibraryAttack, accepted, library
 
 __all__ = ["foolbox_attack"]
+
+NORMS = {"1": 1, "2": 2, "inf": math.inf}
 
 
 def foolbox_attack(
@@ -52,15 +55,18 @@ def foolbox_attack(
         raise OnrError(f"restarts = {restarts}: expected at least 1")
     takes = {key: value.default for key, value in inspect.signature(made).parameters.items()}
     options: dict[str, Any] = accepted(made, what, {"steps": steps})
+    if p.name not in NORMS:
+        raise OnrError(f"{what} knows no norm {p.name}: expected one of {', '.join(NORMS)}")
+    if "distance" in takes:
+        options["distance"] = foolbox.distances.LpDistance(NORMS[p.name])
     if steps is not None and "rel_stepsize" in takes:
         options["rel_stepsize"] = takes["rel_stepsize"] * takes["steps"] / steps
     try:
         attack = made(**options)
     except TypeError as error:
         raise OnrError(f"{what} cannot be made without further options: {error}") from error
-    distance = getattr(attack, "distance", None)
-    if getattr(distance, "p", None) != getattr(p, "p", p.name):
-        raise OnrError(f"{what} knows no norm {p.name}: it measures {distance or 'in none'}")
+    if getattr(attack.distance, "p", None) != NORMS[p.name]:
+        raise OnrError(f"{what} knows no norm {p.name}: it measures {attack.distance}")
 
     def run(classifier: Classifier, x: torch.Tensor, y: torch.Tensor, seed: int) -> torch.Tensor:
         model = foolbox.PyTorchModel(classifier, bounds=bounds, device=x.device)

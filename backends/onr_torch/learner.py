@@ -82,22 +82,24 @@ class TorchLearner:
     def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> torch.Tensor:
         """One update on these examples of the training part; returns the mean cost before it."""
         total = len(examples)
-        rows = np.arange(total)
+        rows, weight, row_rng = np.arange(total), 1 / total, rng
         if world_size() > 1:
             rows = np.array_split(rows, world_size())[rank()]
-            rng = RowsOfGenerator(rng, rows, total)
+            if len(rows) == 0:  # a small last batch; every process has to take part in the step
+                rows, weight = np.array([0]), 0.0
+            row_rng = RowsOfGenerator(rng, rows, total)
         mine = torch.from_numpy(examples[rows]).to(self._images.device)
-        x = pixels(augment(self._images[mine], self._augmentation, rng), self._dtype)
+        x = pixels(augment(self._images[mine], self._augmentation, row_rng), self._dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         memory = None if self._memory is None else self._memory[mine]
-        paid: Paid = self._objective(x, self._labels[mine], memory, rng)
-        cost = paid.cost.sum() / total
+        paid: Paid = self._objective(x, self._labels[mine], memory, row_rng)
+        cost = paid.cost.sum() * weight
 
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
         # The processes' gradients are averaged, not added.
-        (paid.surrogate * (world_size() / total)).backward()  # type: ignore[no-untyped-call]
+        (paid.surrogate * (weight * world_size())).backward()  # type: ignore[no-untyped-call]
         if world_size() > 1:
             distributed.all_reduce(cost)
         if isinstance(self._method, PenalizingMethod):
@@ -110,10 +112,11 @@ class TorchLearner:
             cost = cost + penalty.value
         self._optimizer.step()
         if paid.memory is not None:
-            self._remember(examples, rows, paid.memory)
+            self._remember(examples, rows, paid.memory * (weight > 0))
         return cost
 
     def _remember(self, examples: np.ndarray, rows: np.ndarray, kept: torch.Tensor) -> None:
+        """Keep the rows of this process, and of the others."""
         if self._memory is None:
             self._memory = kept.new_zeros((len(self._images), *kept.shape[1:]))
         everyone = kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -11,9 +11,9 @@ from torch import nn
 __all__ = ["depends_on_mode", "evaluating", "frozen", "mixed_precision"]
 
 
-def mixed_precision(x: torch.Tensor, enabled: bool) -> torch.autocast:
+def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[object]:
     """Where it is enabled, convolutions and matrix products work in bfloat16."""
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(x.device.type, torch.bfloat16) if enabled else nullcontext()
 
 
 @contextmanager

@@ -131,10 +131,11 @@ def _module(name: str) -> ModuleType:
 
 
 def _file(path: Path) -> ModuleType:
-    folder, name = str(path.absolute().parent), f"onr_own_{path.stem}"
+    path = path.absolute()
+    folder, name = str(path.parent), f"onr_own_{path.stem}"
     if not path.is_file():
-        raise OnrError(f"no file {path.absolute()}: expected FILE.py:ATTRIBUTE")
-    found = importlib.util.spec_from_file_location(name, path.absolute())
+        raise OnrError(f"no file {path}: expected FILE.py:ATTRIBUTE")
+    found = importlib.util.spec_from_file_location(name, path)
     assert found is not None  # noqa: S101 - it ends in .py
     assert found.loader is not None  # noqa: S101
     if folder not in sys.path:

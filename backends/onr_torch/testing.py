@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -154,11 +155,11 @@ class _Unchanged:
                 part.training = False
             for parameter in parameters[1::2]:
                 parameter.requires_grad_(False)
-        for parameter in parameters:
-            parameter.grad = torch.ones_like(parameter)
+        self._gradients = [torch.ones_like(parameter) for parameter in parameters]
+        for parameter, gradient in zip(parameters, self._gradients, strict=True):
+            parameter.grad = gradient
         self._modes = [part.training for part in parts]
         self._wanted = [parameter.requires_grad for parameter in parameters]
-        self._gradients = [parameter.grad for parameter in parameters]
         self._values = {name: value.clone() for name, value in module.state_dict().items()}
 
     def __enter__(self) -> _Unchanged:
@@ -169,7 +170,7 @@ class _Unchanged:
             return
         parameters = list(self.module.parameters())
         for parameter, before in zip(parameters, self._gradients, strict=True):
-            same = parameter.grad is before and bool((parameter.grad == 1).all())
+            same = parameter.grad is before and torch.equal(before, torch.ones_like(before))
             _require(same, "parameters' gradients are left alone")
         wanted = [parameter.requires_grad for parameter in parameters]
         _require(wanted == self._wanted, "parameters ask for gradients as before")
@@ -180,6 +181,7 @@ class _Unchanged:
             _require(same, f"parameters and buffers are left alone, {name} too")
 
 
-def _generators() -> tuple[bytes, bytes]:
-    legacy = np.random.get_state()[1]  # noqa: NPY002 - to see that no one touched it
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(legacy).tobytes()
+def _generators() -> tuple[object, ...]:
+    legacy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - that no one touched it
+    drawn = torch.get_rng_state().numpy().tobytes()
+    return drawn, legacy["key"].tobytes(), legacy["pos"], random.getstate()

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from onr.errors import OnrError
-from onr.runs import Run
+from onr.runs import BEST, LAST, Run
 
 __all__ = ["read_weights"]
 
@@ -28,19 +28,19 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Parameters and statistics by name, in their float type; bfloat16 as float32, which is exact.
 
     Args:
-        path: the folder of a run; a ``.safetensors`` file; or what ``torch.save`` wrote of a state
-            dict, on its own or under the keys ``state_dict``, ``model_state_dict`` or ``model``.
-            The ``module.`` of ``DataParallel`` is dropped.
+        path: the folder of a run, or a checkpoint in it; a ``.safetensors`` file; or what
+            ``torch.save`` wrote of a state dict, on its own or under the keys ``state_dict``,
+            ``model_state_dict`` or ``model``. The ``module.`` of ``DataParallel`` is dropped.
 
     Raises:
         OnrError: there is no such file, it is damaged, it holds no state dict, or it holds objects
             that are made by running code.
 
     """
-    if path.name == "checkpoint.safetensors" and (path.parent / "config.json").exists():
-        path = path.parent
     if path.is_dir():
         return Run.open(path).model()[0]
+    if path.name in (BEST, LAST) and (path.parent / "config.json").exists():
+        return Run.open(path.parent).model(best=path.name == BEST)[0]
     if not path.exists():
         raise OnrError(f"no file {path}: expected weights, or the folder of a run")
     state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)

@@ -107,8 +107,9 @@ class _Block(nn.Module):
         self.conv1 = _convolution(before, after, stride=stride)
         self.bn2 = nn.BatchNorm2d(after)
         self.conv2 = _convolution(after, after)
-        same = before == after and stride == 1
-        self.convShortcut = None if same else _convolution(before, after, kernel=1, stride=stride)
+        self.convShortcut = (
+            None if before == after else _convolution(before, after, kernel=1, stride=stride)
+        )
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         active = functional.relu(self.bn1(z))
