@@ -12,6 +12,7 @@ EXTRAS = {
     "pyautoattack": "attacks",
     "torchattacks": "attacks",
     "foolbox": "attacks",
+    "tensorboard": "tensorboard",
 }
 """Which optional part of the installation brings which module."""
 

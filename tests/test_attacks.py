@@ -194,6 +194,13 @@ def test_what_is_inside_stays() -> None:
     torch.testing.assert_close(found, (images() + 0.01).clamp(0, 1))
 
 
+def test_a_library_is_not_asked_for_nothing() -> None:
+    def run(*arguments: Any) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    assert torch.equal(attacked(run, eps=0.0), images())
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_an_example_without_numbers_is_returned_as_it_came(number: float) -> None:
     def run(model: Any, x: torch.Tensor, y: Any, seed: int) -> torch.Tensor:

@@ -33,6 +33,10 @@ class ExactNetwork(DenseNetwork):
         super().__init__(network.architecture, parameters, fold=False)
         self.number = number
 
+    def features(self) -> ExactNetwork:
+        """The network without its last affine layer, exact too."""
+        return ExactNetwork(super().features(), number=self.number)
+
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
         """The layers, their matrices exact."""

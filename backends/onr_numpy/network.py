@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +15,13 @@ from onr.architectures import (
     Architecture,
     BatchNorm,
     Conv,
+    Flatten,
     MaxPool,
     Normalize,
     ReLU,
 )
 from onr.cells import cell_radius
+from onr.errors import OnrError
 from onr.protocols import Norm
 from onr_numpy.layers import Dense, DenseLayer, Pooling, Rectifier, pooling_windows, toeplitz
 
@@ -68,6 +71,19 @@ class DenseNetwork:
     def linearize(self, x: np.ndarray, /) -> DenseLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
         return DenseLinearization(self, x)
+
+    def features(self) -> DenseNetwork:
+        """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
+
+        Raises:
+            OnrError: its last layer is no affine one.
+
+        """
+        *layers, last = self.architecture.layers
+        if not isinstance(last, Affine):
+            raise OnrError(f"the last layer is {last}: features are what an affine layer is given")
+        architecture = replace(self.architecture, layers=(*layers, Flatten()))
+        return DenseNetwork(architecture, self.parameters, fold=self._fold)
 
     def activation_pattern(self, x: np.ndarray, /) -> np.ndarray:
         """``phi_x`` (section 3): which units are on, and for a pooling window which entry wins."""

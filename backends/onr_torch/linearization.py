@@ -10,6 +10,7 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr.protocols import Norm
+from onr_torch.features import without_last_layer
 from onr_torch.folding import folded
 from onr_torch.forward_mode import forward_mode
 from onr_torch.modes import depends_on_mode, evaluating, frozen, mixed_precision
@@ -205,16 +206,26 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change it.
         """
+        return self._with(folded(self.module, self._example()))
+
+    def features(self) -> TorchNetwork:
+        """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
+
+        Raises:
+            OnrError: its last operation is no affine layer.
+
+        """
+        return self._with(without_last_layer(self.module, self._example()))
+
+    def _with(self, module: nn.Module) -> TorchNetwork:
+        return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
+
+    def _example(self) -> torch.Tensor:
+        """Two inputs, always the same."""
         parameter = next(self.module.parameters())
-        x = torch.rand(
-            (2, *self._input_shape),
-            generator=None
-            if parameter.is_meta
-            else torch.Generator(parameter.device).manual_seed(0),
-            dtype=parameter.dtype,
-            device=parameter.device,
-        )
-        return TorchNetwork(folded(self.module, x), self._input_shape, bfloat16=self.bfloat16)
+        rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
+        shape = (2, *self._input_shape)
+        return torch.rand(shape, generator=rng, dtype=parameter.dtype, device=parameter.device)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.

@@ -1,0 +1,57 @@
+"""What a classifier computes before its last affine layer: ``phi`` of ``f = W phi + b``."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from onr.errors import OnrError
+from onr_torch.modes import frozen
+
+__all__ = ["without_last_layer"]
+
+
+def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
+    """A module that gives the features, and shares all other layers with ``module``.
+
+    Args:
+        module: the classifier.
+        x: inputs to run it on, shape ``(batch, *input_shape)``.
+
+    Raises:
+        OnrError: its outputs are not those of an affine layer.
+
+    """
+    last: list[tuple[int, nn.Linear]] = []
+
+    def watch(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(layer, nn.Linear)  # noqa: S101 - these alone are watched
+        last[:] = [(id(output), layer)]
+
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    handles = [layer.register_forward_hook(watch) for layer in layers]
+    try:
+        with torch.no_grad(), frozen(module):
+            output = module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not last or last[0][0] != id(output):
+        raise OnrError(
+            f"the outputs of {type(module).__name__} are not those of an affine layer (nn.Linear): "
+            "its features are not defined"
+        )
+    return _replaced(module, last[0][1])
+
+
+def _replaced(module: nn.Module, layer: nn.Linear) -> nn.Module:
+    if module is layer:
+        return nn.Identity()
+    children = {name: child and _replaced(child, layer) for name, child in module._modules.items()}
+    if all(child is module._modules[name] for name, child in children.items()):
+        return module
+    twin = copy.copy(module)
+    twin._modules = children
+    return twin
