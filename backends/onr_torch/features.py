@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from onr.errors import OnrError
 from onr_torch.modes import frozen
+from onr_torch.twins import changed
 
 __all__ = ["without_last_layer"]
 
@@ -43,15 +42,4 @@ def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
             f"the outputs of {type(module).__name__} are not those of an affine layer (nn.Linear): "
             "its features are not defined"
         )
-    return _replaced(module, last[0][1])
-
-
-def _replaced(module: nn.Module, layer: nn.Linear) -> nn.Module:
-    if module is layer:
-        return nn.Identity()
-    children = {name: child and _replaced(child, layer) for name, child in module._modules.items()}
-    if all(child is module._modules[name] for name, child in children.items()):
-        return module
-    twin = copy.copy(module)
-    twin._modules = children
-    return twin
+    return changed(module, lambda part: nn.Identity() if part is last[0][1] else part)

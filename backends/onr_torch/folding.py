@@ -1,14 +1,14 @@
-"""A module's function in evaluation mode with fewer passes over memory.
+"""A module's function with fewer passes over memory.
 
-Inside an ``nn.Sequential``, a batch normalisation that follows a convolution or an affine layer is
-a change of that layer's weights, and a ReLU after such a layer may overwrite its input, which
-nothing else reads. On CNN7 that makes a forward and backward pass 1.2 to 1.5 times as fast.
+Inside an ``nn.Sequential``, a ReLU after a layer whose output nothing else reads may overwrite it,
+and in evaluation mode a batch normalisation after a convolution or an affine layer is a change of
+that layer's weights. On CNN7 the two make a forward and backward pass 1.2 to 1.5 times as fast.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from onr_torch.modes import evaluating
+from onr_torch.twins import changed, with_children
 
-__all__ = ["folded"]
+__all__ = ["folded", "overwriting"]
 
 FOLDS: dict[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Module]]] = {
     nn.Linear: (nn.BatchNorm1d, fuse_linear_bn_eval),
@@ -25,57 +26,75 @@ FOLDS: dict[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Modu
     nn.Conv2d: (nn.BatchNorm2d, fuse_conv_bn_eval),
     nn.Conv3d: (nn.BatchNorm3d, fuse_conv_bn_eval),
 }
+NORMALIZATIONS = tuple({normalization for normalization, _ in FOLDS.values()})
+OWNERS = (*FOLDS, *NORMALIZATIONS)
+"""Layers that make their output anew, and do not need it for their derivative."""
 
 
-def folded(module: nn.Module, example: torch.Tensor) -> nn.Module:
-    """A module with the same function in evaluation mode, up to rounding.
+def overwriting(module: nn.Module, example: torch.Tensor) -> nn.Module:
+    """A module with the same function in every mode, whose ReLUs work in place where they may.
 
-    It is for evaluation mode alone, and wants no gradients. Layers that are not folded are shared
-    with ``module``, which is left as it was; later changes of its parameters or statistics do not
-    reach the folded ones.
+    All its parameters, statistics and other layers are those of ``module``, which is left as it
+    was.
 
     Args:
-        module: any module; one without such a chain of layers is returned itself.
+        module: any module; one without such a ReLU is returned itself.
         example: inputs at which the two are compared, since a module may use the layers of a
             sequence one by one; where they differ ``module`` itself is returned.
 
     """
+    return _checked(module, changed(module, _overwriting), example)
+
+
+def folded(module: nn.Module, example: torch.Tensor) -> nn.Module:
+    """A module with the same function in evaluation mode, up to rounding; it wants no gradients.
+
+    Later changes of the parameters or statistics of ``module`` may or may not reach it.
+
+    Args:
+        module: as for :func:`overwriting`.
+        example: as there.
+
+    """
     with torch.no_grad(), evaluating(module):
-        found = _folded(module)
-        if found is module or example.is_meta:
-            return found
+        found = changed(module, lambda part: _overwriting(_folded(part)))
+    return _checked(module, found, example)
+
+
+def _checked(module: nn.Module, found: nn.Module, example: torch.Tensor) -> nn.Module:
+    if found is module or example.is_meta:
+        return found
+    with torch.no_grad(), evaluating(module), evaluating(found):
         # The clones are for a module that works in place.
         expected, value = module(example.clone()), found(example.clone())
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max()
     return found if bool((value - expected).abs().max() <= tolerance) else module
 
 
-def _folded(module: nn.Module) -> nn.Module:
-    children = {name: child and _folded(child) for name, child in module._modules.items()}
-    if type(module).forward is nn.Sequential.forward:
-        children = dict(zip(children, _chain([*children.values()]), strict=True))
-    if all(child is module._modules[name] for name, child in children.items()):
-        return module
-    twin = copy.copy(module)
-    twin._modules = children
-    return twin
+def _chain(part: nn.Module) -> list[tuple[str, nn.Module | None]]:
+    """The layers of a sequence by name; of anything else none."""
+    is_sequence = type(part).forward is nn.Sequential.forward
+    return list(part._modules.items()) if is_sequence else []
 
 
-def _chain(layers: list[nn.Module | None]) -> list[nn.Module | None]:
-    """The layers of a sequence, each in its place."""
-    layers = list(layers)
-    owned = False  # whether the tensor that a layer is given is that layer's alone
-    for index, layer in enumerate(layers):
-        after = layers[index + 1] if index + 1 < len(layers) else None
-        weighted = _plain(layer, *FOLDS)
-        if weighted:
+def _folded(part: nn.Module) -> nn.Module:
+    chain = dict(layers := _chain(part))
+    for (name, layer), (next_name, after) in pairwise(layers):
+        if _plain(layer, *FOLDS):
             normalization, fuse = FOLDS[type(layer)]  # type: ignore[index]  # it is a layer
             if _plain(after, normalization):
-                layers[index : index + 2] = fuse(layer, after), nn.Identity()
-        elif _plain(layer, nn.ReLU) and owned:
-            layers[index] = nn.ReLU(inplace=True)
-        owned = weighted or (owned and _plain(layer, nn.Identity))
-    return layers
+                chain |= {name: fuse(layer, after), next_name: nn.Identity()}
+    return with_children(part, chain)
+
+
+def _overwriting(part: nn.Module) -> nn.Module:
+    chain = dict(layers := _chain(part))
+    owned = False  # whether the tensor that a layer is given is that layer's alone
+    for name, layer in layers:
+        if _plain(layer, nn.ReLU) and owned:
+            chain[name] = nn.ReLU(inplace=True)
+        owned = _plain(layer, *OWNERS) or (owned and _plain(layer, nn.Identity))
+    return with_children(part, chain)
 
 
 def _plain(layer: nn.Module | None, *kinds: type[nn.Module]) -> bool:

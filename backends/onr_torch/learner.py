@@ -14,6 +14,7 @@ from onr.data import Split, augment, pixels
 from onr.optimizers import Optimizer
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
 from onr_torch.distributed import RowsOfGenerator, rank, start, world_size
+from onr_torch.folding import overwriting
 from onr_torch.layer_maps import layer_weights
 from onr_torch.linearization import TorchNetwork, trainable_jvp
 from onr_torch.modes import mixed_precision
@@ -177,7 +178,7 @@ class Objective(nn.Module):
 
     def __init__(self, network: TorchNetwork, method: Method) -> None:
         super().__init__()
-        self.module = network.module
+        self.module = overwriting(network.module, network.example())
         self._network = network
         self._method = method
 
@@ -203,7 +204,7 @@ class Objective(nn.Module):
             module.eval()
         tangent = None
         if probe.direction is not None:
-            tangent = trainable_jvp(module, x, probe.direction, bfloat16=bfloat16)
+            tangent = trainable_jvp(self._network.module, x, probe.direction, bfloat16=bfloat16)
         clean = logits.pop(0) if probe.clean else None
         outputs = Outputs(clean, tuple(logits), tangent)
 

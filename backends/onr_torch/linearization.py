@@ -206,7 +206,7 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change it.
         """
-        return self._with(folded(self.module, self._example()))
+        return self._with(folded(self.module, self.example()))
 
     def features(self) -> TorchNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
@@ -215,12 +215,12 @@ class TorchNetwork:
             OnrError: its last operation is no affine layer.
 
         """
-        return self._with(without_last_layer(self.module, self._example()))
+        return self._with(without_last_layer(self.module, self.example()))
 
     def _with(self, module: nn.Module) -> TorchNetwork:
         return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
 
-    def _example(self) -> torch.Tensor:
+    def example(self) -> torch.Tensor:
         """Two inputs, always the same."""
         parameter = next(self.module.parameters())
         rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
