@@ -12,6 +12,8 @@ EXTRAS = {
     "pyautoattack": "attacks",
     "torchattacks": "attacks",
     "foolbox": "attacks",
+    "dask": "sweep",
+    "distributed": "sweep",
     "tensorboard": "tensorboard",
 }
 """Which optional part of the installation brings which module."""

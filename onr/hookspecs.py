@@ -13,6 +13,7 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_methods``      ``target(**options) -> Method``
 ``onr_backends``     ``target() -> Backend``
 ``onr_presets``      ``target() -> dict`` of settings, as a file for ``onr train --config`` has them
+``onr_grids``        ``target() -> dict``, as a file for ``onr sweep`` has it
 ``onr_experiments``  ``target() -> None``
 ``onr_commands``     a ``click.Command``
 
@@ -88,6 +89,12 @@ def onr_backends() -> list[Entry]:
 @hookspec
 def onr_presets() -> list[Entry]:
     """Settings for ``onr train --preset``."""
+    return []
+
+
+@hookspec
+def onr_grids() -> list[Entry]:
+    """Grids for ``onr sweep``."""
     return []
 
 

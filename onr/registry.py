@@ -33,6 +33,7 @@ KINDS = {
     "method": "onr_methods",
     "backend": "onr_backends",
     "preset": "onr_presets",
+    "grid": "onr_grids",
     "experiment": "onr_experiments",
     "command": "onr_commands",
 }

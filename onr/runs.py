@@ -31,7 +31,7 @@ from onr.errors import OnrError
 
 __all__ = ["Checkpoint", "Run", "write_atomic"]
 
-LAST, BEST = "checkpoint.safetensors", "best.safetensors"
+LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -95,7 +95,11 @@ class Run:
         """
         try:
             taken = (path / "config.json").exists()
-            empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+            # A process that was killed here may have left what it wrote beside.
+            empty = not path.exists() or (
+                path.is_dir()
+                and all(file.name.startswith(".config.json.") for file in path.iterdir())
+            )
         except OSError as error:
             raise OnrError(f"{path} cannot be used: {error.strerror}") from error
         if taken and (path / "lock").exists():
@@ -150,13 +154,18 @@ class Run:
                 f"{self.path} cannot be written to: {error.strerror or error}"
             ) from error
         try:
+            # Nobody else writes these: what lies beside them is of a process that was killed.
+            for name in (LAST, BEST, METRICS):
+                for left in self.path.glob(f".{name}.*"):
+                    with contextlib.suppress(OSError):
+                        left.unlink()
             yield
         finally:
             lock.release()
 
     def records(self) -> list[dict[str, Any]]:
         """What was recorded, an object an epoch."""
-        file = self.path / "metrics.jsonl"
+        file = self.path / METRICS
         if not file.exists():
             return []
         try:
@@ -180,7 +189,7 @@ class Run:
             self._write(BEST, Checkpoint(model, checkpoint.step, checkpoint.records))
         self._write(LAST, checkpoint)
         lines = "".join(json.dumps(record) + "\n" for record in checkpoint.records)
-        write_atomic(self.path / "metrics.jsonl", lines.encode())
+        write_atomic(self.path / METRICS, lines.encode())
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
         whole = {k: np.asarray(value, order="C") for k, value in checkpoint.tensors.items()}

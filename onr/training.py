@@ -408,8 +408,8 @@ class Training:
         tensors = self.learner.state()
         if not all(np.isfinite(v).all() for k, v in tensors.items() if k.startswith("model.")):
             raise OnrError(
-                f"training diverged in epoch {len(self.records)} (a parameter is no longer "
-                "finite): try a smaller lr, eps or lam"
+                f"training diverged in epoch {math.ceil(self.step / self.steps)} (a parameter is "
+                "no longer finite): try a smaller lr, eps or lam"
             )
         tensors["training.costs"] = np.array(self._costs)
         tensors["training.seconds"] = np.array(self._seconds)

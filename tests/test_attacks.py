@@ -239,6 +239,25 @@ def test_a_library_cannot_put_the_classifier_in_training_mode() -> None:
     attacked(run)
 
 
+def test_a_library_cannot_reach_gradients() -> None:
+    network = module()
+    kept = [torch.ones_like(parameter) for parameter in network.parameters()]
+    for parameter, gradient in zip(network.parameters(), kept, strict=True):
+        parameter.grad = gradient
+
+    def run(model: Classifier, x: torch.Tensor, y: Any, seed: int) -> torch.Tensor:
+        model.zero_grad(set_to_none=False)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return x
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    guarded(run)(TorchNetwork(network, (2, 6, 6)), images(), labels, rng=np.random.default_rng())
+    for parameter, gradient in zip(network.parameters(), kept, strict=True):
+        assert parameter.grad is gradient
+        assert bool((gradient == 1).all())
+
+
 def test_the_generators_are_seeded_from_rng_and_restored() -> None:
     def state() -> tuple[Any, ...]:
         return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -340,6 +359,33 @@ def test_autoattack_needs_four_classes() -> None:
         )
 
 
+def test_autoattack_on_five_classes_leaves_tracing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    autoattack = pytest.importorskip("pyautoattack").AutoAttack
+    usual = autoattack._set_version
+
+    def fewer(self: Any, version: str) -> None:
+        usual(self, version)
+        self.fab.n_iter = self.apgd.n_iter = self.apgd_targeted.n_iter = self.square.n_queries = 3
+
+    def trace(*arguments: Any) -> None:
+        return None
+
+    monkeypatch.setattr(autoattack, "_set_version", fewer)
+    network, x = TorchNetwork(module(), (2, 6, 6)), images()
+    y = network(x).argmax(dim=1)
+    attack = load("attack", "autoattack")(p=norm("2"), eps=0.5)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        found = attack(network, x, y, rng=np.random.default_rng(0))
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+    broken = network(found).argmax(dim=1) != y
+    assert bool(broken.any())
+    assert torch.equal(found[~broken], x[~broken])
+
+
 @pytest.mark.parametrize(
     ("name", "p", "options", "reason"),
     [
@@ -377,6 +423,36 @@ def test_step_sizes_of_torchattacks_scale(
     network = TorchNetwork(module(), (2, 6, 6))
     attack(network, images(), torch.zeros(6, dtype=torch.int64), rng=np.random.default_rng())
     assert seen == [(pytest.approx(alpha * 0.2), steps or 10, 0.2)]
+
+
+def test_torchattacks_follows_rng_where_it_has_a_seed_of_its_own() -> None:
+    pytest.importorskip("torchattacks")
+    network, x = TorchNetwork(module(), (2, 6, 6)), images()
+    y = network(x).argmax(dim=1)
+    attack = load("attack", "torchattacks:APGD")(p=norm("2"), eps=1.0)
+    found = [attack(network, x, y, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+@pytest.mark.parametrize(("steps", "step"), [(None, 0.025), (10, 0.125)])
+def test_foolbox_takes_fewer_and_longer_steps_and_restarts(
+    steps: int | None, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pytest.importorskip("foolbox").attacks.L2PGD
+    seen: list[Any] = []
+    real = made.run
+
+    def run(self: Any, *arguments: Any, **more: Any) -> Any:
+        seen.append((self.rel_stepsize, self.steps, more["epsilon"]))
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(made, "run", run)
+    attack = load("attack", "foolbox:L2PGD")(p=norm("2"), eps=0.2, steps=steps, restarts=3)
+    network = TorchNetwork(module(), (2, 6, 6))
+    attack(network, images(), torch.zeros(6, dtype=torch.int64), rng=np.random.default_rng())
+    assert seen == [(pytest.approx(step), steps or 50, 0.2)] * 3
 
 
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")

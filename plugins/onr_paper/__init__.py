@@ -107,3 +107,11 @@ def onr_presets() -> list[Entry]:
     return [
         Entry("paper", "onr_paper.presets:paper", "paper:cifar10-at-l2 and others, Table 2"),
     ]
+
+
+@hookimpl
+def onr_grids() -> list[Entry]:
+    """Table 3."""
+    return [
+        Entry("paper", "onr_paper.grids:paper", "paper:table3-dd-snr and others, Table 3"),
+    ]

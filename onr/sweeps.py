@@ -1,0 +1,553 @@
+"""Grids of training runs: a file names the points, dask.distributed trains them.
+
+A point is a resolved configuration, and lives in a run's folder named by its hash. What is done is
+read off these folders alone, so that the same command continues a sweep that was stopped anywhere,
+and several sweeps may share a folder. A worker trains a point under the run's lock, from its
+checkpoint: whatever dies, no point is trained twice at once, and none that is finished again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+import queue
+import re
+import signal
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from fractions import Fraction
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from onr import __version__
+from onr.cli.train import _absolute
+from onr.configuration import OPTIONS, configuration, preset, read_configuration
+from onr.errors import OnrError, UnknownNameError, missing_extra
+from onr.options import call, written
+from onr.registry import load, registry
+from onr.runs import Run, write_atomic
+from onr.training import TrainConfig, Training
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Sweep", "connected", "expanded", "point_hash", "read_grid", "train_point"]
+
+LEFT_OUT = ("data_dir", "device", "download", "tensorboard")
+"""Where a point is trained and what is kept of it besides: no part of its hash."""
+RESULTS = ("validation_accuracy", "validation_robust_accuracy")
+FORMULA = "="
+DEATHS = 3
+"""How many workers may die of a point before it has failed."""
+POLL = 2.0
+"""Seconds between looks at the folders."""
+
+
+# Grids
+
+
+def read_grid(spec: str) -> dict[str, Any]:
+    """The grid in a TOML file, or one that a plugin offers.
+
+    Raises:
+        OnrError: there is none.
+
+    """
+    if spec.endswith(".toml"):
+        return read_configuration(Path(spec))
+    try:
+        grid: dict[str, Any] = load("grid", spec)()
+    except UnknownNameError as error:
+        raise OnrError(f"{error}, or a file that ends in .toml") from error
+    return grid
+
+
+def expanded(
+    grid: Mapping[str, Any], fixed: Mapping[tuple[str, ...], Any] | None = None
+) -> dict[str, TrainConfig]:
+    """The points of a grid by their hash, in the order of the product.
+
+    Besides ``grid``, a grid has settings that its points share. ``grid`` is a table, or several
+    whose points are united. A list there is an axis, anything else one more setting; options of
+    models and methods are tables, in which a text ``=3*eps/steps`` is computed from the others.
+    ``preset`` is the layer below all of these.
+
+    Args:
+        grid: as a file has it.
+        fixed: by the path of a setting, what takes the place of that setting or axis.
+
+    Raises:
+        OnrError: a setting or a value is none, or two points differ in nothing that matters.
+
+    """
+    shared = {name: value for name, value in grid.items() if name != "grid"}
+    tables = grid.get("grid")
+    tables = [tables] if isinstance(tables, Mapping) else tables
+    if not (isinstance(tables, list) and tables and all(isinstance(t, Mapping) for t in tables)):
+        raise OnrError("expected a table [grid], or several [[grid]]")
+    usual = shared.pop("preset", None)
+    found: dict[str, TrainConfig] = {}
+    for table in tables:
+        axes = _axes(table) | _listed(fixed or {})
+        for values in itertools.product(*axes.values()):
+            layer = _layer(zip(axes, values, strict=True))
+            name = layer.pop("preset", usual)
+            if not isinstance(name, str | None):
+                raise OnrError(f"preset = {name!r}: expected a name")
+            below = [] if name is None else [preset(name)]
+            config = _absolute(_computed(configuration(*below, shared, layer)))
+            known = found.setdefault(point_hash(config), config)
+            if known != config:
+                (name, *_) = (k for k in LEFT_OUT if getattr(known, k) != getattr(config, k))
+                raise OnrError(f"{name}: expected one value, it does not change the result")
+    _check(found.values())
+    return found
+
+
+def _axes(table: Mapping[str, Any]) -> dict[tuple[str, ...], list[Any]]:
+    paths: dict[tuple[str, ...], Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            paths |= {(name, option): within for option, within in value.items()}
+        else:
+            paths[(name,)] = value
+    return _listed(paths)
+
+
+def _listed(paths: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], list[Any]]:
+    axes: dict[tuple[str, ...], list[Any]] = {}
+    for path, value in paths.items():
+        known = tuple(name.replace("-", "_") for name in path)
+        axes[known] = value if isinstance(value, list) else [value]
+    for path, values in axes.items():
+        if not values:
+            raise OnrError(f"{'.'.join(path)} = []: expected at least one value")
+    return axes
+
+
+def _layer(settings: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for path, value in settings:
+        table = layer
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise OnrError(f"{'.'.join(path)}: {name} is no table here")
+        table[path[-1]] = dict(value) if isinstance(value, Mapping) else value
+    return layer
+
+
+def _computed(config: TrainConfig) -> TrainConfig:
+    """The same with the formulas among its options replaced by their values."""
+    computed: dict[str, Any] = {}
+    for name in OPTIONS:
+        options: dict[str, str] = getattr(config, name)
+        computed[name] = {
+            option: _value(text, options) if text.startswith(FORMULA) else text
+            for option, text in options.items()
+        }
+    return dataclasses.replace(config, **computed)
+
+
+def _value(formula: str, options: Mapping[str, str]) -> str:
+    """``=3*eps/steps``: factors are numbers or other options; exact, then rounded once."""
+    first, *rest = re.split(r"([*/])", formula.removeprefix(FORMULA))
+    try:
+        value = _factor(first, options)
+        for sign, text in zip(rest[::2], rest[1::2], strict=True):
+            factor = _factor(text, options)
+            value = value * factor if sign == "*" else value / factor
+        return written(float(value))
+    except (ValueError, ArithmeticError):
+        known = ", ".join(name for name, text in options.items() if not text.startswith(FORMULA))
+        raise OnrError(
+            f"{formula!r} cannot be computed: expected numbers and options that are set to numbers "
+            f"({known or 'none'}), with * and / between"
+        ) from None
+
+
+def _factor(text: str, options: Mapping[str, str]) -> Fraction:
+    return Fraction(options.get(text.strip(), text))
+
+
+def point_hash(config: TrainConfig) -> str:
+    """12 hexadecimal digits of all that determines the weights."""
+    settings = {
+        field.name: float(getattr(config, field.name))
+        if field.type == "float"
+        else getattr(config, field.name)
+        for field in fields(config)
+        if field.name not in LEFT_OUT
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check(configs: Iterable[TrainConfig]) -> None:
+    """Raise for names and options that no plugin has, before anything is trained."""
+    seen: set[str] = set()
+    for config in configs:
+        names = {kind: getattr(config, kind) for kind in ("backend", "dataset", "model")}
+        model = json.dumps([names, config.model_options], sort_keys=True)
+        if model not in seen:
+            seen.add(model)
+            for kind, name in names.items():
+                registry().resolve(kind, name)
+            made = load("model", config.model)
+            reader = functools.wraps(made)(lambda *arguments, **options: None)
+            call(reader, config.model_options, what=f"model {config.model}", normalize=None)
+        config.method_object()
+
+
+# One point, on a worker
+
+
+def train_point(settings: dict[str, Any], out: str) -> dict[str, str]:
+    """Train a point, or what is left of it.
+
+    Args:
+        settings: of a :class:`TrainConfig`.
+        out: the sweep's folder, which all workers see.
+
+    Returns:
+        ``status``: ``finished``; ``failed``, with a ``message``; ``busy`` if another process trains
+        it; ``cancelled`` if nobody waits for it any more. Nothing is raised.
+
+    """
+    try:
+        return {"status": _train(TrainConfig(**settings), Path(out))}
+    except _CancelledError:
+        return {"status": "cancelled"}
+    except OnrError as error:
+        return {"status": "failed", "message": str(error)}
+    except ModuleNotFoundError as error:
+        known = missing_extra(error) or f"no module {error.name}"
+        return {"status": "failed", "message": str(known)}
+    except Exception as error:
+        return {"status": "failed", "message": f"unexpected {type(error).__name__}: {error}"}
+
+
+class _CancelledError(Exception):
+    pass
+
+
+def _train(config: TrainConfig, out: Path) -> str:
+    if not out.is_dir():
+        raise OnrError(f"{out} is not there on a worker: expected a folder that all workers share")
+    run = Run(out / point_hash(config), asdict(config))
+    run.path.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run.locked())
+        except OnrError as error:
+            if isinstance(error.__context__, filelock.Timeout):
+                return "busy"
+            raise
+        if len(_recorded(run.path)) >= config.epochs:
+            return "finished"
+        training = Training(config)
+        if not (run.path / "config.json").exists():
+            content = json.dumps(config.record(training.method), indent=2) + "\n"
+            write_atomic(run.path / "config.json", content.encode())
+        elif point_hash(TrainConfig.read(Run.open(run.path).config)) != run.path.name:
+            raise OnrError(f"{run.path} holds another run: remove it")
+        training.resume(run)
+        cancelled = _cancelled()
+
+        def on_step(epoch: int, step: int) -> None:
+            if cancelled():
+                raise _CancelledError
+
+        training.finish(run, on_step)
+        if len(_recorded(run.path)) < config.epochs:
+            run.save(run.load())  # it was killed between its last checkpoint and the record
+    return "finished"
+
+
+def _recorded(path: Path) -> list[dict[str, Any]]:
+    try:
+        return Run(path, {}).records()
+    except OnrError:
+        return []  # damaged: the checkpoint has them too
+
+
+def _cancelled() -> Callable[[], bool]:
+    """Whether dask no longer wants the task that this thread runs."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:  # no task of dask's
+        return lambda: False
+    key = worker.get_current_task()
+
+    def cancelled() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return cancelled
+
+
+# All of them
+
+
+class Sweep:
+    """The points of a sweep and where they stand; ``sweep.json`` and ``sweep.csv`` say it.
+
+    Args:
+        points: by their hash.
+        out: the folder that holds a folder for each.
+
+    """
+
+    def __init__(self, points: Mapping[str, TrainConfig], out: Path) -> None:
+        self.points = dict(points)
+        self.out = out.absolute()
+        self.failed: dict[str, str] = {}
+        """Why, by hash; of this process alone, so that the next sweep tries again."""
+        self._finished: dict[str, list[dict[str, Any]]] = {}
+        flat = {name: _flat(config) for name, config in self.points.items()}
+        paths = dict.fromkeys(path for settings in flat.values() for path in settings)
+        varies = [
+            path
+            for path in paths
+            if len({repr(settings.get(path)) for settings in flat.values()}) > 1
+        ]
+        self.varying = {
+            name: {path: settings.get(path) for path in varies} for name, settings in flat.items()
+        }
+        """By hash, the settings in which the points differ; ``None`` where one has no such."""
+
+    def label(self, name: str) -> str:
+        """A point's settings, shortly."""
+        settings = self.varying[name].items()
+        given = [f"{path.rpartition('.')[2]} {v}" for path, v in settings if v is not None]
+        return ", ".join(given) or self.points[name].method
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """What a point's folder has recorded, an object an epoch."""
+        if name in self._finished:
+            return self._finished[name]
+        records = _recorded(self.out / name)
+        if len(records) >= self.points[name].epochs:
+            self._finished[name] = records
+        return records
+
+    def finished(self, name: str) -> bool:
+        """Whether all its epochs are recorded."""
+        return len(self.records(name)) >= self.points[name].epochs
+
+    def unfinished(self) -> list[str]:
+        """The points that are not finished."""
+        return [name for name in self.points if not self.finished(name)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a point: hash, status, what varies, epochs, accuracies, and why it failed."""
+        rows = []
+        for name, config in self.points.items():
+            records = self.records(name)
+            status, message = "finished", None
+            if len(records) < config.epochs:
+                message = self.failed.get(name)
+                status = "failed" if message else "unfinished" if records else "not started"
+            last = records[-1] if records else {}
+            rows.append(
+                {"point": name, "status": status}
+                | self.varying[name]
+                | {"epochs_done": len(records)}
+                | {result: last.get(result) for result in RESULTS}
+                | {"message": message}
+            )
+        return rows
+
+    def write(self) -> None:
+        """Bring ``sweep.json`` and ``sweep.csv`` up to date."""
+        rows = self.rows()
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        listing = json.dumps({"onr": __version__, "points": rows}, indent=2) + "\n"
+        for file, text in (("sweep.json", listing), ("sweep.csv", table.getvalue())):
+            path, content = self.out / file, text.encode()
+            if not path.exists() or path.read_bytes() != content:
+                write_atomic(path, content)
+
+    def run(
+        self,
+        client: Client,
+        on_point: Callable[[str, str], None] = lambda name, status: None,
+        on_poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train what is not finished; a point that fails is noted, and the others go on.
+
+        A point that another process trains is waited for.
+
+        Args:
+            client: of the cluster. Where a worker dies, its point goes to another.
+            on_point: called with a point's hash and its status: ``finished``, ``failed``, or
+                ``busy`` when it is first seen to be.
+            on_poll: called every two seconds or less.
+
+        """
+        self.write()
+        left = self.unfinished()
+        for config in {self.points[name].dataset: self.points[name] for name in left}.values():
+            if config.download:
+                config.dataset_object()  # once, before the workers all do
+        done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        pending: dict[str, tuple[str, Future[Any]]] = {}
+        busy: dict[str, bool] = {}  # whether it waits for its turn here
+        token = uuid.uuid4().hex
+
+        def submit(name: str) -> None:
+            key = f"onr-{name}-{len(keys)}-{token}"
+            keys.append(key)
+            settings = asdict(self.points[name])
+            future = client.submit(train_point, settings, str(self.out), key=key, pure=False)
+            pending[key] = name, future
+            future.add_done_callback(done.put)
+
+        keys: list[str] = []
+        try:
+            for name in left:
+                submit(name)
+            while pending or any(busy.values()):
+                try:
+                    future = done.get(timeout=POLL)
+                except queue.Empty:
+                    for name in [name for name, waits in busy.items() if waits]:
+                        busy[name] = False
+                        if self.finished(name):
+                            on_point(name, "finished")
+                        else:
+                            submit(name)
+                else:
+                    name, _ = pending.pop(str(future.key))
+                    status = self._note(name, future)
+                    if status == "busy":
+                        if name not in busy:
+                            on_point(name, status)
+                        busy[name] = True
+                    else:
+                        on_point(name, status)
+                self.write()
+                on_poll()
+        finally:
+            with contextlib.suppress(Exception):  # a scheduler that is gone has forgotten them
+                client.cancel([future for _, future in pending.values()])
+            self.write()
+
+    def _note(self, name: str, future: Future[Any]) -> str:
+        """Read what a worker returned, or what became of it."""
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            outcome: dict[str, str] = future.result()
+        elif future.status == "error":
+            error = future.exception()
+            reason = f"unexpected {type(error).__name__}: {error}"
+            if isinstance(error, KilledWorker):
+                reason = f"its worker died {DEATHS + 1} times, perhaps for want of memory"
+            outcome = {"status": "failed", "message": reason}
+        else:
+            outcome = {"status": "failed", "message": f"the scheduler has it as {future.status}"}
+        if outcome["status"] == "cancelled":
+            outcome = {"status": "failed", "message": "cancelled by the scheduler"}
+        if outcome["status"] == "failed":
+            self.failed[name] = outcome["message"]
+        return outcome["status"]
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """Settings by path, of those that are hashed."""
+    flat: dict[str, Any] = {}
+    for name, value in asdict(config).items():
+        if name in OPTIONS:
+            flat |= {f"{name}.{option}": text for option, text in value.items()}
+        elif name not in LEFT_OUT:
+            flat[name] = value
+    return flat
+
+
+@contextlib.contextmanager
+def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -> Iterator[Client]:
+    """A client of the scheduler at this address, or of a cluster of our own that ends with it.
+
+    Args:
+        scheduler: an address, as ``tcp://host:8786``.
+        workers: processes of the cluster of our own, with one thread of dask's each.
+        dashboard: whether it serves dask's dashboard, on this machine alone.
+
+    Raises:
+        OnrError: nobody answers there.
+
+    """
+    import logging
+
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise OnrError(
+                f"no scheduler answers at {scheduler}: start one with dask scheduler ({error})"
+            ) from error
+        with client:
+            yield client
+        return
+    single = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    settings = {
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(single, "1") if workers > 1 else {},
+        "distributed.scheduler.allowed-failures": DEATHS,
+        # A worker gets one point at a time: none waits behind a long one, or dies with another.
+        "distributed.scheduler.worker-saturation": 1.0,
+    }
+    with dask.config.set(settings):
+        with _deaf_to_interrupts():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=None,  # a training that is large is no leak
+                dashboard_address="127.0.0.1:8787" if dashboard else None,
+                silence_logs=logging.CRITICAL,
+            )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Threads made here, and the processes that these start later, never see a Ctrl-C.
+
+    A terminal sends it to all processes; the one with the command stops the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # or the first process's start unblocks the signal again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def usable_cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
