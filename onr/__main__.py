@@ -1,5 +1,6 @@
-"""``python -m onr``, which ``torchrun --nproc-per-node 2 -m onr train`` needs."""
+"""``python -m onr``, and ``torchrun -m onr`` for training in many processes."""
 
 from onr.cli.main import main
 
-main(prog_name="onr")
+if __name__ == "__main__":
+    main(prog_name="onr")

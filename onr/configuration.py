@@ -34,8 +34,9 @@ def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
         OnrError: a name or a value is none of a configuration's.
 
     """
-    merged: dict[str, Any] = {}
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    known = fields.keys()
+    merged: dict[str, Any] = {owner: fields[owner].default for owner in OPTIONS.values()}
     for layer in layers:
         given = {name.replace("-", "_"): value for name, value in layer.items()}
         unknown = sorted(given.keys() - known)
@@ -45,7 +46,7 @@ def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
             options = given.pop(table, {})
             if not isinstance(options, Mapping):
                 raise OnrError(f"{table} = {options!r}: expected a table of options")
-            same = given.get(owner, merged.get(owner)) == merged.get(owner)
+            same = given.get(owner, merged[owner]) == merged[owner]
             below = merged.get(table, {}) if same else {}
             merged[table] = below | {
                 name.replace("-", "_"): _text(name, value) for name, value in options.items()
@@ -72,10 +73,10 @@ def read_configuration(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         if path.suffix == ".json":
-            settings: dict[str, Any] = json.loads(text)["train"]
+            settings: dict[str, Any] = dict(json.loads(text)["train"].items())
         else:
             settings = tomllib.loads(text)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OnrError(
             f"{path} cannot be read ({reason}): expected a TOML file, or a run's config.json"

@@ -6,7 +6,8 @@ registration is data, and a target is imported when its name is first used. Plug
 
 ``onr_norms``        ``target() -> Norm``
 ``onr_losses``       ``target() -> Loss``
-``onr_attacks``      ``target(p=, loss=, eps=, steps=, bounds=, restarts=) -> Attack``
+``onr_attacks``      ``target(p=, eps=, bounds=, ...) -> Attack``; of ``loss=``, ``steps=`` and
+                     ``restarts=`` those that it names
 ``onr_models``       ``target(input_shape, classes, normalize=, **options) -> Architecture``
                      (or, for torch alone, a ``torch.nn.Module``)
 ``onr_datasets``     ``target(data_dir=, download=) -> Dataset``

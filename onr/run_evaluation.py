@@ -53,6 +53,8 @@ class EvaluationConfig:
     images: int | None = None
     """The first so many; by default 1,000 at most."""
     part: str = "test"
+    best: bool = False
+    """Measure the epoch of best validation accuracy, not the last."""
     spectrum: int = 200
     """How many images to find the largest singular value at."""
     device: str | None = None
@@ -99,8 +101,10 @@ def evaluate_run(
         OnrError: the run has no checkpoint, or the configuration does not fit it.
 
     """
-    model, epochs = run.model()
+    model, epochs = run.model(best=config.best)
     train = TrainConfig.read(run.config)
+    # bfloat16 is for training: its rounding would blunt the attack and cost accuracy.
+    train = replace(train, dtype="float32" if train.dtype == "bfloat16" else train.dtype)
     for name in ("device", "data_dir"):
         if getattr(config, name) is not None:
             train = replace(train, **{name: getattr(config, name)})
@@ -119,7 +123,7 @@ def evaluate_run(
     dataset, backend = train.dataset_object(), train.backend_object()
     part = dataset.test if config.part == "test" else validation_split(dataset.train)[1]
     part = part.take(config.images or min(DEFAULT_IMAGES, len(part)))
-    network = train.network(backend, dataset, model)
+    network = backend.frozen(train.network(backend, dataset, model))
 
     clean = logits(backend, network, part.images)
     guessed = clean.argmax(axis=1)
@@ -161,6 +165,8 @@ def evaluate_run(
     record = {
         "run": run.config,
         "epochs": epochs,
+        "best": config.best,
+        "dtype": train.dtype,
         "part": config.part,
         "images": len(part),
         "p": norm.name,

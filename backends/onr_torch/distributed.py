@@ -82,7 +82,7 @@ def _of_rows(draw: Callable[..., Any], position: int) -> Callable[..., Any]:
         place: Any = given if len(given) > position else options
         key = position if len(given) > position else "size"
         size = options.get("size") if place is options else given[position]
-        shape = size if isinstance(size, tuple) else (size,)
+        shape = tuple(size) if isinstance(size, tuple | list) else (size,)
         if shape[:1] != (len(self.rows),):
             return draw(self, *arguments, **options)
         place[key] = (self.total, *shape[1:])

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from onr.cli.train import _pairs
+from onr.cli.options import pairs
 from onr.errors import OnrError
 from onr.options import number
 from onr.plots import accuracy_figure, svg
@@ -47,7 +47,7 @@ def _radii(
     "--attack-option",
     "attack_options",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="NAME=VALUE",
     help="Any other option of the attack, as alpha=inf.",
 )
@@ -79,6 +79,7 @@ def _radii(
     show_default=True,
     help="Images to find sigma_1 at.",
 )
+@click.option("--best", is_flag=True, help="The epoch of best validation accuracy, not the last.")
 @click.option("--device", help="By default that of training.")
 @click.option("--data-dir", help="By default that of training.")
 @click.option(

@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from onr.cli.options import as_number, pairs
 from onr.configuration import configuration, preset, read_configuration
 from onr.errors import OnrError
-from onr.options import number
 from onr.registry import located
 from onr.runs import Run
 from onr.training import TrainConfig, Training
@@ -24,35 +24,20 @@ DEFAULTS = TrainConfig()
 METHOD_OPTIONS = ("p", "q", "loss", "eps", "steps", "alpha", "lam", "form")
 
 
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{value!r}: expected NAME=VALUE")
-        pairs[name.replace("-", "_")] = text
-    return pairs
-
-
-def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else number(value)
-    except OnrError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any], Any]:
     """An option for a field of the configuration, whose default it shows."""
     value = getattr(DEFAULTS, name.replace("-", "_"))
     kind = {bool: bool, int: int}.get(type(value), str)
     more = {"type": kind} | more
+    flag = f"--{name}"
     if isinstance(value, bool):
-        more = {"is_flag": True, "default": None} | more
+        flag += f"/--no-{name}"
+        more = {"default": None} | more
     elif isinstance(value, float):
-        more = {"callback": _number} | more
+        more = {"callback": as_number} | more
     if value is not None and not isinstance(value, bool):
         help = f"{help + ' ' if help else ''}[default: {value}]"
-    return click.option(f"--{name}", help=help, **more)
+    return click.option(flag, help=help, **more)
 
 
 @click.command()
@@ -75,7 +60,7 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
     "--model-option",
     "model_options",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="NAME=VALUE",
     help="An option of the model, as width=16.",
 )
@@ -93,7 +78,7 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
     "--method-option",
     "method_options",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="NAME=VALUE",
     help="Any other option of the method.",
 )

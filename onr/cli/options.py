@@ -1,0 +1,29 @@
+"""Options that more than one command reads alike."""
+
+from __future__ import annotations
+
+import click
+
+from onr.errors import OnrError
+from onr.options import number
+
+__all__ = ["as_number", "pairs"]
+
+
+def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE``, any number of times; hyphens in names as underscores."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r}: expected NAME=VALUE")
+        found[name.replace("-", "_")] = text
+    return found
+
+
+def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A number as users write it, ``8/255`` and ``inf`` too."""
+    try:
+        return None if value is None else number(value)
+    except OnrError as error:
+        raise click.BadParameter(str(error)) from error
