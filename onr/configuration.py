@@ -11,10 +11,10 @@ from typing import Any
 
 from onr.errors import OnrError
 from onr.options import written
-from onr.registry import load
+from onr.registry import load, located
 from onr.training import TrainConfig
 
-__all__ = ["configuration", "preset", "read_configuration"]
+__all__ = ["absolute", "configuration", "preset", "read_configuration"]
 
 OPTIONS = {"model_options": "model", "method_options": "method"}
 """Tables, and whose options they hold."""
@@ -93,3 +93,17 @@ def preset(name: str) -> dict[str, Any]:
     """
     settings: dict[str, Any] = load("preset", name)()
     return settings
+
+
+def absolute(config: TrainConfig) -> TrainConfig:
+    """The same with paths that hold in every directory, so that the run can be resumed from any."""
+    kind, colon, place = config.dataset.rpartition(":")
+    if kind.rpartition(":")[2] in ("npz", "folder"):
+        place = str(Path(place).absolute())
+    return dataclasses.replace(
+        config,
+        data_dir=str(Path(config.data_dir).absolute()),
+        dataset=f"{kind}{colon}{place}",
+        model=located(config.model),
+        weights=config.weights and str(Path(config.weights).absolute()),
+    )

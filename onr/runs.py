@@ -29,9 +29,13 @@ from safetensors import SafetensorError, safe_open
 
 from onr.errors import OnrError
 
-__all__ = ["Checkpoint", "Run", "write_atomic"]
+__all__ = ["Checkpoint", "LockedError", "Run", "write_atomic"]
 
 LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
+
+
+class LockedError(OnrError):
+    """Another process trains the run."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -139,14 +143,15 @@ class Run:
         """Keep other processes from training this run; the lock falls with the process.
 
         Raises:
-            OnrError: another process has it, or the folder cannot be written to.
+            LockedError: another process has it.
+            OnrError: the folder cannot be written to.
 
         """
         lock = filelock.FileLock(self.path / "lock", timeout=0)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise OnrError(
+            raise LockedError(
                 f"{self.path} is being trained by another process: wait for it, or stop it"
             ) from None
         except OSError as error:

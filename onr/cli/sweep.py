@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onr.errors import OnrError
-from onr.sweeps import Sweep, connected, expanded, read_grid, usable_cores
+from onr.grids import expanded, read_grid
+from onr.sweeps import Sweep, connected, usable_cores
 from onr.training import TrainConfig
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onr.cli.options import as_number, pairs
-from onr.configuration import configuration, preset, read_configuration
+from onr.configuration import absolute, configuration, preset, read_configuration
 from onr.errors import OnrError
-from onr.registry import located
 from onr.runs import Run
 from onr.training import TrainConfig, Training
 
@@ -132,7 +130,7 @@ def train(
         layers = [] if preset_name is None else [preset(preset_name)]
         if config is not None:
             layers.append(read_configuration(config))
-        settings = _absolute(configuration(*layers, given))
+        settings = absolute(configuration(*layers, given))
     training = Training(settings)
     if resume is None:
         name = f"{settings.dataset}-{settings.model}-{settings.method}-{settings.seed}"
@@ -143,20 +141,6 @@ def train(
     with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
         training.resume(run)
         _finish(training, run)
-
-
-def _absolute(config: TrainConfig) -> TrainConfig:
-    """The same with paths that hold in every directory, so that the run can be resumed from any."""
-    kind, colon, place = config.dataset.rpartition(":")
-    if kind.rpartition(":")[2] in ("npz", "folder"):
-        place = str(Path(place).absolute())
-    return dataclasses.replace(
-        config,
-        data_dir=str(Path(config.data_dir).absolute()),
-        dataset=f"{kind}{colon}{place}",
-        model=located(config.model),
-        weights=config.weights and str(Path(config.weights).absolute()),
-    )
 
 
 def _finish(training: Training, run: Run) -> None:
