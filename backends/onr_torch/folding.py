@@ -7,21 +7,37 @@ that layer's weights. On CNN7 the two make a forward and backward pass 1.2 to 1.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
 from onr_torch.modes import evaluating
 from onr_torch.twins import changed, with_children
 
 __all__ = ["folded", "overwriting"]
 
+
+def _fuse_linear(layer: nn.Linear, normalization: nn.BatchNorm1d) -> nn.Linear:
+    """As torch's ``fuse_linear_bn_eval``, also without affine parameters."""
+    mean, variance = normalization.running_mean, normalization.running_var
+    assert mean is not None  # noqa: S101 - by _plain
+    assert variance is not None  # noqa: S101 - by _plain
+    weight = torch.ones_like(mean) if normalization.weight is None else normalization.weight
+    bias = torch.zeros_like(mean) if normalization.bias is None else normalization.bias
+    fused = copy.deepcopy(layer)
+    fused.weight, fused.bias = fuse_linear_bn_weights(
+        layer.weight, layer.bias, mean, variance, normalization.eps, weight, bias
+    )
+    return fused
+
+
 FOLDS: dict[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Module]]] = {
-    nn.Linear: (nn.BatchNorm1d, fuse_linear_bn_eval),
+    nn.Linear: (nn.BatchNorm1d, _fuse_linear),
     nn.Conv1d: (nn.BatchNorm1d, fuse_conv_bn_eval),
     nn.Conv2d: (nn.BatchNorm2d, fuse_conv_bn_eval),
     nn.Conv3d: (nn.BatchNorm3d, fuse_conv_bn_eval),
@@ -82,7 +98,9 @@ def _folded(part: nn.Module) -> nn.Module:
     for (name, layer), (next_name, after) in pairwise(layers):
         if _plain(layer, *FOLDS):
             normalization, fuse = FOLDS[type(layer)]  # type: ignore[index]  # it is a layer
-            if _plain(after, normalization):
+            # Of a sequence of vectors a layer and its normalisation may see different axes.
+            fits = getattr(layer, "out_features", None) in (None, getattr(after, "num_features", 0))
+            if _plain(after, normalization) and fits:
                 chain |= {name: fuse(layer, after), next_name: nn.Identity()}
     return with_children(part, chain)
 

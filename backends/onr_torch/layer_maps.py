@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from onr.errors import OnrError
 from onr_torch.modes import frozen
 
 __all__ = ["LayerMap", "LayerWeight", "layer_weights"]
@@ -106,11 +107,17 @@ class LayerWeight:
 def layer_weights(module: nn.Module, x: torch.Tensor) -> list[LayerWeight]:
     """The affine and convolution layers of a module, in the order of its parameters.
 
+    A weight that layers share counts once, one that is not trained does not count.
+
     Args:
         module: which is run once, in evaluation mode, to see the size of each layer's inputs.
         x: an input, shape ``(1, *input_shape)``.
 
+    Raises:
+        OnrError: a layer's weight is made from other parameters, as by ``weight_norm``.
+
     """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
     shapes: dict[str, tuple[int, ...]] = {}
 
     def watched(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -131,8 +138,15 @@ def layer_weights(module: nn.Module, x: torch.Tensor) -> list[LayerWeight]:
     finally:
         for handle in handles:
             handle.remove()
-    return [
-        LayerWeight(f"{name}.weight" if name else "weight", layer, shapes[name])
-        for name, layer in layers.items()
-        if name in shapes
-    ]
+    found = {}
+    for name in shapes:
+        weight = layers[name].weight
+        if id(weight) not in names:
+            raise OnrError(
+                f"layer {name!r}: its weight is made from other parameters, and a penalty on it is "
+                "not supported: remove the parametrization"
+            )
+        if weight.requires_grad:
+            own = names[id(weight)]
+            found[own] = LayerWeight(own, layers[name], shapes[name])
+    return [found[name] for name in names.values() if name in found]

@@ -159,7 +159,8 @@ class TorchLearner:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         device = self._images.device
-        self._memory = torch.from_numpy(state["memory"]).to(device) if "memory" in state else None
+        # A copy, as it is written to.
+        self._memory = torch.tensor(state["memory"]).to(device) if "memory" in state else None
         self._weight_memory = {k: v.to(device) for k, v in part("weight_memory.").items()}
 
 

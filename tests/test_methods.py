@@ -1,0 +1,482 @@
+"""What each method pays, and its gradient in the parameters, are those of its formula."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from onr.data import Split
+from onr.errors import OnrError
+from onr.norms import LpNorm
+from onr.optimizers import Optimizer
+from onr.registry import load
+from onr_torch.layer_maps import layer_weights
+from onr_torch.learner import Objective, Paid, TorchLearner
+from onr_torch.linearization import TorchNetwork
+
+SHAPE, CLASSES, COUNT = (1, 2, 3), 3, 5
+SIZE = math.prod(SHAPE)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = (nn.Flatten(), nn.Linear(SIZE, 12), nn.ReLU(), nn.Linear(12, 9), nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(9, CLASSES)).double()
+
+
+def examples(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(COUNT, *SHAPE, generator=generator, dtype=torch.float64)
+    return x, torch.arange(COUNT) % CLASSES
+
+
+def paid(
+    module: nn.Module, method: Any, *, rng: Any = None, memory: torch.Tensor | None = None
+) -> Paid:
+    """What a batch costs."""
+    objective = Objective(TorchNetwork(module, SHAPE), method)
+    rng = np.random.default_rng(0) if rng is None else rng
+    found: Paid = objective(*examples(), memory, rng)
+    return found
+
+
+def gradients(scalar: torch.Tensor, module: nn.Module) -> list[torch.Tensor]:
+    parameters = list(module.parameters())
+    found = torch.autograd.grad(scalar, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def same_objective(module: nn.Module, found: Paid, costs: torch.Tensor) -> None:
+    """``costs`` is the formula, ``(batch,)``, with its graph."""
+    torch.testing.assert_close(found.cost, costs.detach(), rtol=1e-10, atol=1e-12)
+    pairs = zip(gradients(found.surrogate, module), gradients(costs.sum(), module), strict=True)
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def cross_entropy(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(module(x), y, reduction="none")
+
+
+def jacobians(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """``(batch, d, n)``, differentiable in the parameters."""
+    rows = torch.autograd.functional.jacobian(lambda z: module(z).sum(0), x, create_graph=True)
+    return rows.movedim(0, 1).flatten(2)
+
+
+# First order
+
+
+@pytest.mark.parametrize(("p", "dual"), [("1", math.inf), ("2", 2), ("inf", 1), ("3", 1.5)])
+def test_input_gradient_is_double_backward(p: str, dual: float) -> None:
+    module, (x, y) = network(), examples()
+    found = paid(module, load("method", "input-gradient")(p=p, eps=0.7, lam=0.4))
+    x = x.requires_grad_(True)
+    loss = cross_entropy(module, x, y)
+    (g,) = torch.autograd.grad(loss.sum(), x, create_graph=True)
+    size = torch.linalg.vector_norm(g.flatten(1), dual, dim=1)
+    same_objective(module, found, loss + 0.4 * 0.7**2 / 2 * size**2)
+
+
+class Planted:
+    """Draws these signs, and zero for all else."""
+
+    def __init__(self, bits: Sequence[int]) -> None:
+        self._bits = bits
+
+    def integers(self, low: int, high: int = 0, size: Any = None) -> Any:
+        return 0 if size is None else np.broadcast_to(np.reshape(self._bits, SHAPE), size)
+
+
+def test_frobenius_is_the_mean_over_all_signs() -> None:
+    module, (x, y) = network(), examples()
+    method = load("method", "frobenius")(eps=0.7, lam=0.4)
+    drawn = [
+        paid(module, method, rng=Planted(bits)) for bits in itertools.product((0, 1), repeat=SIZE)
+    ]
+    mean = Paid(
+        torch.stack([one.surrogate for one in drawn]).mean(),
+        torch.stack([one.cost for one in drawn]).mean(0),
+        None,
+    )
+    frobenius = jacobians(module, x).square().sum((1, 2))
+    same_objective(module, mean, cross_entropy(module, x, y) + 0.4 * 0.7**2 / 2 * frobenius)
+
+
+# Operator norms
+
+EPS = 1e-4
+"""So small that differences stay in the cell, where both forms are the same."""
+
+
+def brute(J: torch.Tensor, p: float, q: float) -> torch.Tensor:
+    """The norm, differentiably, by what is known of these."""
+    if (p, q) == (2, 2):
+        return torch.linalg.matrix_norm(J, 2)
+    if p == 1:
+        return torch.linalg.vector_norm(J, q, dim=1).amax(1)
+    if q == math.inf:
+        dual = 1 / (1 - 1 / p) if p < math.inf else 1
+        return torch.linalg.vector_norm(J, dual, dim=2).amax(1)
+    signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=SIZE)], dtype=J.dtype)
+    assert p == math.inf
+    return torch.linalg.vector_norm(J @ signs.T, q, dim=1).amax(1)
+
+
+@pytest.mark.parametrize("form", ["jacobian", "difference"])
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.5])
+@pytest.mark.parametrize(
+    ("p", "q"), [("2", "2"), ("1", "1"), ("1", "2"), ("2", "inf"), ("inf", "1"), ("inf", "inf")]
+)
+def test_the_exact_norm_is_paid(p: str, q: str, power: float, form: str) -> None:
+    module, (x, y) = network(), examples()
+    lam = 0.3 / EPS**power
+    options = {"p": p, "q": q, "eps": EPS, "lam": lam, "power": power, "form": form}
+    found = paid(module, load("method", "dd-onr-exact")(**options))
+    size = brute(jacobians(module, x), float(p), float(q))
+    expected = cross_entropy(module, x, y) + 0.3 / power * size**power
+    tolerance = {"rtol": 1e-9, "atol": 1e-9}
+    if form == "difference":  # f(x + eps v) - f(x) has lost digits
+        tolerance = {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(found.cost, expected.detach(), **tolerance)
+    for mine, theirs in zip(
+        gradients(found.surrogate, module), gradients(expected.sum(), module), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"), [("2", "2"), ("1", "2"), ("2", "inf"), ("inf", "1"), ("1", "inf")]
+)
+def test_the_iteration_pays_what_the_exact_method_does_where_it_converged(p: str, q: str) -> None:
+    module = network()
+    options = {"p": p, "q": q, "eps": EPS, "lam": 0.3 / EPS**2, "power": 2, "form": "jacobian"}
+    exact = paid(module, load("method", "dd-onr-exact")(**options))
+    theirs = gradients(exact.surrogate, module)
+    attained = torch.zeros(COUNT, dtype=torch.bool)
+    for seed in range(3):
+        iterated = load("method", "dd-onr")(**options, steps=100)
+        found = paid(module, iterated, rng=np.random.default_rng(seed))
+        assert (found.cost <= exact.cost + 1e-9).all()
+        converged = found.cost >= exact.cost - 1e-11
+        attained |= converged
+        if converged.all():
+            for a, b in zip(gradients(found.surrogate, module), theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert attained.all()
+
+
+def test_the_spectral_norm_is_paid_as_its_square() -> None:
+    module, (x, y) = network(), examples()
+    method = load("method", "dd-snr")(eps=EPS, lam=0.3 / EPS**2, steps=100, form="jacobian")
+    size = brute(jacobians(module, x), 2, 2)
+    found = paid(module, method)
+    expected = cross_entropy(module, x, y) + 0.3 / 2 * size**2
+    torch.testing.assert_close(found.cost, expected.detach(), rtol=1e-9, atol=1e-9)
+
+
+# Warm starts
+
+
+def visits(module: nn.Module, count: int, seed: int = 0, **options: Any) -> list[torch.Tensor]:
+    """What the same weights pay at each of these visits, cross-entropy aside."""
+    method = load("method", "dd-snr-warm")(eps=EPS, lam=2 / EPS**2, **options)
+    rng, memory, found = np.random.default_rng(seed), None, []
+    x, y = examples()
+    for _ in range(count):
+        one = paid(module, method, rng=rng, memory=memory)
+        memory = one.memory
+        found.append(one.cost - cross_entropy(module, x, y).detach())
+    return found
+
+
+@pytest.mark.parametrize("form", ["jacobian", "difference"])
+def test_visits_at_fixed_weights_find_the_singular_value(form: str) -> None:
+    module = network()
+    sigma = torch.linalg.matrix_norm(jacobians(module, examples()[0]), 2).detach()
+    tolerance = 1e-9 if form == "jacobian" else 1e-6
+    torch.testing.assert_close(visits(module, 100, form=form)[-1], sigma**2, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"), [("2", "2"), ("inf", "2"), ("inf", "1"), ("1", "2"), ("3", "3")]
+)
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_no_visit_at_fixed_weights_finds_less_than_the_last(p: str, q: str, seed: int) -> None:
+    found = torch.stack(visits(network(seed), 12, seed, p=p, q=q, form="jacobian"))
+    assert (found.diff(dim=0) >= -1e-12).all()
+
+
+def test_an_example_that_was_not_seen_starts_at_random() -> None:
+    module, (x, y) = network(), examples()
+    method = load("method", "dd-snr-warm")()
+    u = torch.randn(COUNT, CLASSES, dtype=torch.float64)
+    some = u * (torch.arange(COUNT) != 2)[:, None]
+    at = TorchNetwork(module, SHAPE)
+    seen, mixed, never = (
+        method.perturb(at, x, y, rng=np.random.default_rng(0), memory=memory).perturbed[0]
+        for memory in (u, some, None)
+    )
+    assert torch.equal(mixed[2], never[2])
+    for row in (0, 1, 3, 4):
+        assert torch.equal(mixed[row], seen[row])
+        assert not torch.equal(mixed[row], never[row])
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_state_is_not_changed_by_those_who_go_on_from_it(copied: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
+    split = Split(images, np.arange(COUNT) % CLASSES)
+    learners = [
+        TorchLearner(
+            TorchNetwork(network(), SHAPE),
+            load("method", "dd-snr-warm")(),
+            split,
+            optimizer=Optimizer(),
+        )
+        for _ in range(2)
+    ]
+    for step in range(2):
+        learners[0].step(np.arange(3), lr=0.1, rng=np.random.default_rng(step))
+    state = learners[0].state()
+    before = {name: value.tobytes() for name, value in state.items()}
+    learners[copied].load_state(state)
+    learners[copied].step(np.arange(COUNT), lr=0.1, rng=np.random.default_rng(9))
+    assert {name: value.tobytes() for name, value in state.items()} == before
+
+
+# Weights
+
+
+class Convolutions(nn.Module):
+    """Strides, groups, dilation, padding of all kinds, and an affine layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, stride=2),
+            nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular", groups=2),
+            nn.Conv2d(4, 2, (1, 3), padding="same", dilation=(1, 2), bias=False),
+            nn.Conv2d(2, 2, 2, padding=1, padding_mode="reflect"),
+            nn.Flatten(),
+            nn.Linear(2 * 4 * 4, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+def convolutions() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return Convolutions().double(), torch.zeros(1, 2, 6, 6, dtype=torch.float64)
+
+
+def matrices(module: nn.Module, x: torch.Tensor, kernel: str) -> dict[str, torch.Tensor]:
+    """Of each layer, differentiable in its weight: the reshaped kernel, or image by unit image."""
+    found = {}
+    for index, layer in enumerate(module.layers):  # type: ignore[arg-type, union-attr]
+        if isinstance(layer, nn.Linear) or (kernel == "reshaped" and isinstance(layer, nn.Conv2d)):
+            found[f"layers.{index}.weight"] = layer.weight.flatten(1)
+        elif isinstance(layer, nn.Conv2d):
+            n = x[0].numel()
+            units = torch.eye(n, dtype=x.dtype).reshape(n, *x.shape[1:])
+            images = layer(units) - layer(torch.zeros_like(x))
+            found[f"layers.{index}.weight"] = images.flatten(1).T
+        x = layer(x)
+    return found
+
+
+@pytest.mark.parametrize("kernel", ["reshaped", "convolution"])
+def test_global_penalty_is_that_of_the_layers_matrices(kernel: str) -> None:
+    module, x = convolutions()
+    method = load("method", "global-snr")(lam=0.3, steps=400, kernel=kernel)
+    found = method.penalty(layer_weights(module, x), rng=np.random.default_rng(0), memory={})
+    expected = matrices(module, x, kernel)
+    assert found.gradients.keys() == found.memory.keys() == expected.keys()
+    total = sum(torch.linalg.matrix_norm(W, 2) ** 2 for W in expected.values())
+    torch.testing.assert_close(found.value, 0.15 * torch.as_tensor(total).detach())
+    parameters = dict(module.named_parameters())
+    for name, W in expected.items():
+        (theirs,) = torch.autograd.grad(
+            0.15 * torch.linalg.matrix_norm(W, 2) ** 2, parameters[name]
+        )
+        torch.testing.assert_close(found.gradients[name], theirs, rtol=1e-5, atol=1e-6)
+        one = torch.linalg.vector_norm(found.memory[name])
+        torch.testing.assert_close(one, torch.ones_like(one))
+
+
+@pytest.mark.parametrize("kernel", ["reshaped", "convolution"])
+def test_ten_steps_of_one_iteration_are_one_step_of_ten(kernel: str) -> None:
+    module, x = convolutions()
+    weights = layer_weights(module, x)
+    make = load("method", "global-snr")
+    at_once = make(steps=10, kernel=kernel).penalty(
+        weights, rng=np.random.default_rng(0), memory={}
+    )
+    memory: Mapping[str, Any] = {}
+    for step in range(10):
+        one = make(steps=1, kernel=kernel).penalty(
+            weights, rng=np.random.default_rng(step), memory=memory
+        )
+        memory = one.memory
+    torch.testing.assert_close(one.value, at_once.value, rtol=1e-12, atol=0)
+    for name, value in at_once.memory.items():
+        torch.testing.assert_close(memory[name], value, rtol=1e-10, atol=1e-12)
+
+
+def stepped(module: nn.Module, method: Any, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """The gradient of a step, by its effect."""
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(np.uint8)
+    learner = TorchLearner(
+        TorchNetwork(module, shape),
+        method,
+        Split(images, np.arange(4) % 3),
+        optimizer=Optimizer("sgd", momentum=0.0),
+    )
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    learner.step(np.arange(4), lr=1.0, rng=np.random.default_rng(0))
+    return {name: before[name] - value.detach() for name, value in module.named_parameters()}
+
+
+def tied() -> nn.Module:
+    torch.manual_seed(0)
+    first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.Linear(6, 3)).double()
+
+
+def still() -> nn.Module:
+    module = network()
+    module[1].weight.requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize("make", [network, tied, still])
+def test_a_step_pays_for_each_trained_weight_once(make: Callable[[], nn.Module]) -> None:
+    with_penalty = stepped(make(), load("method", "global-snr")(lam=0.3, steps=300), SHAPE)
+    without = stepped(make(), load("method", "standard")(), SHAPE)
+    for name, weight in make().named_parameters():
+        expected = torch.zeros_like(weight)
+        if weight.ndim > 1 and weight.requires_grad:
+            norm = torch.linalg.matrix_norm(weight, 2)
+            (expected,) = torch.autograd.grad(0.15 * norm**2, weight)
+        difference = with_penalty[name] - without[name]
+        torch.testing.assert_close(difference, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_that_is_made_from_others_is_refused() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))
+    with pytest.raises(OnrError, match="layer '1': its weight is made from other parameters"):
+        stepped(nn.Sequential(nn.Flatten(), layer).double(), load("method", "global-snr")(), SHAPE)
+
+
+# Between
+
+
+@pytest.mark.parametrize("form", ["difference", "jacobian"])
+def test_interpolation_ends_in_the_two_methods(form: str) -> None:
+    """The attack has drawn before the power method does."""
+    module, (x, y) = network(), examples()
+    common = {"eps": 0.3, "steps": 3}
+    at = load("method", "at")(**common, lam=0.7)
+    snr = load("method", "dd-snr")(**common, lam=0.2, form=form)
+    between = {"adversarial_lam": 0.7, "lam": 0.2, "form": form}
+
+    rng = np.random.default_rng(0)
+    start = paid(module, load("method", "interpolate")(t=0.0, **common, **between))
+    at.perturb(TorchNetwork(module, SHAPE).frozen(), x, y, rng=rng, memory=None)
+    end = paid(module, load("method", "interpolate")(t=1.0, **common, **between))
+    alone = paid(module, snr, rng=rng)
+    for one, other in ((start, paid(module, at)), (end, alone)):
+        # Bit for bit, unless the batch that the network is given has another size.
+        assert form == "difference" or torch.equal(one.cost, other.cost)
+        torch.testing.assert_close(one.cost, other.cost, rtol=1e-14, atol=0)
+        pairs = zip(
+            gradients(one.surrogate, module), gradients(other.surrogate, module), strict=True
+        )
+        for mine, theirs in pairs:
+            torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
+    half = paid(module, load("method", "interpolate")(t=0.25, **common, **between))
+    torch.testing.assert_close(half.cost, 0.75 * start.cost + 0.25 * end.cost)
+
+
+@pytest.mark.parametrize(
+    ("loss", "lam"),
+    [
+        *itertools.product(("cross-entropy", "lq:1", "margin"), (0.0, 0.7)),
+        *(("cross-entropy", math.inf), ("margin", math.inf)),
+    ],
+)
+def test_adversarial_training_pays_at_the_perturbed_inputs(loss: str, lam: float) -> None:
+    module, (x, y) = network(), examples()
+    method = load("method", "at")(eps=0.3, steps=3, loss=loss, lam=lam)
+    found = paid(module, method)
+    at = TorchNetwork(module, SHAPE).frozen()
+    probe = method.perturb(at, x, y, rng=np.random.default_rng(0), memory=None)
+    (moved,) = probe.perturbed
+    assert (LpNorm(2)(moved - x) <= 0.3 + 1e-12).all()
+    assert probe.clean == (lam < math.inf)
+    logits = module(moved)
+    others = logits.masked_fill(functional.one_hot(y, CLASSES).bool(), -math.inf)
+    adversarial = {
+        "cross-entropy": functional.cross_entropy(logits, y, reduction="none"),
+        "lq:1": (logits - module(x)).abs().sum(1),
+        "margin": others.amax(1) - logits[torch.arange(COUNT), y],
+    }[loss]
+    clean = cross_entropy(module, x, y)
+    same_objective(module, found, adversarial if lam == math.inf else clean + lam * adversarial)
+
+
+# Options
+
+BAD = [
+    ("at", {"eps": 0.0}, "eps = 0"),
+    ("at", {"eps": math.nan}, "eps = nan"),
+    ("at", {"lam": -1.0}, "lam = -1"),
+    ("at", {"lam": math.inf, "loss": "lq:1"}, "lam = inf"),
+    ("at", {"attack": "cw"}, "attack = 'cw'"),
+    ("at", {"p": "3"}, "no usual radius"),
+    ("at", {"steps": 0}, "steps = 0"),
+    ("dd-snr", {"form": "sum"}, "form = 'sum'"),
+    ("dd-snr", {"lam": math.inf}, "lam = inf"),
+    ("dd-onr", {"power": 0.5}, "power = 0.5"),
+    ("dd-onr", {"power": math.inf}, "power = inf"),
+    ("dd-onr", {"alpha": 0.0}, "alpha = 0"),
+    ("dd-onr", {"alpha": math.nan}, "alpha = nan"),
+    ("dd-onr", {"steps": 0}, "steps = 0"),
+    ("dd-onr-exact", {"p": "many"}, "unknown norm 'many'"),
+    ("dd-snr-warm", {"eps": -1.0}, "eps = -1"),
+    ("dd-snr-warm", {"power": math.nan}, "power = nan"),
+    ("global-snr", {"steps": 0}, "steps = 0"),
+    ("global-snr", {"kernel": "toeplitz"}, "kernel = 'toeplitz'"),
+    ("global-snr", {"lam": math.nan}, "lam = nan"),
+    ("interpolate", {"t": -0.1}, "t = -0.1"),
+    ("interpolate", {"t": math.nan}, "t = nan"),
+    ("interpolate", {"adversarial_lam": math.inf}, "adversarial_lam = inf"),
+    ("interpolate", {"adversarial_lam": -1.0}, "lam = -1"),
+    ("input-gradient", {"eps": math.inf}, "eps = inf"),
+    ("frobenius", {"lam": -0.1}, "lam = -0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "told"), BAD)
+def test_options_that_no_method_has(name: str, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(OnrError, match=told):
+        load("method", name)(**options)
+
+
+def test_a_norm_without_an_exact_algorithm() -> None:
+    with pytest.raises(OnrError, match=r"the \(3, 3\) norm with 3 classes has no exact algorithm"):
+        paid(network(), load("method", "dd-onr-exact")(p="3", q="3", eps=1.0))
