@@ -193,7 +193,11 @@ class Run:
             model = {k: v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
             self._write(BEST, Checkpoint(model, checkpoint.step, checkpoint.records))
         self._write(LAST, checkpoint)
-        lines = "".join(json.dumps(record) + "\n" for record in checkpoint.records)
+        self.record(checkpoint.records)
+
+    def record(self, records: list[dict[str, Any]]) -> None:
+        """Write ``metrics.jsonl``."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.path / METRICS, lines.encode())
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:

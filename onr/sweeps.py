@@ -99,8 +99,6 @@ def _train(config: TrainConfig, out: Path) -> str:
                 raise _CancelledError
 
         training.finish(run, on_step)
-        if len(_recorded(run.path)) < config.epochs:
-            run.save(run.load())  # it was killed between its last checkpoint and the record
     return "finished"
 
 

@@ -302,6 +302,8 @@ class Training:
             OnrError: the cost is no longer finite; the last good checkpoint is kept.
 
         """
+        if self.records and self.backend.rank == 0:
+            run.record(self.records)  # perhaps it was killed between the checkpoint and the record
         events = self._events(run)
         started, saved = time.monotonic() - self._seconds, time.monotonic()
         while len(self.records) < self.config.epochs:
@@ -394,7 +396,7 @@ class Training:
             return None
         norm, eps = self._ball
         try:
-            norm.sample_ball(np.random.default_rng(0), (1, 1))
+            norm.sample_ball(np.random.default_rng(0), (1, *self.dataset.input_shape))
         except NotAvailableError:
             return None
         attack: Attack = load("attack", "pga")(

@@ -324,18 +324,18 @@ def test_a_library_attacks_torch_networks_in_the_usual_box() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "name"),
+    ("spec", "name", "extra"),
     [
-        ("autoattack", "pyautoattack"),
-        ("torchattacks:PGD", "torchattacks"),
-        ("foolbox:PGD", "foolbox"),
+        ("autoattack", "pyautoattack", "attacks"),
+        ("torchattacks:PGD", "torchattacks", "peers"),
+        ("foolbox:PGD", "foolbox", "peers"),
     ],
 )
 def test_a_missing_library_names_the_extra(
-    spec: str, name: str, monkeypatch: pytest.MonkeyPatch
+    spec: str, name: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(OnrError, match=rf"needs {name}, .*pip install 'onr\[attacks\]'"):
+    with pytest.raises(OnrError, match=rf"needs {name}, .*pip install 'onr\[{extra}\]'"):
         load("attack", spec)(p=norm("inf"), eps=0.1)
 
 

@@ -524,7 +524,7 @@ def test_a_trained_network_at_real_images(trained, p, q):
     images = pixels(load("dataset", "digits")(data_dir=None, download=False).test.images[:2])
     for draw, image in zip(draws, images, strict=True):
         np.testing.assert_allclose(draw.x[0], image, atol=1e-7)
-    tensors, _ = trained.load()
+    tensors = dict(trained.load().tensors)
     for name, value in draws[0].parameters.items():
         assert np.array_equal(value, tensors[f"model.{name}"])
 

@@ -306,9 +306,11 @@ def test_a_run_exactly(run: Path) -> None:
     assert "run" in text
     # Nothing is written into the run.
     assert {file.name for file in run.iterdir()} == {
-        "config.json",
-        "metrics.jsonl",
+        "best.safetensors",
         "checkpoint.safetensors",
+        "config.json",
+        "lock",
+        "metrics.jsonl",
     }
 
 
