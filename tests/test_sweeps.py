@@ -64,7 +64,7 @@ def client() -> Iterator[Client]:
     """Of a cluster in this process: one worker, one thread."""
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
