@@ -381,14 +381,29 @@ def _differentiated(call: _Call) -> tuple[Any, Callable[..., Any] | None, list[t
         return call.run(), None, []
     if call.name == "relu" and call.is_alone:
         result = call.run()
-        mask = result.detach()
-        return result, lambda v: torch.ops.aten.threshold_backward(v, mask, 0), [mask]
+        return result, _Mask(result.detach(), call.in_place), [result.detach()]
     if call.name == "max_pool2d" and call.is_alone:
         result, winners = _pool_with_winners(*call.args, **call.kwargs)
         return result, lambda v: _entries(v, winners), []
     local = _Local(call)
     scales = call.name in ELEMENTWISE and call.is_alone
     return call.run(), local.scale if scales else local.push, local.at
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """The derivative of a ReLU."""
+
+    result: torch.Tensor
+    in_place: bool
+
+    def __call__(self, v: torch.Tensor) -> torch.Tensor:
+        threshold = torch.ops.aten.threshold_backward
+        if self.in_place and not torch.is_grad_enabled():
+            image: torch.Tensor = threshold.grad_input(v, self.result, 0, grad_input=v)
+        else:
+            image = threshold(v, self.result, 0)
+        return image
 
 
 def _pool_with_winners(

@@ -77,12 +77,12 @@ def test_product(benchmark, network, x, product):
 @pytest.mark.parametrize(("p", "q"), [(2, 2), (math.inf, 1)])
 def test_norm_iteration(benchmark, network, x, p, q, folded):
     """At most 2.3 forwards, and no dearer than a step of gradient ascent, in turns."""
-    network = network.frozen() if folded else network
+    plain, network = network, network.frozen() if folded else network
     at = network.linearize(x)
     step = partial(walk, at, x - 0.5, p=LpNorm(p), q=LpNorm(q), steps=1)
     benchmark(step)
     works = {
-        "forward": partial(network, x),
+        "forward": partial(plain, x),
         "norm iteration": step,
         "ascent step": partial(ascent_step, network, x),
         "torch.func.jvp": partial(torch_func_jvp, network, x),
