@@ -134,6 +134,6 @@ def evaluate(path: Path, plot: bool, **options: Any) -> None:
     click.echo(
         f"sigma_1 of the logits' Jacobian: mean {sigma['mean']:.3g} over {sigma['images']} images"
     )
-    if record["epochs"] < train["epochs"]:
+    if record["epochs"] < train["epochs"] and not record["best"]:
         click.echo(f"the run is not finished: {record['epochs']} of {train['epochs']} epochs")
     click.echo(f"written to {path}: {written}")

@@ -175,6 +175,8 @@ def _finish(training: Training, run: Run) -> None:
                 progress.update(task, advance=1, epoch=f"{epoch + 1}/{config.epochs}", note=note)
 
             def on_epoch(record: dict[str, Any]) -> None:
+                if not first:
+                    return
                 robust = record.get("validation_robust_accuracy")
                 attacked = "" if robust is None else f"  under attack {robust:.1%}"
                 progress.console.print(
