@@ -13,6 +13,9 @@ from onr.errors import OnrError
 __all__ = ["call", "number", "written"]
 
 
+SWITCHES = {"true": True, "1": True, "false": False, "0": False}
+
+
 def number(text: str) -> float:
     """A number as users write it: ``0.5``, ``8/255``, ``inf``.
 
@@ -44,8 +47,8 @@ def call(
 ) -> Any:
     """``target(*arguments, **given, **options)``, the options read from text.
 
-    An option is read as the annotation of its parameter says: ``str``, ``int``, ``float`` or one
-    of these or ``None``.
+    An option is read as the annotation of its parameter says: ``str``, ``bool`` (``true``, ``1``,
+    ``false`` or ``0``), ``int``, ``float``, or one of these or ``None``.
 
     Args:
         target: what to call.
@@ -79,6 +82,10 @@ def _read(text: str, annotation: Any, where: str) -> Any:
     kinds = get_args(annotation) or (annotation,)
     if str in kinds:
         return text
+    if bool in kinds:
+        if text not in SWITCHES:
+            raise OnrError(f"{where}: {text!r} is neither true nor false")
+        return SWITCHES[text]
     try:
         if int in kinds and float not in kinds:
             return int(text)

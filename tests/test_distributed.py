@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -227,24 +229,58 @@ def names(folder: Path) -> list[str]:
 # Rows of a generator
 
 DRAWS: dict[str, tuple[Any, ...]] = {
+    "beta": (1.0, 2.0),
+    "binomial": (5, 0.3),
+    "chisquare": (2.0,),
     "choice": (50,),
+    "dirichlet": ((1.0, 2.0),),
     "exponential": (2.0,),
+    "f": (2.0, 3.0),
     "gamma": (0.7, 2.0),
+    "geometric": (0.3,),
+    "gumbel": (1.0, 2.0),
+    "hypergeometric": (5, 6, 4),
     "integers": (-4, 5),
     "laplace": (1.0, 2.0),
+    "logistic": (1.0, 2.0),
+    "lognormal": (1.0, 2.0),
+    "logseries": (0.3,),
+    "multinomial": (5, (0.3, 0.7)),
+    "multivariate_hypergeometric": ((5, 6), 4),
+    "multivariate_normal": ((0.0, 1.0), ((1.0, 0.0), (0.0, 1.0))),
+    "negative_binomial": (5, 0.3),
+    "noncentral_chisquare": (2.0, 1.0),
+    "noncentral_f": (2.0, 3.0, 1.0),
     "normal": (1.0, 2.0),
+    "pareto": (2.0,),
+    "poisson": (2.0,),
+    "power": (2.0,),
     "random": (),
+    "rayleigh": (2.0,),
+    "standard_cauchy": (),
     "standard_exponential": (),
     "standard_gamma": (0.7,),
     "standard_normal": (),
+    "standard_t": (3.0,),
+    "triangular": (0.0, 1.0, 2.0),
     "uniform": (-1.0, 2.0),
+    "vonmises": (0.0, 1.0),
+    "wald": (1.0, 2.0),
+    "weibull": (2.0,),
+    "zipf": (2.0,),
 }
 
 
-def test_every_listed_distribution_is_tested() -> None:
+def test_every_distribution_is_listed_and_tested() -> None:
     assert DRAWS.keys() == SIZE_AT.keys()
     for name, parameters in DRAWS.items():
         assert len(parameters) == SIZE_AT[name]
+    drawing = set()
+    for name in dir(np.random.Generator):
+        with contextlib.suppress(TypeError, ValueError):  # not a method, or it hides its signature
+            if "size" in inspect.signature(getattr(np.random.Generator, name)).parameters:
+                drawing.add(name)
+    assert drawing <= SIZE_AT.keys()
 
 
 @pytest.mark.parametrize("name", DRAWS)

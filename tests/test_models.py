@@ -431,6 +431,11 @@ BAD = {
     "option of a module": ("own_net:net", {"width": 2}, "no option 'width': it takes none"),
     "option given by us": ("own_net:Net", {"num_classes": 2}, "no option 'num_classes'"),
     "unreadable option": ("own_net:Net", {"width": "x"}, "'x' is no whole number"),
+    "no switch": (
+        "torchvision:densenet121",
+        {"memory_efficient": "on"},
+        "'on' is neither true nor",
+    ),
     "option missing": ("own_net:required", {}, "needs width: give --model-option width=VALUE"),
     "no annotation": ("own_net:unknown_type", {}, "needs width.*annotation"),
     "raises": (
@@ -781,3 +786,17 @@ def test_the_models_are_listed():
     names = {entry.name for _, entry in registry().offers("model")}
     assert names >= {"wrn-28-10", "torchvision", "python"}
     assert all(f" {name} " in onr("plugins").stdout for name in names)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)]
+)
+def test_switches_are_read(text, value):
+    def target(*, switch: bool = False, perhaps: bool | None = None):
+        return switch, perhaps
+
+    found = call(target, {"switch": text, "perhaps": text}, what="it")
+    assert found == (value, value)
+    assert all(isinstance(read, bool) for read in found)
+    with pytest.raises(OnrError, match="'yes' is neither true nor false"):
+        call(target, {"switch": "yes"}, what="it")

@@ -58,20 +58,49 @@ class RowsOfGenerator(np.random.Generator):
     def __init__(self, generator: np.random.Generator, rows: np.ndarray, total: int) -> None:
         super().__init__(generator.bit_generator)
         self.rows, self.total = rows, total
+        self.all = generator
 
 
 SIZE_AT = {
+    "beta": 2,
+    "binomial": 2,
+    "chisquare": 1,
     "choice": 1,
+    "dirichlet": 1,
     "exponential": 1,
+    "f": 2,
     "gamma": 2,
+    "geometric": 1,
+    "gumbel": 2,
+    "hypergeometric": 3,
     "integers": 2,
     "laplace": 2,
+    "logistic": 2,
+    "lognormal": 2,
+    "logseries": 1,
+    "multinomial": 2,
+    "multivariate_hypergeometric": 2,
+    "multivariate_normal": 2,
+    "negative_binomial": 2,
+    "noncentral_chisquare": 2,
+    "noncentral_f": 3,
     "normal": 2,
+    "pareto": 1,
+    "poisson": 1,
+    "power": 1,
     "random": 0,
+    "rayleigh": 1,
+    "standard_cauchy": 0,
     "standard_exponential": 0,
     "standard_gamma": 1,
     "standard_normal": 0,
+    "standard_t": 1,
+    "triangular": 3,
     "uniform": 2,
+    "vonmises": 2,
+    "wald": 2,
+    "weibull": 1,
+    "zipf": 1,
 }
 """Where these take the shape of what they draw."""
 
@@ -84,9 +113,10 @@ def _of_rows(draw: Callable[..., Any], position: int) -> Callable[..., Any]:
         size = options.get("size") if place is options else given[position]
         shape = tuple(size) if isinstance(size, tuple | list) else (size,)
         if shape[:1] != (len(self.rows),):
-            return draw(self, *arguments, **options)
+            return draw(self.all, *arguments, **options)
         place[key] = (self.total, *shape[1:])
-        return draw(self, *given, **options)[self.rows]
+        # By the plain generator: some distributions draw from others in turn.
+        return draw(self.all, *given, **options)[self.rows]
 
     return method
 

@@ -62,19 +62,19 @@ def overwriting(module: nn.Module, example: torch.Tensor) -> nn.Module:
     return _checked(module, changed(module, _overwriting), example)
 
 
-def folded(module: nn.Module, example: torch.Tensor) -> nn.Module:
+def folded(module: nn.Module, example: torch.Tensor | None) -> nn.Module:
     """A module with the same function in evaluation mode, up to rounding; it wants no gradients.
 
     Later changes of the parameters or statistics of ``module`` may or may not reach it.
 
     Args:
         module: as for :func:`overwriting`.
-        example: as there.
+        example: as there; ``None`` where the two were compared before.
 
     """
     with torch.no_grad(), evaluating(module):
         found = changed(module, lambda part: _overwriting(_folded(part)))
-    return _checked(module, found, example)
+    return found if example is None else _checked(module, found, example)
 
 
 def _checked(module: nn.Module, found: nn.Module, example: torch.Tensor) -> nn.Module:

@@ -185,6 +185,7 @@ class TorchNetwork:
         self.module = module
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
+        self._folds: bool | None = None  # whether it can be folded, which its weights do not change
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -206,7 +207,9 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change it.
         """
-        return self._with(folded(self.module, self.example()))
+        if self._folds is None:
+            self._folds = folded(self.module, self.example()) is not self.module
+        return self._with(folded(self.module, None) if self._folds else self.module)
 
     def features(self) -> TorchNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
