@@ -15,7 +15,7 @@ import numpy as np
 from onr.data import Dataset, Split
 from onr.errors import OnrError
 
-__all__ = ["cifar10", "digits", "folder", "npz", "svhn"]
+__all__ = ["cifar10", "digits", "folder", "npz", "stored", "svhn"]
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -155,6 +155,18 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
             )
         classes = tuple(str(k) for k in range(int(parts[0].labels.max()) + 1))
     return Dataset(f"npz:{stem}", parts[0], parts[1], classes)
+
+
+def stored(name: str, *, data_dir: Path, download: bool = False) -> Dataset:
+    """``npz:STEM`` of that name in ``data_dir``.
+
+    A run names its data set so, wherever the folder is.
+
+    Raises:
+        OnrError: as for :func:`npz`.
+
+    """
+    return npz(str(data_dir / name), data_dir=data_dir)
 
 
 def folder(path: str, *, data_dir: Path, download: bool = False) -> Dataset:
