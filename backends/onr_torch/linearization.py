@@ -14,6 +14,7 @@ from onr_torch.features import without_last_layer
 from onr_torch.folding import folded
 from onr_torch.forward_mode import forward_mode
 from onr_torch.modes import depends_on_mode, evaluating, frozen, mixed_precision
+from onr_torch.patterns import activation_pattern
 from onr_torch.replay import NotReplayableError, Recorder, replay
 
 __all__ = [
@@ -229,6 +230,10 @@ class TorchNetwork:
         rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
         shape = (2, *self._input_shape)
         return torch.rand(shape, generator=rng, dtype=parameter.dtype, device=parameter.device)
+
+    def activation_pattern(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Which ReLUs are on, ``(batch, m)`` (:func:`onr_torch.patterns.activation_pattern`)."""
+        return activation_pattern(self.module, x)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.

@@ -1,0 +1,53 @@
+"""The activation pattern of any ReLU ``nn.Module`` (section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from onr.errors import OnrError
+from onr_torch.modes import frozen
+
+__all__ = ["activation_pattern"]
+
+
+def activation_pattern(module: nn.Module, x: torch.Tensor, /) -> torch.Tensor:
+    """Which hidden units are on, ``z > 0``, in evaluation mode; shape ``(batch, m)``, bool.
+
+    The units are those of all ReLUs and leaky ReLUs, layers or functions, in the order in which
+    they are computed; one that sits at exactly zero is off.
+
+    Args:
+        module: the network.
+        x: inputs, shape ``(batch, *input_shape)``.
+
+    Raises:
+        OnrError: the module has no such unit.
+
+    """
+    with torch.no_grad(), frozen(module), _Watch() as watch:
+        module(x.clone())
+    if not watch.masks:
+        raise OnrError(f"{type(module).__name__} has no ReLU: it has no activation pattern")
+    return torch.cat([mask.flatten(1) for mask in watch.masks], dim=1)
+
+
+class _Watch(TorchFunctionMode):
+    """Keeps where the input of each ReLU is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[torch.Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Look at the input before the function changes it."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").removesuffix("_") in ("relu", "leaky_relu"):
+            self.masks.append((args[0] if args else kwargs["input"]) > 0)
+        return func(*args, **kwargs)
