@@ -15,7 +15,7 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_backends``     ``target() -> Backend``
 ``onr_presets``      ``target() -> dict`` of settings, as a file for ``onr train --config`` has them
 ``onr_grids``        ``target() -> dict``, as a file for ``onr sweep`` has it
-``onr_experiments``  ``target() -> None``
+``onr_experiments``  ``target() -> Experiment`` (:mod:`onr.experiments`)
 ``onr_commands``     a ``click.Command``
 
 Where a user writes ``NAME:ARGUMENT`` (as in ``lp:1.5`` or ``npz:PATH``) the target receives the

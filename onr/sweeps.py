@@ -31,7 +31,7 @@ from onr.training import TrainConfig, Training
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Sweep", "connected", "train_point", "usable_cores"]
+__all__ = ["Sweep", "completed", "connected", "outcome", "train_point", "usable_cores"]
 
 RESULTS = ("validation_accuracy", "validation_robust_accuracy")
 DEATHS = 3
@@ -56,8 +56,13 @@ def train_point(settings: dict[str, Any], out: str) -> dict[str, str]:
         it; ``cancelled`` if nobody waits for it any more. Nothing is raised.
 
     """
+    return outcome(lambda: _train(TrainConfig(**settings), Path(out)))
+
+
+def outcome(work: Callable[[], str]) -> dict[str, str]:
+    """The ``status`` that the work gives, or ``failed`` and a ``message``; nothing is raised."""
     try:
-        return {"status": _train(TrainConfig(**settings), Path(out))}
+        return {"status": work()}
     except _CancelledError:
         return {"status": "cancelled"}
     except OnrError as error:
@@ -278,25 +283,30 @@ class Sweep:
             self.write()
 
     def _note(self, name: str, future: Future[Any]) -> str:
-        """Read what a worker returned, or what became of it."""
-        from distributed import KilledWorker
+        """Keep what became of a point."""
+        result = completed(future)
+        if result["status"] == "cancelled":
+            result = {"status": "failed", "message": "cancelled by the scheduler"}
+        if result["status"] == "failed":
+            self.failed[name] = result["message"]
+        return result["status"]
 
-        if future.status == "finished":
-            outcome: dict[str, str] = future.result()
-        elif future.status == "error":
-            error = future.exception()
-            reason = f"unexpected {type(error).__name__}: {error}"
-            if isinstance(error, KilledWorker):
-                times = error.allowed_failures + 1
-                reason = f"its worker died {times} times, perhaps for want of memory"
-            outcome = {"status": "failed", "message": reason}
-        else:
-            outcome = {"status": "failed", "message": f"the scheduler has it as {future.status}"}
-        if outcome["status"] == "cancelled":
-            outcome = {"status": "failed", "message": "cancelled by the scheduler"}
-        if outcome["status"] == "failed":
-            self.failed[name] = outcome["message"]
-        return outcome["status"]
+
+def completed(future: Future[Any]) -> dict[str, str]:
+    """What a worker returned (:func:`outcome`), or what became of it."""
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        result: dict[str, str] = future.result()
+        return result
+    if future.status != "error":
+        return {"status": "failed", "message": f"the scheduler has it as {future.status}"}
+    error = future.exception()
+    reason = f"unexpected {type(error).__name__}: {error}"
+    if isinstance(error, KilledWorker):
+        times = error.allowed_failures + 1
+        reason = f"its worker died {times} times, perhaps for want of memory"
+    return {"status": "failed", "message": reason}
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from onr.grids import expanded, read_grid
 from onr.sweeps import Sweep, connected, usable_cores
 from onr.training import TrainConfig
 
+__all__ = ["sweep", "train_points"]
+
 
 def _settings(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
@@ -93,7 +95,7 @@ def sweep(
     if left:
         gpu = any(points[name].device != "cpu" for name in left)
         usual = 1 if gpu else min(usable_cores(), len(left))
-        _train(found, scheduler, workers or usual, dashboard)
+        train_points(found, workers=workers or usual, scheduler=scheduler, dashboard=dashboard)
     else:
         found.write()
     if found.failed:
@@ -115,7 +117,15 @@ def _list(found: Sweep, folder: Path) -> None:
     click.echo(f"{len(rows)} points: {states}; in {folder}")
 
 
-def _train(found: Sweep, scheduler: str | None, workers: int, dashboard: bool) -> None:
+def train_points(
+    found: Sweep, *, workers: int, scheduler: str | None = None, dashboard: bool = False
+) -> None:
+    """Train what is not finished, and show how far it is.
+
+    Raises:
+        OnrError: it was interrupted.
+
+    """
     columns = (
         TextColumn("{task.fields[points]}"),
         BarColumn(),
