@@ -27,4 +27,47 @@ def onr_commands() -> list[Entry]:
             "onr_validation.demo_command:demo",
             "Check the theorem, train three methods, write a page.",
         ),
+        Entry(
+            "reproduce",
+            "onr_validation.reproduction.command:reproduce",
+            "Reproduce the paper's figures and tables.",
+        ),
+        Entry(
+            "report",
+            "onr_validation.reproduction.report:report",
+            "Gather what was reproduced into one page.",
+        ),
+    ]
+
+
+@hookimpl
+def onr_experiments() -> list[Entry]:
+    """The paper's figures and tables, and what goes beyond them."""
+    found = "onr_validation.experiments"
+    return [
+        Entry("fig2", f"{found}.fig2:Figure2", "singular values and alignment by rank"),
+        Entry("fig3", f"{found}.fig3:Figure3", "accuracy against eps, CNN7 and WRN"),
+        Entry("fig4", f"{found}.fig4:Figure4", "deviation from linearity, largest singular value"),
+        Entry("fig5", f"{found}.fig5:Figure5", "shared activations around data and noise"),
+        Entry("fig6", f"{found}.fig6:Figure6", "adversarial training against alpha"),
+        Entry("fig7", f"{found}.fig7:Figure7", "between adversarial training and d.d. SNR"),
+        Entry("fig8", f"{found}.fig8:Figure8", "alignment against eps"),
+        Entry("fig9", f"{found}.fig9:Figure9", "shared activations along attacks"),
+        Entry("fig10", f"{found}.fig10:Figure10", "global SNR, 1 and 10 iterations: linearity"),
+        Entry("fig11", f"{found}.fig11:Figure11", "global SNR, 1 and 10 iterations: accuracy"),
+        Entry("fig12", f"{found}.fig12:Figure12", "linearity along linf attacks"),
+        Entry("fig13", f"{found}.fig13:Figure13", "l2-trained networks under linf attacks"),
+        Entry("fig14", f"{found}.fig14:Figure14", "linf-trained networks under linf attacks"),
+        Entry("fig15", f"{found}.fig15:Figure15", "accuracy against eps on SVHN"),
+        Entry("table1", f"{found}.table1:Table1", "the operator norms against brute force"),
+        Entry("table2", f"{found}.table2:Table2", "accuracies and hyper-parameters"),
+        Entry("table3", f"{found}.table3:Table3", "the hyper-parameter sweep"),
+        Entry("fig2-own", f"{found}.fig2:own", "Fig. 2 for the methods that the paper lacks"),
+        Entry("fig3-own", f"{found}.fig3:own", "Fig. 3 for them"),
+        Entry("fig4-own", f"{found}.fig4:own", "Fig. 4 for them"),
+        Entry("fig5-own", f"{found}.fig5:own", "Fig. 5 for them"),
+        Entry("fig8-own", f"{found}.fig8:own", "Fig. 8 for them"),
+        Entry("foils", f"{found}.foils:Foils", "sections 7.2 and 7.3, tested"),
+        Entry("directions", f"{found}.directions:Directions", "attacks and maximisers, nine norms"),
+        Entry("norms", f"{found}.brackets:Brackets", "all nine norms before and after training"),
     ]

@@ -1,0 +1,46 @@
+"""Panels and verdicts of the figures of shared activations (Figs. 5 and 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Row
+from onr_validation.reproduction.drawing import chosen, colour, line, training_eps, value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["activation_axes", "changed_ratio", "larger_cells"]
+
+
+def activation_axes(axes: Axes, rows: Sequence[Row], methods: Iterable[str], eps: float) -> None:
+    """The share of units in the same state against eps."""
+    for method in methods:
+        mine = chosen(rows, method=method, quantity="shared")
+        line(axes, mine, "eps", label=method, color=colour(method))
+    training_eps(axes, eps)
+    axes.set(xlabel="eps, 2-norm, pixels in [0, 1]", ylabel="share of units in the same state")
+    axes.set_ylim(top=1)
+    axes.set_xlim(left=0)
+    axes.legend(fontsize="small")
+
+
+def changed_ratio(rows: Sequence[Row], method: str, eps: float) -> float:
+    """The share of units that change with ``standard``, over that with the method."""
+
+    def changed(name: str) -> float:
+        return 1 - value(rows, method=name, quantity="shared", eps=eps)
+
+    return changed("standard") / changed(method)
+
+
+def larger_cells(rows: Sequence[Row], methods: Sequence[str], eps: float, where: str) -> Claim:
+    """The cells around data are larger than those of the standard model."""
+    return Claim(
+        f"{' and '.join(methods)} increase the size of the ReLU cells around data {where}",
+        "units that change with standard over those that change with it, least of them, at the "
+        "eps of training",
+        min(changed_ratio(rows, method, eps) for method in methods),
+        at_least=1.25,
+    )

@@ -1,0 +1,99 @@
+"""Panels and verdicts of the figures of alignment against eps (Figs. 8, 11, 13, 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Row
+from onr_validation.reproduction.drawing import chosen, colour, line, training_eps, value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["align_alike", "alignment_axes", "alignment_claims"]
+
+LABELS = {"cosine": "|cos(perturbation, v_1)|", "correlation": "|correlation(perturbation, v_1)|"}
+
+
+def alignment_axes(
+    axes: Axes,
+    table: Sequence[Row],
+    methods: Iterable[str],
+    p: str,
+    eps: float,
+    quantity: str = "cosine",
+) -> None:
+    """Alignment with the dominant singular vector against eps; dotted for random directions."""
+    scale = 255 if p == "inf" else 1
+    rows = [{**row, "eps": row["eps"] * scale} for row in chosen(table, quantity=quantity)]
+    for method in methods:
+        mine = chosen(rows, method=method)
+        adversarial = chosen(mine, direction="adversarial")
+        line(axes, adversarial, "eps", label=method, color=colour(method))
+        random = chosen(mine, direction="random")
+        line(axes, random, "eps", label=f"{method}, random", color=colour(method), style=":")
+    training_eps(axes, eps * scale)
+    unit = "eps in 1/255, inf-norm" if p == "inf" else "eps, 2-norm, pixels in [0, 1]"
+    axes.set(xlabel=unit, ylabel=LABELS[quantity], ylim=(0, 1))
+    axes.set_xlim(left=0)
+    axes.legend(fontsize="x-small")
+
+
+def align_alike(table: Sequence[Row], one: str, other: str, where: str) -> Claim:
+    """Attacks on two models align with their dominant singular vectors to the same degree."""
+    rows = chosen(table, quantity="cosine", direction="adversarial")
+    radii = {row["eps"] for row in rows}
+    gaps = [value(rows, method=one, eps=r) - value(rows, method=other, eps=r) for r in radii]
+    return Claim(
+        f"{one} and {other} align similarly {where}",
+        "largest difference of |cos| over eps",
+        max(map(abs, gaps)),
+        at_most=0.1,
+    )
+
+
+def alignment_claims(
+    table: Sequence[Row], pair: tuple[str, str], others: Sequence[str], where: str
+) -> list[Claim]:
+    """What section 7.14 says of alignment.
+
+    Args:
+        table: rows of :func:`onr_validation.measurements.alignment.alignment`.
+        pair: adversarial training and its equivalent.
+        others: methods that align less.
+        where: the claims' place in the paper.
+
+    """
+    table = chosen(table, quantity="cosine")
+    radii = sorted({row["eps"] for row in table})
+    first, last = radii[0], radii[-1]
+
+    def cosine(method: str, eps: float, direction: str = "adversarial") -> float:
+        return value(table, method=method, direction=direction, eps=eps)
+
+    def over_radii(method: str) -> float:
+        return sum(cosine(method, eps) for eps in radii) / len(radii)
+
+    methods = (*pair, *others)
+    return [
+        Claim(
+            f"for all methods larger perturbations align less {where}",
+            "|cos| at the smallest eps less that at the largest, least of the methods",
+            min(cosine(m, first) - cosine(m, last) for m in methods),
+            at_least=0,
+        ),
+        align_alike(table, *pair, where),
+        Claim(
+            f"both align more than {' and '.join(others)} {where}",
+            "mean |cos| over eps, the lesser of the two less the largest of the others",
+            min(map(over_radii, pair)) - max(map(over_radii, others)),
+            at_least=0,
+        ),
+        Claim(
+            f"random perturbations do not align {where}",
+            "|cos| of adversarial over random at the smallest eps, least of the methods",
+            min(cosine(m, first) / cosine(m, first, "random") for m in methods),
+            at_least=3,
+        ),
+    ]

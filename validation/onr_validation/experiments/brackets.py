@@ -1,0 +1,89 @@
+"""Beyond the paper: the nine operator norms of the Jacobian before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.common import L2_METHODS, of_methods
+from onr_validation.measurements.norms import norms
+from onr_validation.reproduction.drawing import chosen, colour, panels, value
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Brackets"]
+
+NORMS = ("1", "2", "inf")
+UNTRAINED = "random network"
+
+
+class Brackets:
+    """Both bounds of every norm, which meet where it is exact."""
+
+    title = "All nine operator norms before and after training"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Each method's network, and the network as it was drawn."""
+        known = scale_named(scale)
+        found = []
+        for p in NORMS:
+            for q in NORMS:
+                settings = {"p": p, "q": q, "images": known.jacobians}
+                (drawn,) = of_methods(known, ("standard",), norms, settings)
+                labels = {**drawn.labels, "method": UNTRAINED}
+                found.append(replace(drawn, labels=labels, trained=False))
+                found += of_methods(known, L2_METHODS, norms, settings)
+        return found
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """A bar from the lower to the upper bound, of the means over the images."""
+        figure, (axes,) = panels("operator norms of the logits' Jacobian, mean over images")
+        figure.set_size_inches(8, 4)
+        cells = [(p, q) for p in NORMS for q in NORMS]
+        for index, method in enumerate((UNTRAINED, *L2_METHODS)):
+            for place, (p, q) in enumerate(cells):
+                low, high = (
+                    chosen(table, method=method, p=p, q=q, quantity=quantity)[0]["mean"]
+                    for quantity in ("lower", "upper")
+                )
+                x = place + 0.15 * (index - 2)
+                label = method if place == 0 else None
+                axes.plot([x, x], [low, high], "-_", color=colour(method), label=label)
+        axes.set_xticks(range(len(cells)), [f"{p},{q}" for p, q in cells])
+        axes.set(xlabel="p, q", ylabel="||J||", yscale="log")
+        axes.legend(fontsize="small")
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Regularised networks have smaller norms, all nine; and the brackets are narrow."""
+        cells = [(p, q) for p in NORMS for q in NORMS]
+
+        def bound(method: str, quantity: str, cell: tuple[str, str]) -> float:
+            return value(table, method=method, p=cell[0], q=cell[1], quantity=quantity)
+
+        return [
+            Claim(
+                "at and dd-snr dampen all nine norms (our own)",
+                "lower bound of standard over the upper bounds of theirs, least of nine (p, q)",
+                min(
+                    bound("standard", "lower", cell) / bound(method, "upper", cell)
+                    for method in ("at", "dd-snr")
+                    for cell in cells
+                ),
+                at_least=2,
+            ),
+            Claim(
+                "all nine norms are known within a quarter (our own)",
+                "upper over lower bound, largest of nine (p, q) and five networks",
+                max(
+                    bound(method, "upper", cell) / bound(method, "lower", cell)
+                    for method in (UNTRAINED, *L2_METHODS)
+                    for cell in cells
+                ),
+                at_most=1.2534,
+            ),
+        ]

@@ -1,0 +1,52 @@
+"""What several experiments share: the paper's methods, and measurements of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from onr.experiments import Measurement, Row
+from onr_validation.reproduction.scales import Scale
+
+__all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "of_methods"]
+
+L2_METHODS = ("standard", "at", "dd-snr", "global-snr")
+LINF_METHODS = ("standard", "at-linf", "dd-onr", "global-snr")
+OWN_METHODS = ("at", "dd-snr", "dd-onr-exact", "dd-snr-warm")
+"""The paper's two and the two that it lacks."""
+
+
+def of_methods(
+    scale: Scale,
+    methods: Iterable[str],
+    function: Callable[..., list[Row]],
+    settings: Mapping[str, Any],
+    *,
+    labels: Mapping[str, str | float] | None = None,
+    seeds: Iterable[int] | None = None,
+    data: str = "cifar10",
+    network: str = "cnn7",
+) -> list[Measurement]:
+    """One measurement of each method's model.
+
+    Args:
+        scale: of the models.
+        methods: what the figures call them.
+        function: what to measure.
+        settings: of the function.
+        labels: columns before ``method`` and ``seed``.
+        seeds: of the models; the scale's first if not given.
+        data: the role of the models' data set.
+        network: the role of their network.
+
+    """
+    return [
+        Measurement(
+            function,
+            scale.model(method, seed=seed, data=data, network=network),
+            settings,
+            {**(labels or {}), "method": method, "seed": seed},
+        )
+        for method in methods
+        for seed in (scale.seeds[:1] if seeds is None else seeds)
+    ]

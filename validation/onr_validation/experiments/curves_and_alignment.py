@@ -1,0 +1,37 @@
+"""Figs. 11, 13 and 14: accuracy on the left, alignment on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Measurement, Row
+from onr_validation.experiments.accuracy_curves import accuracy_axes
+from onr_validation.experiments.alignment_panels import alignment_axes
+from onr_validation.experiments.common import of_methods
+from onr_validation.measurements.accuracy import accuracy
+from onr_validation.measurements.alignment import alignment
+from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.scales import Scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["both_measurements", "both_panels"]
+
+
+def both_measurements(scale: Scale, methods: Sequence[str], p: str) -> list[Measurement]:
+    """Accuracy and alignment of each method's network under attacks of norm p."""
+    settings = {"p": p, "radii": scale.radii[p], "images": scale.images}
+    return [
+        *of_methods(scale, methods, accuracy, settings),
+        *of_methods(scale, methods, alignment, settings),
+    ]
+
+
+def both_panels(table: Sequence[Row], methods: Sequence[str], p: str, eps: float) -> Figure:
+    """Accuracy against eps, and alignment with the dominant singular vector against eps."""
+    figure, (left, right) = panels("accuracy", "alignment with the dominant singular vector")
+    accuracy_axes(left, chosen(table, quantity="accuracy"), methods, p, eps)
+    alignment_axes(right, table, methods, p, eps)
+    return figure

@@ -1,0 +1,99 @@
+"""Beyond the paper: attacks beside the maximisers of all nine norms, on trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.common import of_methods
+from onr_validation.measurements.directions import directions
+from onr_validation.reproduction.drawing import chosen, colour, panels, value
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Directions"]
+
+METHODS = ("standard", "at", "dd-snr")
+NORMS = ("1", "2", "inf")
+SMALL = 0.01
+"""Of the radius of training: where trained networks are nearly linear."""
+
+
+class Directions:
+    """Theorem 1 says that they coincide inside the cell; here, how nearly beyond it."""
+
+    title = "Attacks beside the maximisers of all nine operator norms"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Every (p, q), at the radius of training and at a hundredth of it."""
+        known = scale_named(scale)
+        return [
+            measurement
+            for size, factor in (("training", 1.0), ("small", SMALL))
+            for p in NORMS
+            for q in NORMS
+            for measurement in of_methods(
+                known,
+                METHODS,
+                directions,
+                {"p": p, "q": q, "eps": factor * known.radius[p], "images": known.jacobians},
+                labels={"radius": size},
+            )
+        ]
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """Beside the power method, and the gain over the operator norm, for each (p, q)."""
+        figure, axes = panels(
+            "|cos| of the attack with Eq. 12 from the same start",
+            "gain of the attack's direction over the operator norm",
+        )
+        cells = [(p, q) for p in NORMS for q in NORMS]
+        for axis, quantity in zip(axes, ("power method", "gain"), strict=True):
+            for shift, method in zip((-0.25, 0.0, 0.25), METHODS, strict=True):
+                for size, marker in (("small", "o"), ("training", "x")):
+                    rows = chosen(table, radius=size, method=method, quantity=quantity)
+                    means = [value(rows, p=p, q=q) for p, q in cells]
+                    label = f"{method}, {'eps / 100' if size == 'small' else 'eps'}"
+                    places = [place + shift for place in range(len(cells))]
+                    axis.plot(places, means, marker, color=colour(method), label=label)
+            axis.set_xticks(range(len(cells)), [f"{p},{q}" for p, q in cells], fontsize="small")
+            axis.set(xlabel="p, q", ylim=(0, 1.05))
+        axes[0].set_ylabel("|cos(z, v)|")
+        axes[1].set_ylabel("||J z||_q / (||z||_p ||J||)")
+        axes[0].legend(fontsize="x-small", loc="lower left")
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Theorem 1 on trained networks, and how far it carries."""
+
+        def least(quantity: str, size: str) -> float:
+            return min(
+                value(table, radius=size, method=method, quantity=quantity, p=p, q=q)
+                for method in ("at", "dd-snr")
+                for p in NORMS
+                for q in NORMS
+            )
+
+        return [
+            Claim(
+                "where the network is nearly linear, attack and power method are one (Theorem 1)",
+                "mean |cos| of the two, least of nine (p, q), at and dd-snr, eps / 100",
+                least("power method", "small"),
+                at_least=0.95,
+            ),
+            Claim(
+                "the correspondence holds approximately up to the eps of training (section 4.3)",
+                "mean |cos| of the two, least of nine (p, q), at and dd-snr",
+                least("power method", "training"),
+                at_least=0.7,
+            ),
+            Claim(
+                "the attack's direction attains most of the operator norm (our own)",
+                "mean gain over the norm, least of nine (p, q), at and dd-snr, eps / 100",
+                least("gain", "small"),
+                at_least=0.8,
+            ),
+        ]

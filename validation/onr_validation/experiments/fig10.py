@@ -1,0 +1,61 @@
+"""Fig. 10: global SNR with 1 and with 10 iterations, local linearity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.common import of_methods
+from onr_validation.experiments.linearity_panels import linearity_figure
+from onr_validation.measurements.linearity import linearity
+from onr_validation.reproduction.drawing import value
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure10"]
+
+METHODS = ("global-snr", "global-snr-10")
+
+
+class Figure10:
+    """Ten power iterations a step make no difference to the method of Yoshida and Miyato."""
+
+    title = "Global SNR with 1 and 10 iterations: linearity and largest singular value"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Both networks."""
+        known = scale_named(scale)
+        settings = {"p": "2", "radii": known.distances["2"], "images": known.jacobians}
+        return of_methods(known, METHODS, linearity, settings)
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """The paper's two panels."""
+        return linearity_figure(table, METHODS, scale_named(scale).eps())
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """No significant difference."""
+        eps = scale_named(scale).eps()
+
+        def ratio(quantity: str) -> float:
+            one, ten = (
+                value(table, method=m, quantity=quantity, direction="adversarial", eps=eps)
+                for m in METHODS
+            )
+            return ten / one
+
+        return [
+            Claim(
+                f"10 iterations make no difference to the {name} (section 7.16)",
+                "10 iterations over 1, adversarial, at the eps of training",
+                ratio(quantity),
+                at_least=0.75,
+                at_most=1.33,
+            )
+            for quantity, name in (
+                ("deviation", "deviation from linearity"),
+                ("sigma_1", "largest singular value"),
+            )
+        ]

@@ -1,0 +1,94 @@
+"""Fig. 3: accuracy against the radius of the attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.accuracy_curves import (
+    accuracy_axes,
+    equally_robust,
+    more_robust,
+    not_robust,
+)
+from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.measurements.accuracy import accuracy
+from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure3", "own"]
+
+WIDE = ("standard", "at", "dd-snr")
+
+
+@dataclass(frozen=True)
+class Figure3:
+    """Accuracy under l2 attacks: CNN7 with all seeds, and the wide residual network."""
+
+    title: str = "Accuracy against eps: CNN7 and WRN, l2 attacks"
+    methods: tuple[str, ...] = L2_METHODS
+    wide: tuple[str, ...] = WIDE
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Accuracy of each model."""
+        known = scale_named(scale)
+        settings = {"p": "2", "radii": known.radii["2"], "images": known.images}
+        cnn7 = of_methods(
+            known,
+            self.methods,
+            accuracy,
+            settings,
+            labels={"network": "cnn7"},
+            seeds=known.seeds,
+        )
+        wide = of_methods(
+            known,
+            self.wide,
+            accuracy,
+            settings,
+            labels={"network": "wrn-28-10"},
+            network="wrn-28-10",
+        )
+        return cnn7 + wide
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """A panel a network."""
+        eps = scale_named(scale).eps()
+        titles = {"cnn7": "7-layer CNN", "wrn-28-10": "wide residual network"}
+        shown = {name: rows for name in titles if (rows := chosen(table, network=name))}
+        figure, axes = panels(*(titles[name] for name in shown))
+        for axis, (name, rows) in zip(axes, shown.items(), strict=True):
+            accuracy_axes(axis, rows, self.methods if name == "cnn7" else self.wide, "2", eps)
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Equally robust, more robust than standard; global SNR not."""
+        eps = scale_named(scale).eps()
+        rows = chosen(table, network="cnn7")
+        claims = [
+            equally_robust(rows, "at", method, "(section 5.3)")
+            for method in self.methods
+            if method not in ("standard", "at", "global-snr")
+        ]
+        if "standard" in self.methods:
+            claims += [
+                more_robust(rows, ("at", "dd-snr"), eps, "(section 5.3)"),
+                not_robust(rows, "global-snr", eps, "(section 5.3)"),
+            ]
+        if self.wide:
+            rows = chosen(table, network="wrn-28-10")
+            claims += [
+                equally_robust(rows, "at", "dd-snr", "on the wide residual network (Fig. 3)"),
+                more_robust(rows, ("at", "dd-snr"), eps, "on the wide residual network (Fig. 3)"),
+            ]
+        return claims
+
+
+def own() -> Figure3:
+    """The same for the methods that the paper lacks."""
+    return Figure3("Fig. 3 for dd-onr-exact and dd-snr-warm", OWN_METHODS, ())

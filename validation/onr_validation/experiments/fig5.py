@@ -1,0 +1,80 @@
+"""Fig. 5: shared activations around data, and around uniform noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.activation_panels import (
+    activation_axes,
+    changed_ratio,
+    larger_cells,
+)
+from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.measurements.activations import activations
+from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure5", "own"]
+
+
+@dataclass(frozen=True)
+class Figure5:
+    """Regularisation acts on the data manifold, and hardly off it."""
+
+    title: str = "Shared activations around data and around noise, random directions"
+    methods: tuple[str, ...] = L2_METHODS
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Each method's network, around both."""
+        known = scale_named(scale)
+        settings = {"radii": known.distances["2"], "images": known.jacobians, "direction": "random"}
+        return [
+            measurement
+            for around in ("data", "noise")
+            for measurement in of_methods(
+                known, ("standard", *self.others), activations, {**settings, "around": around}
+            )
+        ]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """All but ``standard``, which they are compared with."""
+        return tuple(method for method in self.methods if method != "standard")
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """The paper's two panels."""
+        figure, axes = panels("around test images", "around uniform noise")
+        eps = scale_named(scale).eps()
+        for axis, around in zip(axes, ("data", "noise"), strict=True):
+            rows = chosen(table, around=around)
+            activation_axes(axis, rows, ("standard", *self.others), eps)
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Larger cells on data, the same off it."""
+        eps = scale_named(scale).eps()
+        methods = tuple(method for method in self.others if method != "global-snr")
+        noise = chosen(table, around="noise")
+        ratios = [changed_ratio(noise, method, eps) for method in methods]
+        return [
+            larger_cells(chosen(table, around="data"), methods, eps, "(section 5.5)"),
+            Claim(
+                f"{' and '.join(methods)} have no effect away from data (section 5.5)",
+                "units that change with standard over those that change with it, around noise, "
+                "furthest from 1",
+                max(ratios, key=lambda ratio: max(ratio, 1 / ratio)),
+                at_least=0.8,
+                at_most=1.25,
+            ),
+        ]
+
+
+def own() -> Figure5:
+    """The same for the methods that the paper lacks."""
+    return Figure5("Fig. 5 for dd-onr-exact and dd-snr-warm", OWN_METHODS)

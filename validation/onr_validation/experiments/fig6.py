@@ -1,0 +1,85 @@
+"""Fig. 6: adversarial training with different step sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr.options import written
+from onr.training import TrainConfig
+from onr_validation.measurements.accuracy import accuracy
+from onr_validation.reproduction.drawing import chosen, line, panels, training_eps, value
+from onr_validation.reproduction.scales import Scale, scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure6", "with_step_size"]
+
+USUAL = 2
+"""The step size of everything else, in ``eps / steps``."""
+LEVEL = 0.03
+"""Accuracies that differ by no more have levelled out."""
+
+
+def with_step_size(scale: Scale, factor: float) -> TrainConfig:
+    """Adversarial training with a step of ``factor eps / steps``; the usual one is not written."""
+    if factor == USUAL:
+        return scale.model("at")
+    return scale.model("at", options={"alpha": written(factor * scale.eps() / 10)})
+
+
+class Figure6:
+    """Robustness rises with alpha, then levels out, and stays level even for very large ones."""
+
+    title = "Adversarial training against the step size alpha"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Accuracy at the eps of training, of a model a step size."""
+        known = scale_named(scale)
+        settings = {"p": "2", "radii": [known.eps()], "images": known.images}
+        return [
+            Measurement(
+                accuracy,
+                with_step_size(known, factor),
+                settings,
+                {"method": "at", "alpha": factor * known.eps() / 10},
+            )
+            for factor in known.alphas
+        ]
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """Clean accuracy and accuracy under attack, against alpha."""
+        eps = scale_named(scale).eps()
+        figure, (axes,) = panels("at with different step sizes")
+        line(axes, chosen(table, eps=0.0), "alpha", label="clean", color="C0")
+        line(axes, chosen(table, eps=eps), "alpha", label=f"attacked, eps {eps:g}", color="C3")
+        training_eps(axes, USUAL * eps / 10)
+        axes.get_lines()[-1].set_label("alpha of the attack at test time")
+        axes.set(xlabel="alpha, pixels in [0, 1]", ylabel="accuracy", ylim=(0, 1), xscale="log")
+        axes.legend(fontsize="small")
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """It rises, and levels out."""
+        eps = scale_named(scale).eps()
+        attacked = chosen(table, eps=eps)
+        alphas = sorted({row["alpha"] for row in attacked})
+        robust = [value(attacked, alpha=alpha) for alpha in alphas]
+        usual = value(attacked, alpha=USUAL * eps / 10)
+        above = [a for alpha, a in zip(alphas, robust, strict=True) if alpha >= USUAL * eps / 10]
+        return [
+            Claim(
+                "robustness initially rises with alpha (section 7.12)",
+                "accuracy under attack at the usual alpha less that at the smallest",
+                usual - robust[0],
+                at_least=LEVEL,
+            ),
+            Claim(
+                "after some threshold it levels out, even at very large alpha (section 7.12)",
+                "largest less smallest accuracy under attack from the usual alpha on",
+                max(above) - min(above),
+                at_most=LEVEL,
+            ),
+        ]

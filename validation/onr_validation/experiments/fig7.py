@@ -1,0 +1,66 @@
+"""Fig. 7: between adversarial training and data-dependent spectral norm regularisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr.options import written
+from onr.training import TrainConfig
+from onr_validation.measurements.accuracy import accuracy
+from onr_validation.reproduction.drawing import chosen, line, panels, value
+from onr_validation.reproduction.scales import Scale, scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure7"]
+
+
+class Figure7:
+    """``(1 - t)`` times the objective of Eq. 14 and ``t`` times that of Eq. 7, from scratch."""
+
+    title = "Interpolation between adversarial training and d.d. SNR"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Accuracy at the eps of training; the ends are ``at`` and ``dd-snr`` themselves."""
+        known = scale_named(scale)
+        settings = {"p": "2", "radii": [known.eps()], "images": known.images}
+        return [
+            Measurement(accuracy, _model(known, t), settings, {"t": t})
+            for t in (0.0, *known.mixtures, 1.0)
+        ]
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """Clean accuracy and accuracy under attack, against ``t``."""
+        eps = scale_named(scale).eps()
+        figure, (axes,) = panels("from at (t = 0) to dd-snr (t = 1)")
+        line(axes, chosen(table, eps=0.0), "t", label="clean", color="C0")
+        line(axes, chosen(table, eps=eps), "t", label=f"attacked, eps {eps:g}", color="C3")
+        axes.set(xlabel="t", ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
+        axes.legend(fontsize="small")
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """The contributions can be traded off."""
+        eps = scale_named(scale).eps()
+        found = []
+        for radius, name in ((0.0, "clean accuracy"), (eps, "accuracy at the eps of training")):
+            values = [value(table, eps=radius, t=t) for t in sorted({row["t"] for row in table})]
+            found.append(
+                Claim(
+                    "at and dd-snr can be traded off continuously (section 5.3)",
+                    f"largest less smallest {name} over t",
+                    max(values) - min(values),
+                    at_most=0.05,
+                )
+            )
+        return found
+
+
+def _model(scale: Scale, t: float) -> TrainConfig:
+    ends = {0.0: "at", 1.0: "dd-snr"}
+    if t in ends:
+        return scale.model(ends[t])
+    return scale.model("interpolate", options={"t": written(t)})

@@ -1,0 +1,46 @@
+"""Fig. 9: shared activations along adversarial directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.experiments.activation_panels import activation_axes, larger_cells
+from onr_validation.experiments.common import L2_METHODS, of_methods
+from onr_validation.measurements.activations import activations
+from onr_validation.reproduction.drawing import panels
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Figure9"]
+
+
+class Figure9:
+    """Between an image and the attacked image."""
+
+    title = "Shared activations along adversarial directions"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Each method's network."""
+        known = scale_named(scale)
+        settings = {
+            "around": "data",
+            "direction": "adversarial",
+            "radii": known.distances["2"],
+            "images": known.jacobians,
+        }
+        return of_methods(known, L2_METHODS, activations, settings)
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """One panel."""
+        figure, (axes,) = panels("along l2 attacks")
+        activation_axes(axes, table, L2_METHODS, scale_named(scale).eps())
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Larger cells in adversarial directions too."""
+        eps = scale_named(scale).eps()
+        return [larger_cells(table, ("at", "dd-snr"), eps, "along attacks (section 7.15)")]

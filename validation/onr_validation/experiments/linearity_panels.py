@@ -1,0 +1,76 @@
+"""Panels and verdicts of the figures of local linearity (Figs. 4, 10, 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Row
+from onr_validation.reproduction.drawing import chosen, colour, line, panels, training_eps, value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["linearity_claims", "linearity_figure"]
+
+
+def linearity_figure(table: Sequence[Row], methods: Iterable[str], eps: float) -> Figure:
+    """Left the deviation from linearity, right the largest singular value, over distance."""
+    figure, axes = panels("deviation from linearity", "largest singular value at x + z")
+    for axis, quantity, name in zip(
+        axes,
+        ("deviation", "sigma_1"),
+        ("||phi(x + z) - (phi(x) + J z)||", "sigma_1 of the features' Jacobian"),
+        strict=True,
+    ):
+        for method in methods:
+            for direction, style in (("adversarial", "-"), ("random", ":")):
+                rows = chosen(table, method=method, quantity=quantity, direction=direction)
+                label = method if direction == "adversarial" else f"{method}, random"
+                line(axis, rows, "distance", label=label, color=colour(method), style=style)
+        training_eps(axis, eps)
+        axis.set(xlabel="||z||, 2-norm, pixels in [0, 1]", ylabel=name)
+        axis.set_ylim(bottom=0)
+        axis.set_xlim(left=0)
+    axes[0].legend(fontsize="x-small")
+    return figure
+
+
+def linearity_claims(
+    table: Sequence[Row], methods: Sequence[str], radius: float, where: str
+) -> list[Claim]:
+    """Methods are more linear than standard, and keep the singular value low.
+
+    Args:
+        table: rows of :func:`onr_validation.measurements.linearity.linearity`.
+        methods: that should.
+        radius: of the attack at which they are compared.
+        where: the claim's place in the paper.
+
+    """
+
+    def found(method: str, quantity: str, radius: float = radius) -> float:
+        return value(table, method=method, quantity=quantity, direction="adversarial", eps=radius)
+
+    names = " and ".join(methods)
+    return [
+        Claim(
+            f"{names} are significantly more linear than standard {where}",
+            "deviation of standard over the larger of theirs, adversarial, at the eps of training",
+            found("standard", "deviation") / max(found(m, "deviation") for m in methods),
+            at_least=2,
+        ),
+        Claim(
+            f"for {names} the Jacobian is a good approximation in the entire ball {where}",
+            "deviation over the change of the features, the larger of them, at the eps of training",
+            max(found(m, "relative deviation") for m in methods),
+            at_most=0.5,
+        ),
+        Claim(
+            f"{names} keep the largest singular value low in the vicinity of x {where}",
+            "sigma_1 of standard over the larger of theirs at x + z, adversarial, at the eps of "
+            "training",
+            found("standard", "sigma_1") / max(found(m, "sigma_1") for m in methods),
+            at_least=2,
+        ),
+    ]

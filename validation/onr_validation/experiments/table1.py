@@ -1,0 +1,72 @@
+"""Table 1: the (p, q) operator norms, each cell against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.measurements.laws_of_table1 import table1_cells
+from onr_validation.reproduction.drawing import chosen
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Table1"]
+
+TRIALS = 30
+NORMS = {"1": "l1", "2": "l2", "inf": "linf"}
+
+
+class Table1:
+    """The same at every scale: it needs no network."""
+
+    title = "Computing (p, q) operator norms, each cell against brute force"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """All cells, in floats and exactly."""
+        return [Measurement(table1_cells, settings={"trials": TRIALS})]
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """The table, with the largest deviation in each cell."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axis("off")
+        cells: list[list[str]] = []
+        for p in NORMS:
+            cells.append([])
+            for q in NORMS:
+                exact, rounded = (
+                    chosen(table, p=p, q=q, arithmetic=name)[0] for name in ("exact", "float")
+                )
+                entry = exact["entry"].replace(" of ", "\nof ")
+                cells[-1].append(
+                    f"{entry}\nexact: {exact['failures']} of {exact['cases']} fail\n"
+                    f"float64: within {rounded['deviation']:.0e}"
+                )
+        drawn = axes.table(
+            cells,
+            rowLabels=[f"domain {name}" for name in NORMS.values()],
+            colLabels=[f"co-domain {name}" for name in NORMS.values()],
+            cellLoc="center",
+            loc="center",
+        )
+        drawn.auto_set_font_size(False)
+        drawn.set_fontsize(8)
+        drawn.scale(1, 3.2)
+        for column in range(3):
+            drawn[0, column].set_height(0.12)
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """No cell fails."""
+        return [
+            Claim(
+                "every cell of Table 1 is the norm that it says",
+                f"cases that fail, of {sum(row['cases'] for row in table)}",
+                float(sum(row["failures"] for row in table)),
+                at_most=0,
+            )
+        ]

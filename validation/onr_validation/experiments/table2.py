@@ -1,0 +1,120 @@
+"""Table 2: test accuracies and hyper-parameters by method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onr.experiments import Claim, Measurement, Row
+from onr_validation.measurements.accuracy import accuracy
+from onr_validation.reproduction.drawing import chosen, colour, value
+from onr_validation.reproduction.scales import scale_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Table2"]
+
+MODELS = {
+    "cnn7": ("standard", "at", "at-linf", "dd-snr", "dd-onr", "global-snr"),
+    "wrn-28-10": ("standard", "at", "dd-snr"),
+}
+MATCHED = {"dd-snr": "at", "dd-onr": "at-linf", "global-snr": "at"}
+"""Which model's clean accuracy the regularisation constant was chosen to meet."""
+
+
+class Table2:
+    """Clean accuracy and, beside it, accuracy under the two attacks of training."""
+
+    title = "Test accuracies and hyper-parameters by method"
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        """Each model, CNN7 with all seeds, under l2 and l-infinity attacks."""
+        known = scale_named(scale)
+        found = []
+        for network, methods in MODELS.items():
+            for method in methods:
+                name, options = known.methods[method]
+                written = ", ".join(f"{k} {v}" for k, v in options.items()) or "none"
+                for seed in known.seeds if network == "cnn7" else known.seeds[:1]:
+                    labels: dict[str, str | float] = {
+                        "network": network,
+                        "method": method,
+                        "seed": seed,
+                    }
+                    for p in ("2", "inf"):
+                        settings = {"p": p, "radii": known.radii[p], "images": known.images}
+                        found.append(
+                            Measurement(
+                                accuracy,
+                                known.model(method, network=network, seed=seed),
+                                settings,
+                                {**labels, "trained with": name, "hyper-parameters": written},
+                            )
+                        )
+        return found
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        """A row a model: the mean over seeds, each seed, and standard errors."""
+        from matplotlib.figure import Figure
+
+        known = scale_named(scale)
+        shown = [(network, method) for network, methods in MODELS.items() for method in methods]
+        figure = Figure(figsize=(9, 0.8 + 0.42 * len(shown)), layout="constrained")
+        axes = figure.add_subplot()
+        radii = (("2", 0.0, "o"), ("2", known.eps("at"), "s"), ("inf", known.eps("at-linf"), "^"))
+        for place, (network, method) in enumerate(shown):
+            for p, eps, marker in radii:
+                rows = chosen(table, network=network, method=method, p=p, eps=eps)
+                if not rows:
+                    continue
+                means = [row["mean"] for row in rows]
+                axes.scatter(means, [place] * len(means), s=8, color="0.6", zorder=1)
+                axes.errorbar(
+                    np.mean(means),
+                    place,
+                    xerr=np.mean([row["standard_error"] for row in rows]),
+                    fmt=marker,
+                    color=colour(method),
+                    capsize=2,
+                    markerfacecolor=colour(method) if p == "2" and eps == 0 else "white",
+                )
+                above = (0, 7)
+                label = f"{np.mean(means):.1%}"
+                axes.annotate(
+                    label,
+                    (float(np.mean(means)), place),
+                    above,
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize="x-small",
+                )
+        axes.set_yticks(range(len(shown)), [f"{m}, {n}" for n, m in shown])
+        axes.invert_yaxis()
+        axes.set(xlabel="test accuracy", xlim=(-0.03, 1))
+        for _, eps, marker in radii:
+            name = "clean" if eps == 0 else f"l2 {eps:g}" if marker == "s" else f"linf {eps:.3g}"
+            face = "0.3" if eps == 0 else "white"
+            axes.plot([], [], marker, color="0.3", markerfacecolor=face, label=name)
+        figure.legend(fontsize="small", loc="outside upper center", ncols=len(radii))
+        axes.grid(axis="x", alpha=0.3)
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        """Clean accuracy drops alike, as the constants were chosen for."""
+
+        def clean(method: str) -> float:
+            return value(table, network="cnn7", method=method, p="2", eps=0.0)
+
+        return [
+            Claim(
+                f"{method} has roughly the clean accuracy of {other} (section 7.10)",
+                f"clean accuracy of {method} less that of {other}",
+                clean(method) - clean(other),
+                at_least=-0.03,
+                at_most=0.03,
+            )
+            for method, other in MATCHED.items()
+        ]

@@ -1,0 +1,38 @@
+"""The (p, q) operator norms of the logits' Jacobian, and how closely they are known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onr.experiments import Row, Subject, statistics
+from onr.operator_norms import operator_norm
+from onr.registry import norm as norm_named
+
+__all__ = ["norms"]
+
+BATCH = 50
+
+
+def norms(subject: Subject, *, p: str, q: str, images: int) -> list[Row]:
+    """Both bounds of ``||J||_{p,q}``, equal where the norm is exact.
+
+    Args:
+        subject: the model.
+        p: the norm of the inputs.
+        q: the norm of the logits.
+        images: of the test part, its first ones.
+
+    """
+    bounds: dict[str, list[np.ndarray]] = {"lower": [], "upper": []}
+    kinds = set()
+    for x, _ in subject.batches(images, BATCH):
+        found = operator_norm(subject.network.linearize(x), p=norm_named(p), q=norm_named(q))
+        kinds.add(found.kind)
+        assert found.upper is not None  # noqa: S101 - lp norms have both bounds
+        bounds["lower"].append(subject.backend.to_numpy(found.lower))
+        bounds["upper"].append(subject.backend.to_numpy(found.upper))
+    kind = kinds.pop() if len(kinds) == 1 else "bracket"
+    return [
+        {"quantity": bound, "p": p, "q": q, "kind": kind} | statistics(np.concatenate(parts))
+        for bound, parts in bounds.items()
+    ]

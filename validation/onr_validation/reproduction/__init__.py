@@ -1,0 +1,1 @@
+"""``onr reproduce`` and ``onr report``: figures and tables from data to picture and verdict."""

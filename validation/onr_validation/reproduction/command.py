@@ -1,0 +1,230 @@
+"""``onr reproduce``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from onr.cli.sweep import train_points
+from onr.errors import OnrError, UnknownNameError
+from onr.experiments import Claim, Experiment
+from onr.grids import point_hash
+from onr.hookspecs import Entry
+from onr.registry import Plugin, load, registry
+from onr.sweeps import completed, connected, usable_cores
+from onr_validation.reproduction.results import Group, Reproduction, key, measure
+from onr_validation.reproduction.scales import SCALES
+
+__all__ = ["reproduce"]
+
+POLL = 1.0
+"""Seconds between looks at what has been measured."""
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--scale", default="tiny", show_default=True, help=f"How large: {', '.join(SCALES)}.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Where data sets are.",
+)
+@click.option("--download", is_flag=True, help="Fetch data sets that are not there.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of everything.  [default: reproduction/SCALE]",
+)
+@click.option("--device", help="Where to compute, as cuda.  [default: the scale's]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes.  [default: one a core, one for a GPU]",
+)
+def reproduce(
+    names: tuple[str, ...],
+    scale: str,
+    data_dir: Path,
+    download: bool,
+    out: Path | None,
+    device: str | None,
+    workers: int | None,
+) -> None:
+    """Reproduce figures and tables of the paper: from data to picture and verdict.
+
+    NAME is that of an experiment, as fig2; all stands for each of them; list says what each shows
+    and costs. Scale tiny needs no data: bundled digits, minutes. cpu is CIFAR-10 and SVHN from
+    cifar10-{train,test}.npz and svhn-{train,test}.npz in --data-dir, small networks, hours. paper
+    is the paper's own, for a GPU.
+
+    The models that an experiment needs are trained once and shared. The same command continues
+    where it was stopped, and computes nothing again that has not changed.
+    """
+    folder = out or Path("reproduction") / scale
+    settings: dict[str, Any] = {"data_dir": str(data_dir.absolute()), "download": download}
+    if device is not None:
+        settings["device"] = device
+    if "list" in names and len(names) > 1:
+        raise OnrError("list stands alone: onr reproduce list")
+    experiments, failed = _experiments(names, scale)
+    found = Reproduction(experiments, scale, folder, settings)
+    if "list" in names:
+        _list(found, folder)
+        return
+    failed |= _compute(found, workers)
+    claims: list[Claim] = []
+    for name in [name for name in found.experiments if name not in failed]:
+        outcome = found.write(name)
+        claims += outcome.claims
+        click.echo(f"{name}: {outcome.title}, in {folder / name}")
+        for claim in outcome.claims:
+            click.echo(f"  {claim}")
+    click.echo(
+        f"{sum(claim.held for claim in claims)} of {len(claims)} claims held at scale {scale}; "
+        f"next: onr report {folder}"
+    )
+    if failed:
+        raise OnrError("; ".join(f"{name} failed: {why}" for name, why in failed.items()))
+
+
+def _experiments(
+    names: tuple[str, ...], scale: str
+) -> tuple[dict[str, Experiment], dict[str, str]]:
+    """The experiments of these names; of all that there are, those that fit, and why others do not.
+
+    Raises:
+        OnrError: there is none of a name, or it does not know the scale.
+
+    """
+    everything = bool({"all", "list"} & set(names))
+    if everything:
+        offers = registry().offers("experiment")
+        names = tuple(_unique(plugin.name, entry.name, offers) for plugin, entry in offers)
+    found: dict[str, Experiment] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            experiment: Experiment = load("experiment", name)()
+            experiment.measurements(scale)
+        except UnknownNameError as error:
+            raise OnrError(f"{error}, or all, or list") from error
+        except OnrError as error:
+            if not everything:
+                raise
+            failed[name] = str(error)
+        else:
+            found[name] = experiment
+    if not found:
+        raise OnrError(next(iter(failed.values()), "there are no experiments"))
+    return found, failed
+
+
+def _unique(plugin: str, name: str, offers: list[tuple[Plugin, Entry]]) -> str:
+    """The name, with its plugin's where two offer it."""
+    twice = sum(entry.name == name for _, entry in offers) > 1
+    return f"{plugin}:{name}" if twice else name
+
+
+def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
+    """Train and measure what is missing; why an experiment could not be finished, by its name."""
+    if not found.missing():
+        return {}
+    found.check_data()
+    devices = {model.device for model in found.models.values()}
+    workers = workers or (usable_cores() if devices <= {"cpu"} else 1)
+    sweep = found.sweep()
+    left = sweep.unfinished()
+    if left:
+        click.echo(f"{len(left)} of {len(found.models)} models to train, in {sweep.out}")
+        train_points(sweep, workers=min(workers, len(left)))
+    groups = found.groups()
+    reasons: dict[str, str] = {}
+    ready = []
+    for group in groups:
+        model = group[0][1].model
+        name = "" if model is None else point_hash(model)
+        if name in sweep.failed:
+            reasons |= {each: f"model {name}: {sweep.failed[name]}" for each, _ in group}
+        else:
+            ready.append(group)
+    if ready:
+        reasons |= _measure(found, ready, min(workers, len(ready)))
+    return {
+        name: "; ".join(sorted({reasons.get(each, "was interrupted") for each in missing}))
+        for name in found.experiments
+        if (missing := found.missing(name))
+    }
+
+
+def _measure(found: Reproduction, groups: list[Group], workers: int) -> dict[str, str]:
+    """Make the measurements; why some could not be made, by their key."""
+    total = sum(map(len, groups))
+    click.echo(f"{total} measurements to make, in {found.out / 'measurements'}")
+    reasons: dict[str, str] = {}
+    columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    try:
+        with (
+            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+            connected(None, workers=workers) as client,
+        ):
+            task = progress.add_task("measuring", total=total)
+            done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            pending = {}
+            for group in groups:
+                future = client.submit(measure, group, str(found.out), pure=False)
+                pending[future.key] = group, future
+                future.add_done_callback(done.put)
+            while pending:
+                with contextlib.suppress(queue.Empty):
+                    group, future = pending.pop(done.get(timeout=POLL).key)
+                    outcome = completed(future)
+                    if outcome["status"] != "finished":
+                        reasons |= {each: outcome["message"] for each, _ in group}
+                progress.update(task, completed=total - len(found.missing()))
+    except KeyboardInterrupt:
+        raise OnrError(
+            f"interrupted with {total - len(found.missing())} of {total} measurements made: the "
+            "same command continues"
+        ) from None
+    return reasons
+
+
+def _list(found: Reproduction, folder: Path) -> None:
+    table = Table(title=f"scale {found.scale}, in {folder}", title_justify="left")
+    for column in ("name", "what it shows", "models", "measurements", "minutes"):
+        table.add_column(column, justify="left" if column in ("name", "what it shows") else "right")
+    costs = json.loads(resources.files(__package__).joinpath("costs.json").read_text())
+    known = costs.get(found.scale, {})
+    unfinished = set(found.sweep().unfinished())
+    for name, experiment in found.experiments.items():
+        measured = found.measurements[name]
+        needed = len(set(map(key, measured)))
+        models = found.models_of(name).keys()
+        table.add_row(
+            name,
+            experiment.title,
+            f"{len(models - unfinished)}/{len(models)}",
+            f"{needed - len(found.missing(name))}/{needed}",
+            _minutes(known.get(name)),
+        )
+    Console(width=max(100, Console().width)).print(table)
+    click.echo(
+        "models: trained of those needed, many of them shared; measurements: made of those needed; "
+        f"minutes: to train and to measure, alone, from nothing{costs['hardware'] if known else ''}"
+    )
+
+
+def _minutes(cost: Mapping[str, float] | None) -> str:
+    return "?" if cost is None else f"{cost['training']:.0f} + {cost['measuring']:.0f}"

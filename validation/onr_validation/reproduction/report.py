@@ -1,0 +1,118 @@
+"""``onr report``: what was reproduced, on one page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onr import __version__
+from onr.errors import OnrError
+from onr.experiments import Claim
+from onr.registry import registry
+from onr.runs import write_atomic
+
+__all__ = ["report"]
+
+SHOWN_ROWS = 60
+"""Up to how many rows a table is shown on the page."""
+
+
+@click.command()
+@click.argument(
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reproduction/tiny"),
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page.  [default: FOLDER/report.html]",
+)
+def report(folder: Path, out: Path | None) -> None:
+    """Gather what onr reproduce found in FOLDER into one HTML page.
+
+    Figures are inside the page. Each claim stands with its verdict and the number that decides it,
+    and each result with its command, models, versions, hardware and time.
+
+    FOLDER is reproduction/tiny if not given.
+    """
+    import jinja2
+
+    results = _results(folder)
+    if not results:
+        raise OnrError(f"{folder} holds no results: run onr reproduce first, or give its folder")
+    template = importlib.resources.files(__package__).joinpath("report.html.jinja").read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(template).render(
+        results=results,
+        scales=sorted({result["scale"] for result in results}),
+        held=sum(claim["held"] for result in results for claim in result["claims"]),
+        count=sum(len(result["claims"]) for result in results),
+        hardware=sorted({name for result in results for name in result["hardware"]}),
+        versions=_union(result["versions"] for result in results),
+        data=_union(result["data"] for result in results),
+        version=__version__,
+    )
+    path = out or folder / "report.html"
+    write_atomic(path, page.encode())
+    click.echo(f"{len(results)} results; the page: {path}")
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    """What each experiment wrote, ours first and in their order."""
+    known = [entry.name for _, entry in registry().offers("experiment")]
+    files = {file.parent.name: file for file in folder.glob("*/result.json")}
+    ordered = sorted(files, key=lambda n: (known.index(n) if n in known else len(known), n))
+    return [_result(files[name]) for name in ordered]
+
+
+def _result(file: Path) -> dict[str, Any]:
+    """One result, as the page shows it."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        figure = base64.b64encode((file.parent / "figure.svg").read_bytes()).decode()
+        rows = list(csv.reader((file.parent / "table.csv").read_text().splitlines()))
+        claims = [
+            {
+                "statement": claim["statement"],
+                "measure": claim["measure"],
+                "held": claim["held"],
+                "value": "unknown" if claim["value"] is None else f"{claim['value']:.3g}",
+                "asked": Claim("", "", 0.0, claim["at_least"], claim["at_most"]).asked,
+            }
+            for claim in found["claims"]
+        ]
+        models = [
+            {"name": name, "settings": ", ".join(f"{k} {v}" for k, v in settings.items())}
+            for name, settings in found["models"].items()
+        ]
+        shown = {
+            key: found[key]
+            for key in ("experiment", "title", "scale", "command", "hardware", "versions", "data")
+        }
+        minutes = {key: found["seconds"][key] / 60 for key in ("training", "measuring")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OnrError(
+            f"{file.parent} is damaged ({error}): run onr reproduce {file.parent.name} again"
+        ) from error
+    return shown | {
+        "claims": claims,
+        "models": models,
+        "figure": figure,
+        "rows": len(rows) - 1,
+        "table": rows if len(rows) <= SHOWN_ROWS + 1 else [],
+        "minutes": minutes,
+    }
+
+
+def _union(found: Any) -> dict[str, str]:
+    together: dict[str, str] = {}
+    for known in found:
+        together |= known
+    return together

@@ -1,0 +1,358 @@
+"""Models trained once, measurements made once, and what each experiment makes of them.
+
+``models/HASH``             a run's folder for each model, by the hash of its configuration
+``measurements/KEY.json``   the rows of one measurement, by the hash of all that determines them
+``data.json``               digests of the data sets that these were made with
+``NAME/``                   an experiment's table, picture and verdicts
+
+What is done is read off these files alone, so that the same command continues where it was stopped,
+and nothing is computed again that has not changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import functools
+import hashlib
+import inspect
+import io
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from onr import __version__
+from onr.data import Dataset
+from onr.errors import OnrError
+from onr.experiments import Claim, Experiment, Measurement, Row, Subject
+from onr.grids import flat, point_hash
+from onr.plots import png, svg
+from onr.runs import Run, write_atomic
+from onr.sweeps import Sweep, outcome, usable_cores
+from onr.training import TrainConfig, versions
+
+__all__ = ["Group", "Outcome", "Reproduction", "key", "measure"]
+
+Group: TypeAlias = list[tuple[str, Measurement]]
+"""Measurements of one model, by key."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found."""
+
+    name: str
+    title: str
+    claims: Sequence[Claim]
+    folder: Path
+
+
+class Reproduction:
+    """Experiments at one scale, and where they stand.
+
+    Args:
+        experiments: by name.
+        scale: which all of them know.
+        out: the folder of everything.
+        settings: of every training, in place of the scale's: where it runs and finds data.
+
+    """
+
+    def __init__(
+        self,
+        experiments: Mapping[str, Experiment],
+        scale: str,
+        out: Path,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.experiments, self.scale, self.out = dict(experiments), scale, out.absolute()
+        self.measurements: dict[str, list[Measurement]] = {}
+        """By experiment."""
+        self.models: dict[str, TrainConfig] = {}
+        """All that have to be trained, by their hash."""
+        for name, experiment in self.experiments.items():
+            self.measurements[name] = [
+                replace(m, model=m.model and replace(m.model, **settings))
+                for m in experiment.measurements(scale)
+            ]
+            self.models |= self.models_of(name)
+
+    def models_of(self, name: str) -> dict[str, TrainConfig]:
+        """The models that an experiment needs trained, by their hash."""
+        return {
+            point_hash(m.model): m.model
+            for m in self.measurements[name]
+            if m.model is not None and m.trained
+        }
+
+    def sweep(self) -> Sweep:
+        """The training of all models."""
+        return Sweep(self.models, self.out / "models")
+
+    def missing(self, name: str | None = None) -> dict[str, Measurement]:
+        """The measurements that have not been made, of one experiment or of all, by key."""
+        chosen = self.measurements.values() if name is None else [self.measurements[name]]
+        keyed = {key(m): m for measurements in chosen for m in measurements}
+        return {name: m for name, m in keyed.items() if not self._file(name).exists()}
+
+    def groups(self) -> list[Group]:
+        """The missing measurements, those of one model together."""
+        found: dict[tuple[str, bool], Group] = {}
+        for name, measurement in self.missing().items():
+            model = "" if measurement.model is None else point_hash(measurement.model)
+            found.setdefault((model, measurement.trained), []).append((name, measurement))
+        return list(found.values())
+
+    def check_data(self) -> None:
+        """Compare the data sets that are still needed with those of before.
+
+        Raises:
+            OnrError: one is missing, damaged, or another than it was.
+
+        """
+        needed = [m.model for m in self.missing().values() if m.model is not None]
+        known = self._data()
+        for config in {config.dataset: config for config in needed}.values():
+            digest = _digest(config.dataset_object())
+            if known.setdefault(config.dataset, digest) != digest:
+                raise OnrError(
+                    f"data set {config.dataset} is not the one that {self.out} was begun with: "
+                    "give another --out, or the --data-dir of before"
+                )
+        write_atomic(self.out / "data.json", (json.dumps(known, indent=2) + "\n").encode())
+
+    def _data(self) -> dict[str, str]:
+        file = self.out / "data.json"
+        return dict(_read(file)) if file.exists() else {}
+
+    def rows(self, name: str) -> list[Row]:
+        """An experiment's table.
+
+        Raises:
+            OnrError: a measurement is missing or damaged.
+
+        """
+        return [
+            {**measurement.labels, **row}
+            for measurement in self.measurements[name]
+            for row in self._stored(measurement)["rows"]
+        ]
+
+    def write(self, name: str) -> Outcome:
+        """Write an experiment's table, picture and verdicts.
+
+        Raises:
+            OnrError: a measurement is missing or damaged, or the folder cannot be written to.
+
+        """
+        experiment, folder = self.experiments[name], self.out / name
+        rows = self.rows(name)
+        claims = list(experiment.claims(rows, self.scale))
+        figure = experiment.figure(rows, self.scale)
+        write_atomic(folder / "figure.svg", svg(figure))
+        write_atomic(folder / "figure.png", png(figure))
+        write_atomic(folder / "table.csv", _csv(rows))
+        record = self._record(name, experiment, claims)
+        write_atomic(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
+        return Outcome(name, experiment.title, claims, folder)
+
+    def _record(self, name: str, experiment: Experiment, claims: list[Claim]) -> dict[str, Any]:
+        made = [self._stored(m) for m in self.measurements[name]]
+        models = self.models_of(name)
+        trained = self.sweep()
+        seconds = [r["seconds"] for model in models for r in trained.records(model)]
+        datasets = {m.model.dataset for m in self.measurements[name] if m.model is not None}
+        return {
+            "experiment": name,
+            "title": experiment.title,
+            "scale": self.scale,
+            "command": f"onr reproduce {name} --scale {self.scale}",
+            "onr": __version__,
+            "versions": _united(found["versions"] for found in made),
+            "hardware": sorted({found["hardware"] for found in made}),
+            "seconds": {
+                "training": round(sum(seconds), 1),
+                "measuring": round(sum(found["seconds"] for found in made), 1),
+            },
+            "claims": [
+                {**asdict(claim), "value": _number(claim.value), "held": claim.held}
+                for claim in claims
+            ],
+            "models": {
+                model: {k: v for k, v in flat(config).items() if v is not None}
+                for model, config in models.items()
+            },
+            "data": {k: v for k, v in self._data().items() if k in datasets},
+        }
+
+    def _stored(self, measurement: Measurement) -> dict[str, Any]:
+        file = self._file(key(measurement))
+        if not file.exists():
+            raise OnrError(f"measurement {file.stem} ({_name(measurement)}) has not been made")
+        found = _read(file)
+        if found.get("digest") != _rows_digest(found.get("rows")):
+            raise OnrError(f"{file} is damaged: delete it, and the same command measures again")
+        return found
+
+    def _file(self, name: str) -> Path:
+        return self.out / "measurements" / f"{name}.json"
+
+
+def measure(group: Group, out: str) -> dict[str, str]:
+    """Make the measurements of one model, on a worker; each is stored as soon as it is made.
+
+    Args:
+        group: by key, of one model.
+        out: the folder of everything.
+
+    Returns:
+        ``status``, ``finished`` or ``failed``, and a ``message`` if it failed.
+
+    """
+    return outcome(lambda: _measure(group, Path(out)))
+
+
+def _measure(group: Group, out: Path) -> str:
+    subject: Subject | None = None
+    for name, measurement in group:
+        file = out / "measurements" / f"{name}.json"
+        if file.exists():
+            continue
+        start = time.perf_counter()
+        subject = subject or _subject(measurement, out)
+        rows = [
+            {column: _number(value) for column, value in row.items()}
+            for row in measurement.function(subject, **measurement.settings)
+        ]
+        record = {
+            "function": _name(measurement),
+            "settings": dict(measurement.settings),
+            "model": measurement.model and flat(measurement.model),
+            "trained": measurement.trained,
+            "onr": __version__,
+            "versions": versions(),
+            "hardware": _hardware(measurement.model),
+            "seconds": round(time.perf_counter() - start, 3),
+            "digest": _rows_digest(rows),
+            "rows": rows,
+        }
+        write_atomic(file, (json.dumps(record, indent=1) + "\n").encode())
+    return "finished"
+
+
+def _subject(measurement: Measurement, out: Path) -> Subject | None:
+    if measurement.model is None:
+        return None
+    if not measurement.trained:
+        return Subject(measurement.model)
+    path = out / "models" / point_hash(measurement.model)
+    try:
+        parameters, _ = Run.open(path).model()
+    except OnrError as error:
+        raise OnrError(f"{error}; remove {path} and run the same command again") from error
+    return Subject(measurement.model, parameters)
+
+
+def _name(measurement: Measurement) -> str:
+    return f"{measurement.function.__module__}:{measurement.function.__qualname__}"
+
+
+def key(measurement: Measurement) -> str:
+    """16 hexadecimal digits of all that determines the rows."""
+    determined = {
+        "onr": __version__,
+        "function": _name(measurement),
+        "code": _code(measurement.function.__module__),
+        "settings": dict(measurement.settings),
+        "model": measurement.model and point_hash(measurement.model),
+        "trained": measurement.trained,
+    }
+    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _code(module: str) -> str:
+    """A hash of what a module does: comments, docstrings and layout left out."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # a text that stands alone does nothing
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.test):
+        for array in (part.images, part.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _rows_digest(rows: Any) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise OnrError(f"{file} is damaged ({error}): delete it and run the same command") from None
+    return found
+
+
+def _number(value: Any) -> Any:
+    """JSON and CSV have no NaN: what is unknown is ``None``."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """By name, all values that occur."""
+    values: dict[str, list[str]] = {}
+    for known in found:
+        for name, value in known.items():
+            if value not in values.setdefault(name, []):
+                values[name].append(value)
+    return {name: ", ".join(each) for name, each in values.items()}
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {usable_cores()} cores"
+
+
+def _hardware(config: TrainConfig | None) -> str:
+    if config is None or not config.device.startswith("cuda"):
+        return _processor()
+    import torch
+
+    return f"{torch.cuda.get_device_name(config.device)}, {_processor()}"
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    columns = dict.fromkeys(column for row in rows for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

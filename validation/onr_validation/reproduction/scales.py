@@ -1,0 +1,281 @@
+"""How large a reproduction is: one table of numbers for each scale, and nothing else differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onr.configuration import configuration
+from onr.errors import OnrError
+from onr.options import number
+from onr.training import TrainConfig
+from onr_paper.presets import CNN7, WRN
+
+__all__ = ["SCALES", "Scale", "scale_named"]
+
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers of one scale; radii and eps are for pixels in [0, 1]."""
+
+    name: str
+    training: Mapping[str, Any]
+    """Settings of ``onr train`` that all models share."""
+    datasets: Mapping[str, Mapping[str, Any]]
+    """The same for what stands for CIFAR-10 and for SVHN."""
+    networks: Mapping[str, Mapping[str, Any]]
+    """The same for what stands for CNN7 and for WRN-28-10."""
+    methods: Mapping[str, tuple[str, Options]]
+    """The method and its options, by what the figures call it."""
+    special: Mapping[tuple[str, str], Options]
+    """Options of a method on one network, by both."""
+    seeds: tuple[int, ...]
+    """Of the main comparison (Fig. 3 left, Table 2); all else is of the first."""
+    radius: Mapping[str, float]
+    """Of training, by the norm; for the l1 norm, which is not trained with, the usual one."""
+    radii: Mapping[str, tuple[float, ...]]
+    """Where accuracy and alignment are measured, by the norm of the attack."""
+    distances: Mapping[str, tuple[float, ...]]
+    """Where linearity and activations are measured; the l2 norm for random directions."""
+    images: int
+    """Of the test part, for accuracy and alignment."""
+    jacobians: int
+    """Of the test part, for spectra and linearity."""
+    validation_images: int
+    """Of the validation part, by which Table 3 judges."""
+    alphas: tuple[float, ...]
+    """Step sizes of Fig. 6, in ``eps / steps``."""
+    mixtures: tuple[float, ...]
+    """The ``t`` of Fig. 7 between its ends."""
+    sweep: Mapping[tuple[str, str], tuple[str, ...]]
+    """Table 3: the values of an option of a method; the others stay as in ``methods``."""
+
+    def eps(self, method: str = "at") -> float:
+        """The radius that a method is trained for."""
+        return number(self.methods[method][1]["eps"])
+
+    def model(
+        self,
+        method: str,
+        *,
+        data: str = "cifar10",
+        network: str = "cnn7",
+        seed: int = 0,
+        options: Options | None = None,
+    ) -> TrainConfig:
+        """The training of a model.
+
+        Args:
+            method: what the figures call it.
+            data: the data set's role.
+            network: the network's role.
+            seed: of initial weights and training.
+            options: of the method, in place of the table's.
+
+        """
+        name, usual = self.methods[method]
+        special = self.special.get((network, method), {})
+        return configuration(
+            self.training,
+            self.networks[network],
+            self.datasets[data],
+            {
+                "method": name,
+                "method_options": {**usual, **special, **(options or {})},
+                "seed": seed,
+            },
+        )
+
+
+def _methods(
+    eps: str,
+    eps_inf: str,
+    *,
+    lam: str,
+    lam_inf: str,
+    lam_global: str,
+    lam_gradient: str,
+    lam_frobenius: str,
+    power: str,
+) -> dict[str, tuple[str, Options]]:
+    l2, linf = {"p": "2", "eps": eps}, {"p": "inf", "eps": eps_inf}
+    return {
+        "standard": ("standard", {}),
+        "at": ("at", {**l2, "steps": "10"}),
+        "dd-snr": ("dd-snr", {"eps": eps, "lam": lam, "steps": "10"}),
+        "global-snr": ("global-snr", {"lam": lam_global, "steps": "1"}),
+        "global-snr-10": ("global-snr", {"lam": lam_global, "steps": "10"}),
+        "at-linf": ("at", {**linf, "steps": "10"}),
+        "dd-onr": ("dd-onr", {**linf, "q": "2", "lam": lam_inf, "power": power, "steps": "10"}),
+        "dd-onr-exact": ("dd-onr-exact", {**l2, "q": "2", "lam": lam, "power": "2"}),
+        "dd-snr-warm": ("dd-snr-warm", {"eps": eps, "lam": lam}),
+        "at-fgm": ("at", {**l2, "attack": "fgm"}),
+        "input-gradient": ("input-gradient", {**l2, "lam": lam_gradient}),
+        "frobenius": ("frobenius", {"eps": eps, "lam": lam_frobenius}),
+        "interpolate": ("interpolate", {"eps": eps, "lam": lam, "steps": "10"}),
+    }
+
+
+TINY = Scale(
+    name="tiny",
+    training={"epochs": 20},
+    datasets={"cifar10": {"dataset": "digits"}, "svhn": {"dataset": "digits"}},
+    networks={
+        "cnn7": {"model": "mlp"},
+        "wrn-28-10": {
+            "model": "wrn-28-10",
+            "model_options": {"depth": 10, "width": 1},
+            "epochs": 4,
+        },
+    },
+    methods=_methods(
+        "1",
+        "0.1",
+        lam="0.3",
+        lam_inf="0.3",
+        lam_global="0.01",
+        lam_gradient="0.1",
+        lam_frobenius="0.03",
+        power="2",
+    ),
+    special={},
+    seeds=(0, 1, 2),
+    radius={"1": 3.0, "2": 1.0, "inf": 0.1},
+    radii={
+        "2": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
+        "inf": (0.025, 0.05, 0.075, 0.1, 0.125, 0.15),
+    },
+    distances={
+        "2": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
+        "inf": (0.025, 0.05, 0.075, 0.1, 0.15, 0.2),
+    },
+    images=360,
+    jacobians=100,
+    validation_images=143,
+    alphas=(0.1, 0.5, 1, 2, 5, 20),
+    mixtures=(0.25, 0.5, 0.75),
+    sweep={
+        ("at", "eps"): ("0.5", "1", "1.5"),
+        ("at", "steps"): ("1", "10"),
+        ("at", "alpha"): ("1*eps/steps", "2*eps/steps", "5*eps/steps"),
+        ("global-snr", "lam"): ("0.001", "0.01", "0.1"),
+        ("global-snr", "steps"): ("1", "10"),
+        ("dd-snr", "lam"): ("0.1", "0.3", "1"),
+        ("dd-snr", "steps"): ("1", "10"),
+    },
+)
+"""Bundled digits: everything in minutes, to see that all of it runs. One data set plays both."""
+
+CPU = Scale(
+    name="cpu",
+    training={"dtype": "bfloat16", "epochs": 8, "lr": 0.01},
+    datasets={
+        "cifar10": {"dataset": "stored:cifar10", "train_images": 10000, "augment": "crop-flip"},
+        "svhn": {"dataset": "stored:svhn", "augment": "crop", "epochs": 12},
+    },
+    networks={
+        "cnn7": {"model": "cnn7", "model_options": {"width": 16}},
+        "wrn-28-10": {"model": "wrn-28-10", "model_options": {"depth": 10, "width": 2}},
+    },
+    methods=_methods(
+        "0.875",
+        "4/255",
+        lam="0.4",
+        lam_inf="0.4",
+        lam_global="0.5",
+        lam_gradient="0.1",
+        lam_frobenius="0.003",
+        power="2",
+    ),
+    special={},
+    seeds=(0, 1, 2),
+    radius={"1": 12.0, "2": 0.875, "inf": 4 / 255},
+    radii={
+        "2": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5),
+        "inf": tuple(k / 510 for k in (1, 2, 3, 4, 5, 6, 8, 10, 12)),
+    },
+    distances={
+        "2": (0.125, 0.25, 0.5, 0.875, 1.25, 1.75, 2.5, 3.5, 5.0),
+        "inf": tuple(k / 510 for k in (1, 2, 4, 6, 8, 12, 16, 24)),
+    },
+    images=1000,
+    jacobians=200,
+    validation_images=1000,
+    alphas=(0.1, 0.5, 1, 2, 5, 20),
+    mixtures=(0.25, 0.5, 0.75),
+    sweep={
+        ("at", "eps"): ("0.4375", "0.875", "1.3125"),
+        ("at", "steps"): ("1", "10"),
+        ("at", "alpha"): ("1*eps/steps", "2*eps/steps", "5*eps/steps"),
+        ("global-snr", "lam"): ("0.01", "0.1", "0.3", "0.5", "1"),
+        ("global-snr", "steps"): ("1", "10"),
+        ("dd-snr", "lam"): ("0.1", "0.4", "1.6"),
+        ("dd-snr", "steps"): ("1", "10"),
+    },
+)
+"""CIFAR-10 and SVHN from ``npz`` files, networks of a sixty-fourth of the paper's weights."""
+
+ITERATIONS = ("1", "2", "3", "5", "8", "10", "15", "20", "30", "40", "50")
+LAM = ("1e-5", "3e-5", "1e-4", "3e-4", "1e-3", "3e-3", "0.01", "0.03", "0.1", "0.3", "1", "3")
+PAPER = Scale(
+    name="paper",
+    training={"device": "cuda"},
+    datasets={"cifar10": {"dataset": "cifar10"}, "svhn": {"dataset": "svhn"}},
+    networks={"cnn7": CNN7, "wrn-28-10": WRN},
+    methods=_methods(
+        "0.875",
+        "4/255",
+        lam="0.03",
+        lam_inf="0.03",
+        lam_global="3e-4",
+        lam_gradient="0.1",
+        lam_frobenius="0.001",
+        power="1",
+    ),
+    special={("wrn-28-10", "dd-snr"): {"lam": "0.3"}},
+    seeds=(0,),
+    radius={"1": 12.0, "2": 0.875, "inf": 4 / 255},
+    radii={
+        "2": tuple(k / 8 for k in range(1, 17)),
+        "inf": tuple(k / 510 for k in range(1, 17)),
+    },
+    distances={
+        "2": (0.125, 0.25, 0.5, 0.875, 1.25, 1.75, 2.5, 3.5, 5.0, 7.0),
+        "inf": tuple(k / 510 for k in (1, 2, 4, 6, 8, 12, 16, 24, 32)),
+    },
+    images=2000,
+    jacobians=200,
+    validation_images=1000,
+    alphas=(0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 100),
+    mixtures=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    sweep={
+        ("at", "eps"): (
+            *("0.25", "0.375", "0.5", "0.625", "0.75", "0.875", "1"),
+            *("1.25", "1.375", "1.5", "1.625", "1.75", "1.875", "2"),
+        ),
+        ("at", "steps"): ITERATIONS,
+        ("at", "alpha"): tuple(f"{k}*eps/steps" for k in range(1, 6)),
+        ("global-snr", "lam"): (*LAM, "10", "30"),
+        ("global-snr", "steps"): ("1", "10"),
+        ("dd-snr", "lam"): (*LAM, "10", "30"),
+        ("dd-snr", "steps"): ITERATIONS,
+    },
+)
+"""Tables 2 and 3; what the foils weigh is ours, and has not been tried at this scale."""
+
+SCALES = {scale.name: scale for scale in (TINY, CPU, PAPER)}
+
+
+def scale_named(name: str) -> Scale:
+    """The scale of this name.
+
+    Raises:
+        OnrError: there is none.
+
+    """
+    if name not in SCALES:
+        raise OnrError(f"no scale {name!r}: expected one of {', '.join(SCALES)}")
+    return SCALES[name]
