@@ -40,7 +40,7 @@ def accuracy_axes(
     unit = "eps in 1/255, inf-norm" if p == "inf" else "eps, 2-norm, pixels in [0, 1]"
     axes.set(xlabel=unit, ylabel="accuracy", ylim=(0, 1))
     axes.set_xlim(left=0)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper right")
 
 
 def largest_gap(rows: Sequence[Row], one: str, other: str) -> float:

@@ -23,7 +23,7 @@ def activation_axes(axes: Axes, rows: Sequence[Row], methods: Iterable[str], eps
     axes.set(xlabel="eps, 2-norm, pixels in [0, 1]", ylabel="share of units in the same state")
     axes.set_ylim(top=1)
     axes.set_xlim(left=0)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower left")
 
 
 def changed_ratio(rows: Sequence[Row], method: str, eps: float) -> float:

@@ -37,7 +37,7 @@ def alignment_axes(
     unit = "eps in 1/255, inf-norm" if p == "inf" else "eps, 2-norm, pixels in [0, 1]"
     axes.set(xlabel=unit, ylabel=LABELS[quantity], ylim=(0, 1))
     axes.set_xlim(left=0)
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", loc="upper right")
 
 
 def align_alike(table: Sequence[Row], one: str, other: str, where: str) -> Claim:

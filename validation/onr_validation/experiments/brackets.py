@@ -55,7 +55,7 @@ class Brackets:
                 axes.plot([x, x], [low, high], "-_", color=colour(method), label=label)
         axes.set_xticks(range(len(cells)), [f"{p},{q}" for p, q in cells])
         axes.set(xlabel="p, q", ylabel="||J||", yscale="log")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left")
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -50,8 +50,8 @@ class Figure2:
         line(right, random, "rank", label="random network", color=colour("random network"))
         left.set(xlabel="rank r", ylabel="singular value", yscale="log", xscale="log")
         right.set(xlabel="rank r", ylabel="|cos(perturbation, v_r)|", xscale="log")
-        left.legend(fontsize="small")
-        right.legend(fontsize="small")
+        left.legend(fontsize="small", loc="lower left")
+        right.legend(fontsize="small", loc="upper right")
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -58,7 +58,7 @@ class Figure6:
         training_eps(axes, USUAL * eps / 10)
         axes.get_lines()[-1].set_label("alpha of the attack at test time")
         axes.set(xlabel="alpha, pixels in [0, 1]", ylabel="accuracy", ylim=(0, 1), xscale="log")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="lower left")
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

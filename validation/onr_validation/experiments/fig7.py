@@ -39,7 +39,7 @@ class Figure7:
         line(axes, chosen(table, eps=0.0), "t", label="clean", color="C0")
         line(axes, chosen(table, eps=eps), "t", label=f"attacked, eps {eps:g}", color="C3")
         axes.set(xlabel="t", ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="lower left")
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -32,7 +32,7 @@ def linearity_figure(table: Sequence[Row], methods: Iterable[str], eps: float) -
         axis.set(xlabel="||z||, 2-norm, pixels in [0, 1]", ylabel=name)
         axis.set_ylim(bottom=0)
         axis.set_xlim(left=0)
-    axes[0].legend(fontsize="x-small")
+    axes[0].legend(fontsize="x-small", loc="upper left")
     return figure
 
 

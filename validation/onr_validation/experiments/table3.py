@@ -54,7 +54,7 @@ class Table3:
                 axes.annotate(text, place, (4, 3), textcoords="offset points", fontsize=6)
             axes.plot(*zip(*points, strict=True), marker, color=colour(method), label=method)
         axes.set(xlabel="clean accuracy", ylabel=f"accuracy under attack, eps {eps:g}")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="lower left")
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -1,0 +1,514 @@
+"""Reproductions: models trained once, measurements made once, verdicts from numbers alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
+
+from onr.cli.main import main
+from onr.configuration import configuration, preset
+from onr.errors import OnrError
+from onr.experiments import Claim, Experiment, Measurement, Row, Subject
+from onr.grids import point_hash
+from onr.options import number
+from onr.plots import png, svg
+from onr.registry import load, registry
+from onr.runs import Run
+from onr.sweeps import train_point
+from onr.training import TrainConfig
+from onr_paper.presets import METHODS
+from onr_validation.experiments.fig6 import USUAL
+from onr_validation.reproduction import results
+from onr_validation.reproduction.drawing import average
+from onr_validation.reproduction.results import Reproduction, key, measure
+from onr_validation.reproduction.scales import CPU, PAPER, SCALES, TINY, Scale, scale_named
+
+NAMES = [entry.name for plugin, entry in registry().offers("experiment")]
+
+
+def onr(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def fails(*arguments: str | Path) -> str:
+    result = onr(*arguments)
+    assert result.exit_code == 2, (result.exit_code, result.output)
+    assert "Traceback" not in result.output
+    assert "unexpected" not in result.stderr
+    return result.stderr.splitlines()[-1]
+
+
+# The scales
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=list(SCALES))
+def test_what_verdicts_look_at_is_measured(scale: Scale):
+    """Claims are decided at the eps of training: every curve has a point there."""
+    assert scale.radius["2"] == scale.eps("at") == scale.eps("dd-snr")
+    assert scale.radius["inf"] == scale.eps("at-linf") == scale.eps("dd-onr")
+    for p in ("2", "inf"):
+        assert scale.radius[p] in scale.radii[p]
+        assert scale.radius[p] in scale.distances[p]
+        for places in (scale.radii[p], scale.distances[p]):
+            assert list(places) == sorted(set(places))
+    assert USUAL in scale.alphas
+    assert min(scale.alphas) < USUAL < max(scale.alphas)
+    for method in ("at", "dd-snr", "global-snr"):
+        for option, usual in scale.methods[method][1].items():
+            values = scale.sweep.get((method, option), (usual,))
+            assert number(usual) in map(number, values), (method, option)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_knows_every_scale(name: str, scale: str):
+    experiment: Experiment = load("experiment", name)()
+    found = experiment.measurements(scale)
+    assert found
+    labelled = [(*sorted(m.labels.items()), key(m)) for m in found]
+    assert len(labelled) == len(set(labelled))
+    for measurement in found:
+        if measurement.model is not None:
+            measurement.model.method_object()
+
+
+def test_the_paper_scale_is_that_of_the_presets():
+    names = {"at": "at-l2"}
+    for network, model in (("cifar10", "cnn7"), ("cifar10-wrn", "wrn-28-10"), ("svhn", "cnn7")):
+        for method in ("standard", "at", "at-linf", "dd-snr", "dd-onr", "global-snr"):
+            name = names.get(method, method)
+            assert name in METHODS
+            expected = configuration(preset(f"paper:{network}-{name}"))
+            data = network.removesuffix("-wrn")
+            found = PAPER.model(method, data=data, network=model)
+            assert found.method_object().settings == expected.method_object().settings
+            assert replace(found, method_options={}, device="cpu") == replace(
+                expected, method_options={}
+            )
+
+
+def test_scales_differ_in_numbers_alone():
+    for scale in (CPU, PAPER):
+        assert scale.methods.keys() == TINY.methods.keys()
+        for name, (method, options) in scale.methods.items():
+            assert method == TINY.methods[name][0]
+            assert options.keys() == TINY.methods[name][1].keys()
+        assert scale.sweep.keys() == TINY.sweep.keys()
+    with pytest.raises(OnrError, match="no scale 'huge': expected one of tiny, cpu, paper"):
+        scale_named("huge")
+
+
+# Shared computations, with an experiment of one's own
+
+SMALL = TrainConfig(
+    backend="numpy", train_images=60, batch_size=30, epochs=1, model_options={"width": "8"}
+)
+CALLS: list[int] = []
+
+
+def largest_weight(subject: Subject, *, power: float = 1.0) -> list[Row]:
+    CALLS.append(1)
+    values = subject.backend.parameters(subject.network).values()
+    mean = max(float(np.abs(value).max()) for value in values) ** power
+    return [{"quantity": "weight", "mean": mean, "standard_error": float("nan"), "images": 1}]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a plugin might offer."""
+
+    title: str = "The largest weight"
+    powers: tuple[float, ...] = (1.0, 2.0)
+
+    def measurements(self, scale: str, /) -> Sequence[Measurement]:
+        if scale != "mine":
+            raise OnrError(f"no scale {scale!r}: expected mine")
+        return [
+            Measurement(largest_weight, SMALL, {"power": power}, {"power": power, "trained": "yes"})
+            for power in self.powers
+        ] + [Measurement(largest_weight, SMALL, {}, {"trained": "no"}, trained=False)]
+
+    def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
+        figure = Figure()
+        figure.add_subplot().plot([row["mean"] for row in table])
+        return figure
+
+    def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
+        return [Claim("weights are small", "the largest", table[0]["mean"], at_most=10)]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    CALLS.clear()
+    return tmp_path / "out"
+
+
+def own(out: Path, **experiments: Experiment) -> Reproduction:
+    return Reproduction(experiments or {"own": Own()}, "mine", out, {"data_dir": "/nowhere"})
+
+
+def train(found: Reproduction) -> None:
+    found.sweep().out.mkdir(parents=True, exist_ok=True)
+    for config in found.models.values():
+        status = train_point(config.__dict__, str(found.sweep().out))
+        assert status == {"status": "finished"}
+
+
+def make(found: Reproduction) -> list[dict[str, str]]:
+    return [measure(group, str(found.out)) for group in found.groups()]
+
+
+def test_a_model_and_a_measurement_are_shared(out: Path):
+    found = own(out, one=Own(), two=Own(powers=(2.0, 3.0)))
+    assert len(found.models) == 1
+    assert len(found.missing()) == 4
+    assert len(found.missing("one")) == 3
+    assert sorted(map(len, found.groups())) == [1, 3]
+    train(found)
+    assert make(found) == [{"status": "finished"}] * 2
+    assert len(CALLS) == 4
+    assert not found.missing()
+    assert not found.groups()
+    weight = Run.open(out / "models" / point_hash(SMALL)).model()[0].values()
+    largest = max(float(np.abs(value).max()) for value in weight)
+    assert [row["mean"] for row in found.rows("two")[:2]] == pytest.approx([largest**2, largest**3])
+    drawn = found.rows("one")[2]
+    assert drawn["trained"] == "no"
+    assert drawn["mean"] != found.rows("one")[0]["mean"]
+
+
+def test_what_is_written_follows_from_the_measurements(out: Path):
+    found = own(out)
+    train(found)
+    make(found)
+    outcome = found.write("own")
+    assert [claim.held for claim in outcome.claims] == [True]
+    files = {path.name: path.read_bytes() for path in (out / "own").iterdir()}
+    assert files.keys() == {"table.csv", "figure.svg", "figure.png", "result.json"}
+    table = list(csv.DictReader((out / "own" / "table.csv").read_text().splitlines()))
+    assert [row["power"] for row in table] == ["1.0", "2.0", ""]
+    assert [float(row["mean"]) for row in table] == [row["mean"] for row in found.rows("own")]
+    assert table[0]["standard_error"] == ""
+    assert files["figure.png"].startswith(b"\x89PNG")
+    record = json.loads(files["result.json"])
+    assert record["claims"][0]["held"] is True
+    assert record["command"] == "onr reproduce own --scale mine"
+    assert record["models"].keys() == found.models.keys()
+    assert record["seconds"].keys() == {"training", "measuring"}
+    assert record["versions"]["numpy"] == np.__version__
+    again = own(out)
+    again.write("own")
+    assert files == {path.name: path.read_bytes() for path in (out / "own").iterdir()}
+    assert len(CALLS) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"power": 3.0}},
+        {"model": replace(SMALL, seed=1)},
+        {"trained": False},
+        {"function": make},
+    ],
+)
+def test_what_determines_a_measurement_is_in_its_key(change: dict[str, Any]):
+    measurement = Measurement(largest_weight, SMALL, {"power": 2.0})
+    assert key(measurement) != key(replace(measurement, **change))
+
+
+def test_what_does_not_determine_it_is_not():
+    measurement = Measurement(largest_weight, SMALL, {"power": 2.0})
+    assert key(measurement) == key(replace(measurement, labels={"method": "other"}))
+    elsewhere = replace(SMALL, data_dir="/elsewhere", device="cuda", tensorboard=True)
+    assert key(measurement) == key(replace(measurement, model=elsewhere))
+
+
+def test_code_that_changes_measures_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A comment, a docstring or a line break is no change."""
+    file = tmp_path / "changing.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hashes = []
+    for text in (
+        '"""One."""\ndef f(s):\n    return [1]\n',
+        '"""Two."""\n\ndef f(s):\n    """Doc."""\n    # why\n    return [\n        1\n    ]\n',
+        '"""One."""\ndef f(s):\n    return [2]\n',
+    ):
+        file.write_text(text)
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        import changing  # type: ignore[import-not-found]
+
+        results._code.cache_clear()
+        monkeypatch.setattr("linecache.cache", {})
+        hashes.append(key(Measurement(changing.f)))
+    results._code.cache_clear()
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"rows": [], "digest": "0"}'])
+def test_a_damaged_measurement_is_named(out: Path, damage: bytes):
+    found = own(out)
+    train(found)
+    make(found)
+    file = sorted((out / "measurements").iterdir())[0]
+    file.write_bytes(damage)
+    with pytest.raises(OnrError, match=f"{re.escape(str(file))} is damaged.*delete it"):
+        found.write("own")
+    assert not (out / "own").exists()
+    file.unlink()
+    make(found)
+    found.write("own")
+
+
+def test_a_number_that_was_changed_is_seen(out: Path):
+    found = own(out)
+    train(found)
+    make(found)
+    file = sorted((out / "measurements").iterdir())[0]
+    record = json.loads(file.read_text())
+    record["rows"][0]["mean"] = 0.99
+    file.write_text(json.dumps(record))
+    with pytest.raises(OnrError, match="is damaged"):
+        found.rows("own")
+
+
+def test_a_damaged_model_is_named_and_the_rest_goes_on(out: Path):
+    found = own(out)
+    train(found)
+    folder = out / "models" / point_hash(SMALL)
+    (folder / "checkpoint.safetensors").write_bytes(b"nothing")
+    outcomes = make(found)
+    assert sorted(outcome["status"] for outcome in outcomes) == ["failed", "finished"]
+    (message,) = (outcome["message"] for outcome in outcomes if "message" in outcome)
+    assert f"remove {folder} and run the same command again" in message
+    assert len(found.missing()) == 2
+
+
+def test_another_data_set_is_refused(out: Path, tmp_path: Path):
+    def stored(seed: int) -> Path:
+        folder = tmp_path / f"data{seed}"
+        folder.mkdir()
+        rng = np.random.default_rng(seed)
+        for part in ("train", "test"):
+            images = rng.integers(0, 256, (20, 4, 4), dtype=np.uint8)
+            np.savez(folder / f"mine-{part}.npz", images=images, labels=np.arange(20) % 3)
+        return folder
+
+    @dataclass(frozen=True)
+    class Stored(Own):
+        def measurements(self, scale: str, /) -> Sequence[Measurement]:
+            model = replace(SMALL, dataset="stored:mine", train_images=18)
+            return [Measurement(largest_weight, model, {"power": p}) for p in self.powers]
+
+    folders = [stored(0), stored(1)]
+
+    def found(folder: Path, *powers: float) -> Reproduction:
+        settings = {"data_dir": str(folder)}
+        return Reproduction({"own": Stored(powers=powers)}, "mine", out, settings)
+
+    first = found(folders[0], 1.0)
+    first.check_data()
+    train(first)
+    make(first)
+    with pytest.raises(OnrError, match=r"stored:mine is not the one that .* was begun with"):
+        found(folders[1], 1.0, 2.0).check_data()
+    moved = folders[0].rename(tmp_path / "moved")
+    found(moved, 1.0, 2.0).check_data()  # the same in another place
+    (moved / "mine-test.npz").write_bytes(b"nothing")
+    with pytest.raises(OnrError, match=r"mine-test.npz cannot be read"):
+        found(moved, 1.0, 2.0).check_data()
+    (moved / "mine-test.npz").unlink()
+    with pytest.raises(OnrError, match=r"no file .*mine-test.npz"):
+        found(moved, 1.0, 2.0).check_data()
+    complete = found(moved, 1.0)
+    complete.check_data()  # nothing is left to compute: no data needed
+    complete.write("own")
+
+
+def test_curves_are_averaged_over_seeds():
+    rows = [
+        {"eps": 1.0, "mean": 0.5, "standard_error": 0.1},
+        {"eps": 0.0, "mean": 0.9, "standard_error": 0.2},
+        {"eps": 1.0, "mean": 0.3, "standard_error": 0.3},
+        {"eps": 2.0, "mean": None, "standard_error": None},
+    ]
+    places, means, errors = average(rows, "eps")
+    np.testing.assert_array_equal(places, [0.0, 1.0])
+    np.testing.assert_allclose(means, [0.9, 0.4])
+    np.testing.assert_allclose(errors, [0.2, 0.2])
+
+
+# The command
+
+SHARED = pytest.mark.xdist_group("tiny")
+"""One process runs all tests that share the reproduction at the tiny scale."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything, at the scale that needs no data."""
+    out = tmp_path_factory.mktemp("reproduction") / "tiny"
+    result = onr("reproduce", "all", "--out", out)
+    assert result.exit_code == 0, result.output + result.stderr
+    assert "claims held at scale tiny" in result.output
+    return out
+
+
+@SHARED
+def test_everything_at_the_tiny_scale(tiny: Path):
+    for name in NAMES:
+        folder = tiny / name
+        table = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+        assert table
+        assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (folder / "figure.svg").read_text()
+        record = json.loads((folder / "result.json").read_text())
+        assert record["claims"]
+        for claim in record["claims"]:
+            assert claim["value"] is not None, (name, claim)
+            low, high = claim["at_least"], claim["at_most"]
+            assert low is not None or high is not None
+            within = (low is None or claim["value"] >= low) and (
+                high is None or claim["value"] <= high
+            )
+            assert claim["held"] is within
+
+
+@SHARED
+def test_what_the_theory_says_holds_at_the_tiny_scale(tiny: Path):
+    """Few images decide little, but these do not hang on the data."""
+    robust = json.loads((tiny / "fig3" / "result.json").read_text())["claims"]
+    assert [claim["held"] for claim in robust[:3]] == [True] * 3
+    assert json.loads((tiny / "table1" / "result.json").read_text())["claims"][0]["held"]
+    damped = json.loads((tiny / "norms" / "result.json").read_text())["claims"]
+    assert all(claim["held"] for claim in damped)
+
+
+@SHARED
+def test_the_same_command_computes_nothing_again(tiny: Path):
+    def times() -> dict[Path, int]:
+        kept = [*tiny.glob("models/*/*"), *tiny.glob("measurements/*")]
+        return {path: path.stat().st_mtime_ns for path in kept if path.name != "lock"}
+
+    before = times()
+    result = onr("reproduce", "all", "--out", tiny)
+    assert result.exit_code == 0
+    assert "to train" not in result.output
+    assert "to make" not in result.output
+    assert times() == before
+
+
+@SHARED
+def test_the_list_says_what_is_there(tiny: Path, tmp_path: Path):
+    result = onr("reproduce", "list", "--out", tiny)
+    assert result.exit_code == 0
+    for name in NAMES:
+        assert f"│ {name} " in result.output
+    assert "15/15" in result.output
+    empty = onr("reproduce", "list", "--scale", "paper", "--out", tmp_path / "none")
+    assert empty.exit_code == 0
+    assert "0/7" in empty.output
+    assert not (tmp_path / "none").exists()
+
+
+@SHARED
+def test_a_killed_reproduction_goes_on(tiny: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "onr", "reproduce", "fig10", "--workers", "1", "--out", out]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    for _ in _until(lambda: any(out.glob("models/*/checkpoint.safetensors"))):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (out / "fig10").exists()
+    result = onr("reproduce", "fig10", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert (out / "fig10" / "table.csv").read_bytes() == (tiny / "fig10" / "table.csv").read_bytes()
+
+
+def _until(condition: Any, seconds: float = 120) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        yield
+        time.sleep(0.02)
+
+
+@SHARED
+def test_the_report_needs_no_other_file(tiny: Path, tmp_path: Path):
+    page = tmp_path / "page.html"
+    result = onr("report", tiny, "--out", page)
+    assert result.exit_code == 0, result.stderr
+    text = page.read_text()
+    for name in NAMES:
+        assert f'id="{name}"' in text
+        assert f"onr reproduce {name} --scale tiny" in text
+    assert text.count("data:image/svg+xml;base64,") == len(NAMES)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+    claims = [
+        claim
+        for name in NAMES
+        for claim in json.loads((tiny / name / "result.json").read_text())["claims"]
+    ]
+    held = sum(claim["held"] for claim in claims)
+    assert f"{held} of {len(claims)} held" in " ".join(text.split())
+    assert text.count(">Held</b>") == held
+    assert text.count(">Did not hold</b>") == len(claims) - held
+
+
+@SHARED
+@pytest.mark.parametrize("name", ["result.json", "figure.svg", "table.csv"])
+def test_a_damaged_result_is_named(tiny: Path, tmp_path: Path, name: str):
+    folder = tmp_path / "one" / "fig6"
+    folder.mkdir(parents=True)
+    for file in ("result.json", "figure.svg", "table.csv"):
+        if file != name:
+            (folder / file).write_bytes((tiny / "fig6" / file).read_bytes())
+    if name == "result.json":
+        (folder / name).write_text("{}")
+    told = fails("report", tmp_path / "one")
+    assert f"{folder} is damaged" in told
+    assert "run onr reproduce fig6 again" in told
+
+
+def test_bad_requests_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert "fig1" in fails("reproduce", "fig1")
+    assert "or all, or list" in fails("reproduce", "fig1")
+    assert "no scale 'big': expected one of tiny, cpu, paper" in fails(
+        "reproduce", "fig6", "--scale", "big"
+    )
+    assert "list stands alone" in fails("reproduce", "list", "fig2")
+    told = fails("reproduce", "fig6", "--scale", "cpu", "--data-dir", tmp_path / "nowhere")
+    assert f"no file {tmp_path / 'nowhere' / 'cifar10-train.npz'}" in told
+    assert "holds no results: run onr reproduce first" in fails("report", tmp_path)
+    assert not (tmp_path / "reproduction" / "cpu" / "models").exists()
+
+
+def test_pictures_are_the_same_bytes_again():
+    def drawn() -> Figure:
+        figure = Figure()
+        figure.add_subplot().plot([1, 2])
+        return figure
+
+    assert svg(drawn()) == svg(drawn())
+    assert png(drawn()) == png(drawn())
