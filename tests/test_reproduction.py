@@ -352,6 +352,24 @@ def test_curves_are_averaged_over_seeds():
     np.testing.assert_allclose(errors, [0.2, 0.2])
 
 
+def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    (code,) = re.findall(r"```python\n((?:(?!```).)*class Confidence.*?)```", text, re.DOTALL)
+    quick = code.replace("TrainConfig(", "TrainConfig(epochs=1, ")
+    (tmp_path / "confident.py").write_text(quick)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import confident  # type: ignore[import-not-found]
+
+    found = Reproduction({"confidence": confident.Confidence()}, "tiny", tmp_path / "out", {})
+    train(found)
+    make(found)
+    outcome = found.write("confidence")
+    rows = found.rows("confidence")
+    assert [row["eps"] for row in rows] == [0.5, 1.0]
+    assert all(0.1 < row["mean"] < 1 and row["images"] == 200 for row in rows)
+    assert outcome.claims[0].value == rows[0]["mean"] - rows[1]["mean"]
+
+
 # The command
 
 SHARED = pytest.mark.xdist_group("tiny")
