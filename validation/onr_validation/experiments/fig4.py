@@ -10,6 +10,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
 from onr_validation.measurements.linearity import linearity
+from onr_validation.reproduction.drawing import value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class Figure4:
         eps = scale_named(scale).eps()
         if "standard" in self.methods:
             return linearity_claims(table, ("at", "dd-snr"), eps, "(section 5.4)")
-        from onr_validation.reproduction.drawing import value
 
         def deviation(method: str) -> float:
             return value(

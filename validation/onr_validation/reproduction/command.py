@@ -222,9 +222,13 @@ def _list(found: Reproduction, folder: Path) -> None:
     Console(width=max(100, Console().width)).print(table)
     click.echo(
         "models: trained of those needed, many of them shared; measurements: made of those needed; "
-        f"minutes: to train and to measure, alone, from nothing{costs['hardware'] if known else ''}"
+        "minutes: to train all of an experiment's models and to measure, from nothing"
+        f"{', ' + costs['hardware'] if known else ', not measured at this scale'}"
     )
 
 
 def _minutes(cost: Mapping[str, float] | None) -> str:
-    return "?" if cost is None else f"{cost['training']:.0f} + {cost['measuring']:.0f}"
+    if cost is None:
+        return "?"
+    digits = 0 if min(cost.values()) >= 1 else 1
+    return f"{cost['training']:.{digits}f} + {cost['measuring']:.{digits}f}"
