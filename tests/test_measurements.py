@@ -162,12 +162,21 @@ def test_the_spectrum_is_numpys():
 
 def test_alignment_by_rank_is_a_projection():
     """Squared cosines with an orthonormal set sum to at most one, and to one if it is complete."""
-    whole = subject(Flatten(), Affine(12), ReLU(), Affine(4), images=1)
+    whole = subject(Flatten(), Affine(12), Affine(4), images=1)
     found = spectrum(whole, p="2", eps=0.1, images=1)
     for of in ("trained", "random"):
-        # Twelve features of twelve inputs; with units off, other vectors complete the basis.
         assert np.sum(means(found, quantity="cosine", of=of) ** 2) == pytest.approx(1)
         assert (means(found, quantity="correlation", of=of) <= 1).all()
+
+
+def test_vectors_of_singular_values_that_are_zero_are_left_out():
+    whole = subject(Flatten(), Affine(12), ReLU(), Affine(4), images=1)
+    found = spectrum(whole, p="2", eps=0.1, images=1)
+    ((x, _),) = whole.batches(1, 1)
+    on = int(whole.network.activation_pattern(x).sum())
+    counted = [row["images"] for row in rows(found, quantity="cosine", of="trained")]
+    assert counted == [1] * on + [0] * (12 - on)
+    assert 0 < on < 12
 
 
 # Linearity

@@ -169,8 +169,12 @@ def train(found: Reproduction) -> None:
         assert status == {"status": "finished"}
 
 
-def make(found: Reproduction) -> list[dict[str, str]]:
-    return [measure(group, str(found.out)) for group in found.groups()]
+def make(found: Reproduction) -> dict[str, str]:
+    """Why measurements could not be made, by key."""
+    reasons: dict[str, str] = {}
+    for group in found.groups():
+        reasons |= measure(group, str(found.out))
+    return reasons
 
 
 def test_a_model_and_a_measurement_are_shared(out: Path):
@@ -180,7 +184,7 @@ def test_a_model_and_a_measurement_are_shared(out: Path):
     assert len(found.missing("one")) == 3
     assert sorted(map(len, found.groups())) == [1, 3]
     train(found)
-    assert make(found) == [{"status": "finished"}] * 2
+    assert make(found) == {}
     assert len(CALLS) == 4
     assert not found.missing()
     assert not found.groups()
@@ -292,11 +296,38 @@ def test_a_damaged_model_is_named_and_the_rest_goes_on(out: Path):
     train(found)
     folder = out / "models" / point_hash(SMALL)
     (folder / "checkpoint.safetensors").write_bytes(b"nothing")
-    outcomes = make(found)
-    assert sorted(outcome["status"] for outcome in outcomes) == ["failed", "finished"]
-    (message,) = (outcome["message"] for outcome in outcomes if "message" in outcome)
-    assert f"remove {folder} and run the same command again" in message
-    assert len(found.missing()) == 2
+    reasons = make(found)
+    assert reasons.keys() == found.missing().keys()
+    assert len(reasons) == 2
+    for message in reasons.values():
+        assert f"remove {folder} and run the same command again" in message
+
+
+def failing(subject: Subject, **settings: float) -> list[Row]:
+    raise ZeroDivisionError("nothing there")
+
+
+def test_a_measurement_that_fails_leaves_the_others(out: Path):
+    @dataclass(frozen=True)
+    class Half(Own):
+        def measurements(self, scale: str, /) -> Sequence[Measurement]:
+            first, *others = super().measurements(scale)
+            return [replace(first, function=failing), *others]
+
+    found = own(out, half=Half())
+    train(found)
+    assert list(make(found).values()) == ["unexpected ZeroDivisionError: nothing there"]
+    assert len(found.missing()) == 1
+    with pytest.raises(OnrError, match="has not been made"):
+        found.write("half")
+
+
+def test_only_models_that_something_is_missing_of_are_trained(out: Path):
+    found = own(out)
+    assert found.needed().unfinished() == list(found.models)
+    train(found)
+    make(found)
+    assert not found.needed().points
 
 
 def test_another_data_set_is_refused(out: Path, tmp_path: Path):

@@ -14,19 +14,22 @@ from onr_torch.modes import frozen
 
 __all__ = ["activation_pattern"]
 
+OTHERS = frozenset({"hardtanh", "prelu", "relu6", "rrelu", "threshold", "_threshold"})
+"""Piecewise linear too, with states of their own."""
+
 
 def activation_pattern(module: nn.Module, x: torch.Tensor, /) -> torch.Tensor:
     """Which hidden units are on, ``z > 0``, in evaluation mode; shape ``(batch, m)``, bool.
 
     The units are those of all ReLUs and leaky ReLUs, layers or functions, in the order in which
-    they are computed; one that sits at exactly zero is off.
+    they are computed; one that sits at exactly zero is off. Smooth activations have no such state.
 
     Args:
         module: the network.
         x: inputs, shape ``(batch, *input_shape)``.
 
     Raises:
-        OnrError: the module has no such unit.
+        OnrError: the module has no such unit, or units with other states, as ReLU6.
 
     """
     with torch.no_grad(), frozen(module), _Watch() as watch:
@@ -48,6 +51,11 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         """Look at the input before the function changes it."""
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "").removesuffix("_") in ("relu", "leaky_relu"):
+        name = getattr(func, "__name__", "").removesuffix("_")
+        if name in OTHERS:
+            raise OnrError(
+                f"the module uses {name}: a pattern is that of ReLU and leaky ReLU units"
+            )
+        if name in ("relu", "leaky_relu"):
             self.masks.append((args[0] if args else kwargs["input"]) > 0)
         return func(*args, **kwargs)

@@ -40,7 +40,6 @@ def accuracy_axes(
     unit = "eps in 1/255, inf-norm" if p == "inf" else "eps, 2-norm, pixels in [0, 1]"
     axes.set(xlabel=unit, ylabel="accuracy", ylim=(0, 1))
     axes.set_xlim(left=0)
-    axes.legend(fontsize="small", loc="upper right")
 
 
 def largest_gap(rows: Sequence[Row], one: str, other: str) -> float:
@@ -79,7 +78,7 @@ def not_robust(rows: Sequence[Row], method: str, eps: float, where: str) -> Clai
         rows, method="standard", quantity="accuracy", eps=eps
     )
     return Claim(
-        f"{method} does not robustify the model substantially {where}",
+        f"{method} does not robustify the model {where}",
         "its accuracy at the eps of training less that of standard",
         gain,
         at_most=NEAR,

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Row
-from onr_validation.reproduction.drawing import chosen, colour, line, training_eps, value
+from onr_validation.reproduction.drawing import (
+    chosen,
+    colour,
+    line,
+    ratio,
+    training_eps,
+    value,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +30,6 @@ def activation_axes(axes: Axes, rows: Sequence[Row], methods: Iterable[str], eps
     axes.set(xlabel="eps, 2-norm, pixels in [0, 1]", ylabel="share of units in the same state")
     axes.set_ylim(top=1)
     axes.set_xlim(left=0)
-    axes.legend(fontsize="small", loc="lower left")
 
 
 def changed_ratio(rows: Sequence[Row], method: str, eps: float) -> float:
@@ -32,7 +38,7 @@ def changed_ratio(rows: Sequence[Row], method: str, eps: float) -> float:
     def changed(name: str) -> float:
         return 1 - value(rows, method=name, quantity="shared", eps=eps)
 
-    return changed("standard") / changed(method)
+    return ratio(changed("standard"), changed(method))
 
 
 def larger_cells(rows: Sequence[Row], methods: Sequence[str], eps: float, where: str) -> Claim:

@@ -11,7 +11,7 @@ from onr_validation.experiments.alignment_panels import alignment_axes
 from onr_validation.experiments.common import of_methods
 from onr_validation.measurements.accuracy import accuracy
 from onr_validation.measurements.alignment import alignment
-from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import Scale
 
 if TYPE_CHECKING:
@@ -34,4 +34,5 @@ def both_panels(table: Sequence[Row], methods: Sequence[str], p: str, eps: float
     figure, (left, right) = panels("accuracy", "alignment with the dominant singular vector")
     accuracy_axes(left, chosen(table, quantity="accuracy"), methods, p, eps)
     alignment_axes(right, table, methods, p, eps)
+    legend(figure)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import of_methods
 from onr_validation.measurements.directions import directions
-from onr_validation.reproduction.drawing import chosen, colour, panels, value
+from onr_validation.reproduction.drawing import chosen, colour, legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Directions:
             axis.set(xlabel="p, q", ylim=(0, 1.05))
         axes[0].set_ylabel("|cos(z, v)|")
         axes[1].set_ylabel("||J z||_q / (||z||_p ||J||)")
-        axes[0].legend(fontsize="x-small", loc="lower left")
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -9,7 +9,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import of_methods
 from onr_validation.experiments.linearity_panels import linearity_figure
 from onr_validation.measurements.linearity import linearity
-from onr_validation.reproduction.drawing import value
+from onr_validation.reproduction.drawing import ratio, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -39,18 +39,18 @@ class Figure10:
         """No significant difference."""
         eps = scale_named(scale).eps()
 
-        def ratio(quantity: str) -> float:
+        def compared(quantity: str) -> float:
             one, ten = (
                 value(table, method=m, quantity=quantity, direction="adversarial", eps=eps)
                 for m in METHODS
             )
-            return ten / one
+            return ratio(ten, one)
 
         return [
             Claim(
                 f"10 iterations make no difference to the {name} (section 7.16)",
                 "10 iterations over 1, adversarial, at the eps of training",
-                ratio(quantity),
+                compared(quantity),
                 at_least=0.75,
                 at_most=1.33,
             )

@@ -14,7 +14,7 @@ from onr_validation.experiments.accuracy_curves import (
 )
 from onr_validation.experiments.common import L2_METHODS, of_methods
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import panels
+from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -36,13 +36,18 @@ class Figure15:
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """One panel."""
-        figure, (axes,) = panels("SVHN")
-        accuracy_axes(axes, table, L2_METHODS, "2", scale_named(scale).eps())
+        known = scale_named(scale)
+        figure, (axes,) = panels(known.data_name("svhn"))
+        accuracy_axes(axes, table, L2_METHODS, "2", known.eps())
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """As for Fig. 3."""
-        eps, where = scale_named(scale).eps(), "on SVHN (section 7.19)"
+        """As for Fig. 3; none where one data set plays both roles, and these are its claims."""
+        known = scale_named(scale)
+        eps, where = known.eps(), f"on {known.data_name('svhn')} (section 7.19)"
+        if known.data_name("svhn") == known.data_name("cifar10"):
+            return []
         return [
             equally_robust(table, "at", "dd-snr", where),
             more_robust(table, ("at", "dd-snr"), eps, where),

@@ -15,7 +15,7 @@ from onr_validation.experiments.accuracy_curves import (
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Figure3:
             known,
             self.wide,
             accuracy,
-            settings,
+            {**settings, "images": known.wide_images},
             labels={"network": "wrn-28-10"},
             network="wrn-28-10",
         )
@@ -58,35 +58,33 @@ class Figure3:
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """A panel a network."""
-        eps = scale_named(scale).eps()
-        titles = {"cnn7": "7-layer CNN", "wrn-28-10": "wide residual network"}
-        shown = {name: rows for name in titles if (rows := chosen(table, network=name))}
-        figure, axes = panels(*(titles[name] for name in shown))
+        known = scale_named(scale)
+        eps = known.eps()
+        shown = {name: rows for name in known.networks if (rows := chosen(table, network=name))}
+        figure, axes = panels(*map(known.network_name, shown))
         for axis, (name, rows) in zip(axes, shown.items(), strict=True):
             accuracy_axes(axis, rows, self.methods if name == "cnn7" else self.wide, "2", eps)
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
         """Equally robust, more robust than standard; global SNR not."""
-        eps = scale_named(scale).eps()
+        known = scale_named(scale)
+        eps = known.eps()
         rows = chosen(table, network="cnn7")
-        claims = [
-            equally_robust(rows, "at", method, "(section 5.3)")
-            for method in self.methods
-            if method not in ("standard", "at", "global-snr")
+        if not self.wide:
+            return [
+                equally_robust(rows, "at", method, "(our own)")
+                for method in ("dd-onr-exact", "dd-snr-warm")
+            ]
+        wide, where = chosen(table, network="wrn-28-10"), known.network_name("wrn-28-10")
+        return [
+            equally_robust(rows, "at", "dd-snr", "(section 5.3)"),
+            more_robust(rows, ("at", "dd-snr"), eps, "(section 5.3)"),
+            not_robust(rows, "global-snr", eps, "(section 5.3)"),
+            equally_robust(wide, "at", "dd-snr", f"as {where} (Fig. 3)"),
+            more_robust(wide, ("at", "dd-snr"), eps, f"as {where} (Fig. 3)"),
         ]
-        if "standard" in self.methods:
-            claims += [
-                more_robust(rows, ("at", "dd-snr"), eps, "(section 5.3)"),
-                not_robust(rows, "global-snr", eps, "(section 5.3)"),
-            ]
-        if self.wide:
-            rows = chosen(table, network="wrn-28-10")
-            claims += [
-                equally_robust(rows, "at", "dd-snr", "on the wide residual network (Fig. 3)"),
-                more_robust(rows, ("at", "dd-snr"), eps, "on the wide residual network (Fig. 3)"),
-            ]
-        return claims
 
 
 def own() -> Figure3:

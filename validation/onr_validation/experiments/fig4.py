@@ -10,7 +10,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
 from onr_validation.measurements.linearity import linearity
-from onr_validation.reproduction.drawing import value
+from onr_validation.reproduction.drawing import ratio, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Figure4:
             Claim(
                 f"{method} is as linear as dd-snr (our own)",
                 "its deviation over that of dd-snr, adversarial, at the eps of training",
-                deviation(method) / deviation("dd-snr"),
+                ratio(deviation(method), deviation("dd-snr")),
                 at_most=1.25,
             )
             for method in ("dd-onr-exact", "dd-snr-warm")

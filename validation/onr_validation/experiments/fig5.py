@@ -14,7 +14,7 @@ from onr_validation.experiments.activation_panels import (
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.measurements.activations import activations
-from onr_validation.reproduction.drawing import chosen, panels
+from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -54,18 +54,21 @@ class Figure5:
         for axis, around in zip(axes, ("data", "noise"), strict=True):
             rows = chosen(table, around=around)
             activation_axes(axis, rows, ("standard", *self.others), eps)
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
         """Larger cells on data, the same off it."""
         eps = scale_named(scale).eps()
-        methods = tuple(method for method in self.others if method != "global-snr")
+        mine = [method for method in self.others if method in ("dd-onr-exact", "dd-snr-warm")]
+        methods = tuple(mine) or ("at", "dd-snr")
+        where = "(our own)" if mine else "(section 5.5)"
         noise = chosen(table, around="noise")
         ratios = [changed_ratio(noise, method, eps) for method in methods]
         return [
-            larger_cells(chosen(table, around="data"), methods, eps, "(section 5.5)"),
+            larger_cells(chosen(table, around="data"), methods, eps, where),
             Claim(
-                f"{' and '.join(methods)} have no effect away from data (section 5.5)",
+                f"{' and '.join(methods)} have no effect away from data {where}",
                 "units that change with standard over those that change with it, around noise, "
                 "furthest from 1",
                 max(ratios, key=lambda ratio: max(ratio, 1 / ratio)),

@@ -9,7 +9,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr.options import written
 from onr.training import TrainConfig
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import chosen, line, panels, training_eps, value
+from onr_validation.reproduction.drawing import chosen, legend, line, panels, training_eps, value
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Figure6:
         training_eps(axes, USUAL * eps / 10)
         axes.get_lines()[-1].set_label("alpha of the attack at test time")
         axes.set(xlabel="alpha, pixels in [0, 1]", ylabel="accuracy", ylim=(0, 1), xscale="log")
-        axes.legend(fontsize="small", loc="lower left")
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

@@ -9,7 +9,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr.options import written
 from onr.training import TrainConfig
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import chosen, line, panels, value
+from onr_validation.reproduction.drawing import chosen, legend, line, panels, value
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Figure7:
         line(axes, chosen(table, eps=0.0), "t", label="clean", color="C0")
         line(axes, chosen(table, eps=eps), "t", label=f"attacked, eps {eps:g}", color="C3")
         axes.set(xlabel="t", ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
-        axes.legend(fontsize="small", loc="lower left")
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

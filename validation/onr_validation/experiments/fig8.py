@@ -14,7 +14,7 @@ from onr_validation.experiments.alignment_panels import (
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.measurements.alignment import alignment
-from onr_validation.reproduction.drawing import panels, value
+from onr_validation.reproduction.drawing import legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Figure8:
         eps = scale_named(scale).eps()
         for axis, quantity in zip(axes, ("cosine", "correlation"), strict=True):
             alignment_axes(axis, table, self.methods, "2", eps, quantity)
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

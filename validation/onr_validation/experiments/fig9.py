@@ -9,7 +9,7 @@ from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.activation_panels import activation_axes, larger_cells
 from onr_validation.experiments.common import L2_METHODS, of_methods
 from onr_validation.measurements.activations import activations
-from onr_validation.reproduction.drawing import panels
+from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Figure9:
         """One panel."""
         figure, (axes,) = panels("along l2 attacks")
         activation_axes(axes, table, L2_METHODS, scale_named(scale).eps())
+        legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:

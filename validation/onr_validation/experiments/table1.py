@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from onr.experiments import Claim, Measurement, Row
 from onr_validation.measurements.laws_of_table1 import table1_cells
 from onr_validation.reproduction.drawing import chosen
+from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ class Table1:
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """All cells, in floats and exactly."""
+        scale_named(scale)
         return [Measurement(table1_cells, settings={"trials": TRIALS})]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:

@@ -36,24 +36,20 @@ class Table2:
         found = []
         for network, methods in MODELS.items():
             for method in methods:
-                name, options = known.methods[method]
-                written = ", ".join(f"{k} {v}" for k, v in options.items()) or "none"
                 for seed in known.seeds if network == "cnn7" else known.seeds[:1]:
+                    model = known.model(method, network=network, seed=seed)
+                    options = ", ".join(f"{k} {v}" for k, v in model.method_options.items())
                     labels: dict[str, str | float] = {
                         "network": network,
+                        "model": known.network_name(network),
                         "method": method,
+                        "hyper-parameters": options or "none",
                         "seed": seed,
                     }
                     for p in ("2", "inf"):
-                        settings = {"p": p, "radii": known.radii[p], "images": known.images}
-                        found.append(
-                            Measurement(
-                                accuracy,
-                                known.model(method, network=network, seed=seed),
-                                settings,
-                                {**labels, "trained with": name, "hyper-parameters": written},
-                            )
-                        )
+                        images = known.images if network == "cnn7" else known.wide_images
+                        settings = {"p": p, "radii": known.radii[p], "images": images}
+                        found.append(Measurement(accuracy, model, settings, labels))
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
@@ -62,7 +58,7 @@ class Table2:
 
         known = scale_named(scale)
         shown = [(network, method) for network, methods in MODELS.items() for method in methods]
-        figure = Figure(figsize=(9, 0.8 + 0.42 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(10, 0.8 + 0.5 * len(shown)), layout="constrained")
         axes = figure.add_subplot()
         radii = (("2", 0.0, "o"), ("2", known.eps("at"), "s"), ("inf", known.eps("at-linf"), "^"))
         for place, (network, method) in enumerate(shown):
@@ -91,7 +87,12 @@ class Table2:
                     ha="center",
                     fontsize="x-small",
                 )
-        axes.set_yticks(range(len(shown)), [f"{m}, {n}" for n, m in shown])
+        names = [
+            f"{method}, {known.network_name(network)}\n"
+            f"{chosen(table, network=network, method=method)[0]['hyper-parameters']}"
+            for network, method in shown
+        ]
+        axes.set_yticks(range(len(shown)), names, fontsize="small")
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy", xlim=(-0.03, 1))
         for _, eps, marker in radii:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onr.arrays import array_namespace, like
+from onr.errors import OnrError
 from onr.experiments import Row, Subject, statistics
 from onr.protocols import Array
 from onr_validation.measurements.perturbations import adversarial, random_of_length
@@ -32,7 +33,12 @@ def activations(
         radii: pixels in [0, 1].
         images: how many inputs.
 
+    Raises:
+        OnrError: ``around`` or ``direction`` is another word.
+
     """
+    if around not in ("data", "noise") or direction not in ("random", "adversarial"):
+        raise OnrError(f"around = {around!r}, direction = {direction!r}: expected others")
     found: dict[tuple[str, float], list[np.ndarray]] = {}
     for index, (x, y) in enumerate(subject.batches(images, BATCH)):
         if around == "noise":

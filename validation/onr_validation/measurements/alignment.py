@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def alignment(subject: Subject, *, p: str, radii: Sequence[float], images: int) 
 
     Rows of two quantities, ``cosine`` and ``correlation``, by the attack's radius and by direction:
     ``adversarial``, and ``random`` of the same l2 length. The Jacobian is that at the clean image;
-    an image whose Jacobian is zero has no dominant vector and is left out.
+    an image whose Jacobian is zero has no dominant vector and is left out. ``inputs`` is n.
 
     Args:
         subject: the model.
@@ -37,6 +38,7 @@ def alignment(subject: Subject, *, p: str, radii: Sequence[float], images: int) 
 
     """
     found: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    inputs = math.prod(subject.network.input_shape)
     for index, (x, y) in enumerate(subject.batches(images, BATCH)):
         J = jacobian(subject.network.linearize(x))
         xp = array_namespace(J)
@@ -55,7 +57,7 @@ def alignment(subject: Subject, *, p: str, radii: Sequence[float], images: int) 
                     values = subject.backend.to_numpy(measure(step, v))
                     found.setdefault((quantity, direction, eps), []).append(values)
     return [
-        {"quantity": quantity, "direction": direction, "p": p, "eps": eps}
+        {"quantity": quantity, "direction": direction, "p": p, "eps": eps, "inputs": inputs}
         | statistics(np.concatenate(parts))
         for (quantity, direction, eps), parts in found.items()
     ]

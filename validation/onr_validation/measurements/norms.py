@@ -16,6 +16,9 @@ BATCH = 50
 def norms(subject: Subject, *, p: str, q: str, images: int) -> list[Row]:
     """Both bounds of ``||J||_{p,q}``, equal where the norm is exact.
 
+    Rows of three quantities: ``lower``, ``upper``, and the ``bracket`` of each image, the lower
+    bound over the upper one (1 where both are zero), with its ``least``.
+
     Args:
         subject: the model.
         p: the norm of the inputs.
@@ -23,16 +26,19 @@ def norms(subject: Subject, *, p: str, q: str, images: int) -> list[Row]:
         images: of the test part, its first ones.
 
     """
-    bounds: dict[str, list[np.ndarray]] = {"lower": [], "upper": []}
-    kinds = set()
+    lower, upper, kinds = [], [], set()
     for x, _ in subject.batches(images, BATCH):
         found = operator_norm(subject.network.linearize(x), p=norm_named(p), q=norm_named(q))
         kinds.add(found.kind)
         assert found.upper is not None  # noqa: S101 - lp norms have both bounds
-        bounds["lower"].append(subject.backend.to_numpy(found.lower))
-        bounds["upper"].append(subject.backend.to_numpy(found.upper))
+        lower.append(subject.backend.to_numpy(found.lower))
+        upper.append(subject.backend.to_numpy(found.upper))
+    low, high = np.concatenate(lower), np.concatenate(upper)
+    bracket = np.where(high > 0, low / np.where(high > 0, high, 1), 1.0)
     kind = kinds.pop() if len(kinds) == 1 else "bracket"
     return [
-        {"quantity": bound, "p": p, "q": q, "kind": kind} | statistics(np.concatenate(parts))
-        for bound, parts in bounds.items()
+        {"quantity": quantity, "p": p, "q": q, "kind": kind}
+        | statistics(values)
+        | {"least": float(values.min())}
+        for quantity, values in (("lower", low), ("upper", high), ("bracket", bracket))
     ]

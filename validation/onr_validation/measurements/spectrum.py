@@ -24,7 +24,8 @@ def spectrum(subject: Subject, *, p: str, eps: float, images: int) -> list[Row]:
 
     Rows of three quantities by rank: ``singular value`` at clean and at attacked images; ``cosine``
     and ``correlation``, in magnitude, of the attack's perturbations with the right singular vectors
-    at the clean image, of this network and of the same network as it was drawn.
+    at the clean image, of this network and of the same network as it was drawn; images at which a
+    singular value is zero are left out of that rank.
 
     Args:
         subject: the model.
@@ -62,10 +63,15 @@ def _ranks(parts: list[np.ndarray]) -> Iterable[tuple[int, np.ndarray]]:
 
 
 def _factors(network: Network, x: Array) -> tuple[Array, Array]:
-    """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``."""
+    """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``.
+
+    Vectors are NaN where the value is zero to rounding, as they could be any.
+    """
     J = jacobian(network.linearize(x))
-    _, S, V = array_namespace(J).linalg.svd(J, full_matrices=False)
-    return S, V
+    xp = array_namespace(J)
+    _, S, V = xp.linalg.svd(J, full_matrices=False)
+    known = S[:, :1] * max(J.shape[1:]) * xp.finfo(J.dtype).eps < S
+    return S, xp.where(known[:, :, None], V, xp.full_like(V, xp.nan))
 
 
 def _alignment(z: Array, V: Array) -> tuple[Array, Array]:

@@ -27,6 +27,7 @@ from onr_validation.reproduction.scales import SCALES
 
 __all__ = ["reproduce"]
 
+EVERYTHING = ("all", "list")
 POLL = 1.0
 """Seconds between looks at what has been measured."""
 
@@ -86,10 +87,17 @@ def reproduce(
     failed |= _compute(found, workers)
     claims: list[Claim] = []
     for name in [name for name in found.experiments if name not in failed]:
-        outcome = found.write(name)
-        claims += outcome.claims
-        click.echo(f"{name}: {outcome.title}, in {folder / name}")
-        for claim in outcome.claims:
+        try:
+            written = found.write(name)
+        except OnrError as error:
+            failed[name] = str(error)
+            continue
+        except Exception as error:  # of an experiment that a plugin offers, say
+            failed[name] = f"unexpected {type(error).__name__}: {error}"
+            continue
+        claims += written.claims
+        click.echo(f"{name}: {written.title}, in {folder / name}")
+        for claim in written.claims:
             click.echo(f"  {claim}")
     click.echo(
         f"{sum(claim.held for claim in claims)} of {len(claims)} claims held at scale {scale}; "
@@ -108,33 +116,38 @@ def _experiments(
         OnrError: there is none of a name, or it does not know the scale.
 
     """
-    everything = bool({"all", "list"} & set(names))
-    if everything:
-        offers = registry().offers("experiment")
-        names = tuple(_unique(plugin.name, entry.name, offers) for plugin, entry in offers)
+    offers = registry().offers("experiment")
+    given = [name for name in names if name not in EVERYTHING]
     found: dict[str, Experiment] = {}
     failed: dict[str, str] = {}
-    for name in names:
+    for name in given:
         try:
-            experiment: Experiment = load("experiment", name)()
-            experiment.measurements(scale)
+            resolved = registry().resolve("experiment", name)
         except UnknownNameError as error:
             raise OnrError(f"{error}, or all, or list") from error
-        except OnrError as error:
-            if not everything:
-                raise
-            failed[name] = str(error)
-        else:
-            found[name] = experiment
+        experiment: Experiment = resolved.load()()
+        experiment.measurements(scale)
+        rest = f":{resolved.argument}" if resolved.argument else ""
+        found[_unique(resolved.plugin, resolved.entry, offers) + rest] = experiment
+    if len(given) < len(names):
+        for plugin, entry in offers:
+            name = _unique(plugin, entry, offers)
+            try:
+                experiment = load("experiment", f"{plugin.name}:{entry.name}")()
+                experiment.measurements(scale)
+            except Exception as error:  # of one that a plugin offers, and others go on
+                failed[name] = str(error) or type(error).__name__
+            else:
+                found[name] = experiment
     if not found:
         raise OnrError(next(iter(failed.values()), "there are no experiments"))
     return found, failed
 
 
-def _unique(plugin: str, name: str, offers: list[tuple[Plugin, Entry]]) -> str:
+def _unique(plugin: Plugin, entry: Entry, offers: list[tuple[Plugin, Entry]]) -> str:
     """The name, with its plugin's where two offer it."""
-    twice = sum(entry.name == name for _, entry in offers) > 1
-    return f"{plugin}:{name}" if twice else name
+    twice = sum(other.name == entry.name for _, other in offers) > 1
+    return f"{plugin.name}:{entry.name}" if twice else entry.name
 
 
 def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
@@ -142,9 +155,9 @@ def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
     if not found.missing():
         return {}
     found.check_data()
-    devices = {model.device for model in found.models.values()}
+    sweep = found.needed()
+    devices = {model.device for model in sweep.points.values()}
     workers = workers or (usable_cores() if devices <= {"cpu"} else 1)
-    sweep = found.sweep()
     left = sweep.unfinished()
     if left:
         click.echo(f"{len(left)} of {len(found.models)} models to train, in {sweep.out}")
@@ -173,6 +186,11 @@ def _measure(found: Reproduction, groups: list[Group], workers: int) -> dict[str
     total = sum(map(len, groups))
     click.echo(f"{total} measurements to make, in {found.out / 'measurements'}")
     reasons: dict[str, str] = {}
+
+    def made() -> int:
+        missing = found.missing()
+        return sum(each not in missing for group in groups for each, _ in group)
+
     columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         with (
@@ -189,16 +207,21 @@ def _measure(found: Reproduction, groups: list[Group], workers: int) -> dict[str
             while pending:
                 with contextlib.suppress(queue.Empty):
                     group, future = pending.pop(done.get(timeout=POLL).key)
-                    outcome = completed(future)
-                    if outcome["status"] != "finished":
-                        reasons |= {each: outcome["message"] for each, _ in group}
-                progress.update(task, completed=total - len(found.missing()))
+                    reasons |= _reasons(group, future)
+                progress.update(task, completed=made())
     except KeyboardInterrupt:
         raise OnrError(
-            f"interrupted with {total - len(found.missing())} of {total} measurements made: the "
-            "same command continues"
+            f"interrupted with {made()} of {total} measurements made: the same command continues"
         ) from None
     return reasons
+
+
+def _reasons(group: Group, future: Any) -> dict[str, str]:
+    """Why measurements of a group could not be made, by key."""
+    if future.status == "finished":
+        returned: dict[str, str] = future.result()
+        return returned
+    return dict.fromkeys([each for each, _ in group], completed(future)["message"])
 
 
 def _list(found: Reproduction, folder: Path) -> None:

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["average", "chosen", "colour", "line", "panels", "training_eps", "value"]
+__all__ = [
+    "average",
+    "chosen",
+    "colour",
+    "legend",
+    "line",
+    "panels",
+    "ratio",
+    "training_eps",
+    "value",
+]
 
 COLOURS = {
     "standard": "C3",
@@ -61,11 +71,16 @@ def value(table: Sequence[Row], **columns: Any) -> float:
     return float(np.mean(means)) if means else float("nan")
 
 
+def ratio(numerator: float, denominator: float) -> float:
+    """The quotient; NaN over zero, so that no claim is held by it."""
+    return numerator / denominator if denominator else float("nan")
+
+
 def panels(*titles: str) -> tuple[Figure, list[Axes]]:
     """A figure with axes side by side."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.2 + 4.6 * len(titles), 4.0), layout="constrained")
+    figure = Figure(figsize=(1.2 + 4.6 * len(titles), 4.6), layout="constrained")
     axes = figure.subplots(1, len(titles), squeeze=False)[0]
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize="medium")
@@ -88,3 +103,19 @@ def line(
 def training_eps(axes: Axes, eps: float) -> None:
     """The dashed line at the radius of training."""
     axes.axvline(eps, linestyle="--", linewidth=1, color="0.4", label="eps of training")
+
+
+def legend(figure: Figure) -> None:
+    """One legend for all panels, below them."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=min(len(found), 3 * len(figure.axes)),
+        fontsize="small",
+        frameon=False,
+    )

@@ -16,6 +16,7 @@ from onr.errors import OnrError
 from onr.experiments import Claim
 from onr.registry import registry
 from onr.runs import write_atomic
+from onr_validation.reproduction.results import united
 
 __all__ = ["report"]
 
@@ -55,8 +56,8 @@ def report(folder: Path, out: Path | None) -> None:
         held=sum(claim["held"] for result in results for claim in result["claims"]),
         count=sum(len(result["claims"]) for result in results),
         hardware=sorted({name for result in results for name in result["hardware"]}),
-        versions=_union(result["versions"] for result in results),
-        data=_union(result["data"] for result in results),
+        versions=united(result["versions"] for result in results),
+        data=united(result["data"] for result in results),
         version=__version__,
     )
     path = out or folder / "report.html"
@@ -109,10 +110,3 @@ def _result(file: Path) -> dict[str, Any]:
         "table": rows if len(rows) <= SHOWN_ROWS + 1 else [],
         "minutes": minutes,
     }
-
-
-def _union(found: Any) -> dict[str, str]:
-    together: dict[str, str] = {}
-    for known in found:
-        together |= known
-    return together

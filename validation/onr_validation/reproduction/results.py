@@ -27,6 +27,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import filelock
+
 from onr import __version__
 from onr.data import Dataset
 from onr.errors import OnrError
@@ -37,7 +39,7 @@ from onr.runs import Run, write_atomic
 from onr.sweeps import Sweep, outcome, usable_cores
 from onr.training import TrainConfig, versions
 
-__all__ = ["Group", "Outcome", "Reproduction", "key", "measure"]
+__all__ = ["Group", "Outcome", "Reproduction", "key", "measure", "united"]
 
 Group: TypeAlias = list[tuple[str, Measurement]]
 """Measurements of one model, by key."""
@@ -95,6 +97,15 @@ class Reproduction:
         """The training of all models."""
         return Sweep(self.models, self.out / "models")
 
+    def needed(self) -> Sweep:
+        """The training of those models of which something has yet to be measured."""
+        models = {
+            point_hash(m.model): m.model
+            for m in self.missing().values()
+            if m.model is not None and m.trained
+        }
+        return Sweep(models, self.out / "models")
+
     def missing(self, name: str | None = None) -> dict[str, Measurement]:
         """The measurements that have not been made, of one experiment or of all, by key."""
         chosen = self.measurements.values() if name is None else [self.measurements[name]]
@@ -117,15 +128,17 @@ class Reproduction:
 
         """
         needed = [m.model for m in self.missing().values() if m.model is not None]
-        known = self._data()
-        for config in {config.dataset: config for config in needed}.values():
-            digest = _digest(config.dataset_object())
-            if known.setdefault(config.dataset, digest) != digest:
-                raise OnrError(
-                    f"data set {config.dataset} is not the one that {self.out} was begun with: "
-                    "give another --out, or the --data-dir of before"
-                )
-        write_atomic(self.out / "data.json", (json.dumps(known, indent=2) + "\n").encode())
+        with filelock.FileLock(self.out / "lock"):
+            begun = any(self.out.glob("models/*/checkpoint.safetensors"))
+            known = self._data() if begun else {}
+            for config in {config.dataset: config for config in needed}.values():
+                digest = _digest(config.dataset_object())
+                if known.setdefault(config.dataset, digest) != digest:
+                    raise OnrError(
+                        f"data set {config.dataset} is not the one that {self.out} was begun with: "
+                        "give another --out, or the --data-dir of before"
+                    )
+            write_atomic(self.out / "data.json", (json.dumps(known, indent=2) + "\n").encode())
 
     def _data(self) -> dict[str, str]:
         file = self.out / "data.json"
@@ -174,7 +187,7 @@ class Reproduction:
             "scale": self.scale,
             "command": f"onr reproduce {name} --scale {self.scale}",
             "onr": __version__,
-            "versions": _united(found["versions"] for found in made),
+            "versions": united(found["versions"] for found in made),
             "hardware": sorted({found["hardware"] for found in made}),
             "seconds": {
                 "training": round(sum(seconds), 1),
@@ -212,23 +225,30 @@ def measure(group: Group, out: str) -> dict[str, str]:
         out: the folder of everything.
 
     Returns:
-        ``status``, ``finished`` or ``failed``, and a ``message`` if it failed.
+        Why one could not be made, by key; one that fails leaves the others.
 
     """
-    return outcome(lambda: _measure(group, Path(out)))
+    made = _Maker(Path(out))
+    found = {name: outcome(functools.partial(made, name, m)) for name, m in group}
+    return {name: each["message"] for name, each in found.items() if "message" in each}
 
 
-def _measure(group: Group, out: Path) -> str:
-    subject: Subject | None = None
-    for name, measurement in group:
-        file = out / "measurements" / f"{name}.json"
+class _Maker:
+    """Makes measurements of one model, which is built at the first."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._subject: Subject | None = None
+
+    def __call__(self, name: str, measurement: Measurement) -> str:
+        file = self._out / "measurements" / f"{name}.json"
         if file.exists():
-            continue
+            return "finished"
         start = time.perf_counter()
-        subject = subject or _subject(measurement, out)
+        self._subject = self._subject or _subject(measurement, self._out)
         rows = [
             {column: _number(value) for column, value in row.items()}
-            for row in measurement.function(subject, **measurement.settings)
+            for row in measurement.function(self._subject, **measurement.settings)
         ]
         record = {
             "function": _name(measurement),
@@ -243,7 +263,7 @@ def _measure(group: Group, out: Path) -> str:
             "rows": rows,
         }
         write_atomic(file, (json.dumps(record, indent=1) + "\n").encode())
-    return "finished"
+        return "finished"
 
 
 def _subject(measurement: Measurement, out: Path) -> Subject | None:
@@ -278,13 +298,22 @@ def key(measurement: Measurement) -> str:
 
 @functools.cache
 def _code(module: str) -> str:
-    """A hash of what a module does: comments, docstrings and layout left out."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # a text that stands alone does nothing
-            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    """A hash of what a module and those of its package that it uses do; layout is left out."""
+    digest, seen = hashlib.sha256(), {module}
+    package, waiting = module.partition(".")[0], [module]
+    while waiting:
+        name = waiting.pop(0)
+        tree = ast.parse(inspect.getsource(sys.modules[name]))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):  # a text that stands alone does nothing
+                node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}."):
+                used = str(node.module)
+                waiting += [used] if used in sys.modules and used not in seen else []
+                seen.add(used)
+        digest.update(f"{name} {ast.dump(tree)}".encode())
+    return digest.hexdigest()
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -321,7 +350,7 @@ def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """By name, all values that occur."""
     values: dict[str, list[str]] = {}
     for known in found:

@@ -42,6 +42,8 @@ class Scale:
     """Where linearity and activations are measured; the l2 norm for random directions."""
     images: int
     """Of the test part, for accuracy and alignment."""
+    wide_images: int
+    """The same for the accuracy of the wide residual network."""
     jacobians: int
     """Of the test part, for spectra and linearity."""
     validation_images: int
@@ -52,6 +54,17 @@ class Scale:
     """The ``t`` of Fig. 7 between its ends."""
     sweep: Mapping[tuple[str, str], tuple[str, ...]]
     """Table 3: the values of an option of a method; the others stay as in ``methods``."""
+
+    def network_name(self, role: str) -> str:
+        """What plays a network's role, as ``cnn7 (width 16)``."""
+        settings = self.networks[role]
+        options = ", ".join(f"{k} {v}" for k, v in settings.get("model_options", {}).items())
+        return f"{settings['model']} ({options})" if options else str(settings["model"])
+
+    def data_name(self, role: str) -> str:
+        """What plays a data set's role, as ``svhn``."""
+        name: str = self.datasets[role]["dataset"]
+        return name.rpartition(":")[2]
 
     def eps(self, method: str = "at") -> float:
         """The radius that a method is trained for."""
@@ -153,12 +166,14 @@ TINY = Scale(
         "inf": (0.025, 0.05, 0.075, 0.1, 0.15, 0.2),
     },
     images=360,
+    wide_images=360,
     jacobians=100,
     validation_images=143,
     alphas=(0.1, 0.5, 1, 2, 5, 20),
     mixtures=(0.25, 0.5, 0.75),
     sweep={
         ("at", "eps"): ("0.5", "1", "1.5"),
+        ("at-linf", "eps"): ("0.05", "0.1", "0.15"),
         ("at", "steps"): ("1", "10"),
         ("at", "alpha"): ("1*eps/steps", "2*eps/steps", "5*eps/steps"),
         ("global-snr", "lam"): ("0.001", "0.01", "0.1"),
@@ -202,12 +217,14 @@ CPU = Scale(
         "inf": tuple(k / 510 for k in (1, 2, 4, 6, 8, 12, 16, 24)),
     },
     images=1000,
+    wide_images=1000,
     jacobians=200,
     validation_images=1000,
     alphas=(0.1, 0.5, 1, 2, 5, 20),
     mixtures=(0.25, 0.5, 0.75),
     sweep={
         ("at", "eps"): ("0.4375", "0.875", "1.3125"),
+        ("at-linf", "eps"): ("2/255", "4/255", "6/255"),
         ("at", "steps"): ("1", "10"),
         ("at", "alpha"): ("1*eps/steps", "2*eps/steps", "5*eps/steps"),
         ("global-snr", "lam"): ("0.1", "0.3", "0.5", "0.7", "1"),
@@ -247,6 +264,7 @@ PAPER = Scale(
         "inf": tuple(k / 510 for k in (1, 2, 4, 6, 8, 12, 16, 24, 32)),
     },
     images=2000,
+    wide_images=10000,
     jacobians=200,
     validation_images=1000,
     alphas=(0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 100),
@@ -256,6 +274,7 @@ PAPER = Scale(
             *("0.25", "0.375", "0.5", "0.625", "0.75", "0.875", "1"),
             *("1.25", "1.375", "1.5", "1.625", "1.75", "1.875", "2"),
         ),
+        ("at-linf", "eps"): ("4/255", *(f"{k}/510" for k in range(1, 19) if k != 8)),
         ("at", "steps"): ITERATIONS,
         ("at", "alpha"): tuple(f"{k}*eps/steps" for k in range(1, 6)),
         ("global-snr", "lam"): (*LAM, "10", "30"),
