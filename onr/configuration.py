@@ -39,6 +39,9 @@ def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
     merged: dict[str, Any] = {owner: fields[owner].default for owner in OPTIONS.values()}
     for layer in layers:
         given = {name.replace("-", "_"): value for name, value in layer.items()}
+        if len(given) < len(layer):
+            twice = next(name for name in layer if "-" in name and name.replace("-", "_") in layer)
+            raise OnrError(f"{twice} and {twice.replace('-', '_')} are one setting: give it once")
         unknown = sorted(given.keys() - known)
         if unknown:
             raise OnrError(f"unknown setting {unknown[0]!r}: expected {', '.join(sorted(known))}")

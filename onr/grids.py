@@ -99,6 +99,8 @@ def _listed(paths: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], list[
     axes: dict[tuple[str, ...], list[Any]] = {}
     for path, value in paths.items():
         known = tuple(name.replace("-", "_") for name in path)
+        if known in axes:
+            raise OnrError(f"{'.'.join(known)} is given twice: give it once")
         axes[known] = value if isinstance(value, list) else [value]
     for path, values in axes.items():
         if not values:

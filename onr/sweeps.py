@@ -242,17 +242,14 @@ class Sweep:
         done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         pending: dict[str, tuple[str, Future[Any]]] = {}
         busy: dict[str, bool] = {}  # whether it waits for its turn here
-        token = uuid.uuid4().hex
 
         def submit(name: str) -> None:
-            key = f"onr-{name}-{len(keys)}-{token}"
-            keys.append(key)
+            key = f"onr-{name}-{uuid.uuid4().hex}"
             settings = asdict(self.points[name])
             future = client.submit(train_point, settings, str(self.out), key=key, pure=False)
             pending[key] = name, future
             future.add_done_callback(done.put)
 
-        keys: list[str] = []
         try:
             for name in left:
                 submit(name)

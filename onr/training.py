@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -93,6 +94,8 @@ class TrainConfig:
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 names = " or ".join(TYPE_NAMES[kind] for kind in kinds)
                 raise OnrError(f"{known.name} = {value!r}: expected {names}")
+            if float in kinds and isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise OnrError(f"{known.name} is too large for a number")
         for name in ("model_options", "method_options"):
             options = getattr(self, name)
             if not all(isinstance(value, str) for value in options.values()):

@@ -349,6 +349,22 @@ def test_autoattack_knows_three_norms(p: str) -> None:
         load("attack", "autoattack")(p=norm(p), eps=0.1)
 
 
+def test_a_network_without_parameters() -> None:
+    class Sums(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1)
+
+    network, x = TorchNetwork(Sums(), (2, 6, 6)), images()
+    assert network.frozen().module is network.module
+
+    def run(classifier: Classifier, x: torch.Tensor, y: torch.Tensor, seed: int) -> torch.Tensor:
+        return x + 0.01
+
+    attack = LibraryAttack(run, origin="torch", p=norm("inf"), eps=0.1, bounds=(0.0, 1.0))
+    found = attack(network, x, torch.zeros(len(x)), rng=np.random.default_rng())
+    assert found.shape == x.shape
+
+
 def test_autoattack_needs_four_classes() -> None:
     pytest.importorskip("pyautoattack")
     three = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
@@ -359,7 +375,10 @@ def test_autoattack_needs_four_classes() -> None:
         )
 
 
-def test_autoattack_on_five_classes_leaves_tracing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autoattack_on_five_classes_leaves_tracing_alone(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     autoattack = pytest.importorskip("pyautoattack").AutoAttack
     usual = autoattack._set_version
 
@@ -371,9 +390,10 @@ def test_autoattack_on_five_classes_leaves_tracing_alone(monkeypatch: pytest.Mon
         return None
 
     monkeypatch.setattr(autoattack, "_set_version", fewer)
-    network, x = TorchNetwork(module(), (2, 6, 6)), images()
+    network, x = TorchNetwork(module().to(dtype), (2, 6, 6)), images().to(dtype)
     y = network(x).argmax(dim=1)
     attack = load("attack", "autoattack")(p=norm("2"), eps=0.5)
+    assert attack(network, x[:0], y[:0], rng=np.random.default_rng(0)).shape == (0, 2, 6, 6)
     before = sys.gettrace()
     sys.settrace(trace)
     try:
@@ -394,6 +414,8 @@ def test_autoattack_on_five_classes_leaves_tracing_alone(monkeypatch: pytest.Mon
         ("APGD", "1", {}, "knows no norm 1: expected 2 or inf"),
         ("FGSM", "inf", {"steps": 3}, "takes no steps"),
         ("PGD", "inf", {"restarts": 3}, "takes no n_restarts"),
+        ("PGD", "inf", {"steps": -1}, "steps = -1: expected at least 1"),
+        ("APGD", "inf", {"restarts": 0}, "n_restarts = 0: expected at least 1"),
         ("CW", "2", {}, "no attack torchattacks:CW with a radius"),
         ("Attack", "2", {}, "no attack torchattacks:Attack with a radius"),
         ("Nothing", "2", {}, "no attack torchattacks:Nothing"),
@@ -462,6 +484,8 @@ def test_foolbox_takes_fewer_and_longer_steps_and_restarts(
         ("L2PGD", "inf", {}, "knows no norm inf: it measures L2 distance"),
         ("LinfPGD", "1.5", {}, "knows no norm 1.5"),
         ("L2PGD", "2", {"restarts": 0}, "restarts = 0"),
+        ("L2PGD", "2", {"steps": 0}, "steps = 0: expected at least 1"),
+        ("SpatialAttack", "2", {}, "knows no norm 2: it measures None"),
         ("FGM", "2", {"steps": 3}, "takes no steps"),
         ("DatasetAttack", "2.5", {}, "knows no norm 2.5: expected one of 1, 2, inf"),
         ("Nothing", "2", {}, "no attack foolbox:Nothing"),
@@ -472,6 +496,15 @@ def test_what_foolbox_refuses(name: str, p: str, options: Any, reason: str) -> N
     pytest.importorskip("foolbox", exc_type=ImportError)
     with pytest.raises(OnrError, match=reason):
         load("attack", f"foolbox:{name}")(p=norm(p), eps=0.1, **options)
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+def test_what_foolbox_refuses_when_called() -> None:
+    pytest.importorskip("foolbox", exc_type=ImportError)
+    attack = load("attack", "foolbox:DatasetAttack")(p=norm("2"), eps=0.1)
+    network, x = TorchNetwork(module(), (2, 6, 6)), images()
+    with pytest.raises(OnrError, match="foolbox:DatasetAttack cannot attack this"):
+        attack(network, x, network(x).argmax(dim=1), rng=np.random.default_rng())
 
 
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")

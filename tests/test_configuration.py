@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from onr.cli.main import main
 from onr.configuration import configuration, preset, read_configuration
 from onr.errors import OnrError
+from onr.grids import expanded
 from onr.optimizers import Optimizer
 from onr.options import number
 from onr.registry import load
@@ -126,6 +127,14 @@ def test_an_unknown_setting(name: str, layer: int) -> None:
         configuration(*layers)
 
 
+def test_a_setting_given_twice() -> None:
+    layer = {"method-options": {"eps": 0.1}, "method_options": {"steps": 3}}
+    with pytest.raises(OnrError, match="method-options and method_options are one setting"):
+        configuration(layer)
+    with pytest.raises(OnrError, match=r"method_options\.eps is given twice"):
+        expanded({"grid": {"method-options": {"eps": 0.1}, "method_options": {"eps": 0.2}}})
+
+
 WRONG: dict[str, list[Any]] = {
     "str": [1, None, True, ["a"], {}],
     "str | None": [1, False, ["a"], {}],
@@ -166,6 +175,7 @@ def test_a_value_of_a_wrong_kind_is_refused(name: str, tmp_path: Path) -> None:
         ("lr", -1),
         ("lr", math.nan),
         ("lr", math.inf),
+        ("lr", 10**400),
         ("seed", -1),
         ("dtype", "float16"),
         ("augment", "blur"),
@@ -177,7 +187,9 @@ def test_a_value_of_a_wrong_kind_is_refused(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(OnrError, match=str(value) if name != "nesterov" else name):
+    with pytest.raises(
+        OnrError, match=name if name == "nesterov" or value == 10**400 else str(value)
+    ):
         configuration({name: value})
 
 

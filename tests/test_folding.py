@@ -17,7 +17,7 @@ from onr.data import Split
 from onr.optimizers import Optimizer
 from onr.registry import load
 from onr_torch.backend import TorchBackend
-from onr_torch.folding import folded
+from onr_torch.folding import folded, overwriting
 from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork, linearize
 
@@ -203,6 +203,82 @@ def test_a_folded_network_is_the_same_function(name: str) -> None:
     z = x.clone()
     torch.testing.assert_close(found(z), module(x.clone()), rtol=1e-12, atol=1e-12)
     assert torch.equal(z, x)
+
+
+class Gated(nn.Module):
+    """Beside the ReLU goes what stood before it, through a gate that is closed at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(192, 6), nn.ReLU())
+        self.gate, self.head = nn.Parameter(torch.zeros(1)), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.layers[0](x.flatten(1))
+        logits: torch.Tensor = self.head(self.layers[1](z) + self.gate * z)
+        return logits
+
+
+class Beside(nn.Module):
+    """What a convolution gives is read beside its normalisation, which is the identity at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.layers[0](x)
+        logits: torch.Tensor = self.head((self.layers[1](z) * z).mean((2, 3)))
+        return logits
+
+
+class ZeroHead(nn.Module):
+    """The last layer, which reads both sides of the ReLU, is zero at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(192, 6), nn.ReLU())
+        self.head = nn.Linear(12, 4)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.layers[0](x.flatten(1))
+        logits: torch.Tensor = self.head(torch.cat([self.layers[1](z), z], 1))
+        return logits
+
+
+@pytest.mark.parametrize("kind", [Gated, Beside, ZeroHead])
+def test_the_start_does_not_decide(kind: type[nn.Module]) -> None:
+    """What is the same function at the first weights alone is not taken for the network."""
+    torch.manual_seed(0)
+    module = kind().double().eval()
+    network = TorchNetwork(module, SHAPE)
+    network.frozen()
+    twin = overwriting(module, network.example())
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor += torch.rand_like(tensor)
+    x = torch.rand(4, *SHAPE, dtype=torch.float64) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(network.frozen()(x), module(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(twin(x), module(x), rtol=1e-10, atol=1e-10)
+
+
+def test_a_module_that_cannot_be_copied_is_left_as_it_is() -> None:
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 4))
+            self.held = next(self.layers.parameters()) * 2  # with a graph
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.layers(x.flatten(1))
+            return logits
+
+    module = Holding()
+    assert TorchNetwork(module, SHAPE).frozen().module is module
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from onr.architectures import Normalize
@@ -262,14 +263,35 @@ def test_attention():
     assert torch.backends.mha.get_fastpath_enabled() is fused
 
 
-def test_no_forward_mode_derivative_is_said():
+def test_no_forward_mode_derivative_is_needed():
     class Distances(nn.Module):
         def forward(self, x):
-            return torch.cdist(x, torch.zeros(2, 1, 8)).flatten(1)
+            return torch.cdist(x, torch.zeros(2, 1, 8, dtype=x.dtype)).flatten(1)
 
-    x = torch.randn(2, 3, 8)
+    x, v = torch.randn(2, 2, 3, 8, dtype=torch.float64)
+    u = torch.randn(2, 3, dtype=torch.float64)
     at = linearize(Distances(), x)
-    assert at.vjp(torch.ones(2, 3)).shape == x.shape
+    torch.testing.assert_close((u * at.jvp(v)).sum(1), (at.vjp(u) * v).flatten(1).sum(1))
+
+
+def test_no_derivative_of_the_derivative_is_said():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.exp()
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, gradient):
+            return gradient
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            return Once.apply(x)
+
+    x = torch.randn(2, 3)
+    at = linearize(Layer(), x)
+    assert at.vjp(x).shape == x.shape
     with pytest.raises(OnrError, match="no forward-mode derivative"):
         at.jvp(x)
 

@@ -107,11 +107,12 @@ class LibraryAttack:
                 f"inputs of shape {tuple(x.shape)}: expected (batch, channels, height, width)"
             )
         require_inside(x, self.bounds)
-        if self.eps == 0:
+        if self.eps == 0 or not len(x):
             return x.clone()
         seed = int(rng.integers(2**31))
         images = x.detach().clone(memory_format=torch.contiguous_format)
-        classifier = Classifier(network.module, next(network.module.parameters()).dtype)
+        parameter = next(network.module.parameters(), x)
+        classifier = Classifier(network.module, parameter.dtype)
         with (
             frozen(network.module),
             _gradients_kept(network.module),
@@ -169,14 +170,19 @@ def library(name: str) -> Any:
         raise missing_extra(error) or error from error
 
 
-def accepted(target: Callable[..., Any], what: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given (not ``None``), if ``target`` has parameters of these names.
+def accepted(
+    target: Callable[..., Any], what: str, options: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """The counts that were given (not ``None``), if ``target`` has parameters of these names.
 
     Raises:
-        OnrError: it has not.
+        OnrError: it has not, or a count is below 1.
 
     """
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if value < 1:
+            raise OnrError(f"{what}, {name} = {value}: expected at least 1")
     for name in given.keys() - inspect.signature(target).parameters.keys():
         raise OnrError(f"{what} takes no {name}: leave it out")
     return given

@@ -59,7 +59,7 @@ def overwriting(module: nn.Module, example: torch.Tensor) -> nn.Module:
             sequence one by one; where they differ ``module`` itself is returned.
 
     """
-    return _checked(module, changed(module, _overwriting), example)
+    return changed(module, _overwriting) if _holds(_overwriting, module, example) else module
 
 
 def folded(module: nn.Module, example: torch.Tensor | None) -> nn.Module:
@@ -72,19 +72,46 @@ def folded(module: nn.Module, example: torch.Tensor | None) -> nn.Module:
         example: as there; ``None`` where the two were compared before.
 
     """
+    if example is not None and not _holds(_folded_chain, module, example):
+        return module
     with torch.no_grad(), evaluating(module):
-        found = changed(module, lambda part: _overwriting(_folded(part)))
-    return found if example is None else _checked(module, found, example)
+        return changed(module, _folded_chain)
 
 
-def _checked(module: nn.Module, found: nn.Module, example: torch.Tensor) -> nn.Module:
-    if found is module or example.is_meta:
-        return found
-    with torch.no_grad(), evaluating(module), evaluating(found):
-        # The clones are for a module that works in place.
-        expected, value = module(example.clone()), found(example.clone())
+def _folded_chain(part: nn.Module) -> nn.Module:
+    return _overwriting(_folded(part))
+
+
+def _holds(
+    change: Callable[[nn.Module], nn.Module], module: nn.Module, example: torch.Tensor
+) -> bool:
+    """Whether the change leaves the module's function as it is, whatever its weights will be.
+
+    So it is tried on a copy with other weights: at those of the start a gate may be zero, and a
+    batch normalisation the identity.
+    """
+    if example.is_meta:
+        return True
+    try:
+        probe = copy.deepcopy(module)
+    except Exception:  # torch copies no tensor with a graph, and users' modules hold anything
+        return False
+    generator = torch.Generator(example.device).manual_seed(0)
+    with torch.no_grad(), evaluating(probe):
+        for tensors, low in ((probe.parameters(), -1.0), (probe.buffers(), 0.0)):  # variances stay
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    noise = torch.empty_like(tensor).uniform_(low, 1.0, generator=generator)
+                    size = tensor.abs().mean().nan_to_num()
+                    tensor += 2 * noise * torch.where(size > 0, size, 1)
+        twin = changed(probe, change)
+        if twin is probe:
+            return True
+        with evaluating(twin):
+            # The clones are for a module that works in place.
+            expected, value = probe(example.clone()), twin(example.clone())
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max()
-    return found if bool((value - expected).abs().max() <= tolerance) else module
+    return bool((value - expected).abs().max() <= tolerance)
 
 
 def _chain(part: nn.Module) -> list[tuple[str, nn.Module | None]]:

@@ -42,8 +42,8 @@ def foolbox_attack(
         bounds: the box of valid inputs, [0, 1].
 
     Raises:
-        OnrError: foolbox is not installed, it has no such attack, or that attack has another norm
-            or takes no such option.
+        OnrError: foolbox is not installed, it has no such attack, or that attack has another norm,
+            takes no such option or needs others; when called, foolbox refuses.
 
     """
     what = f"foolbox:{name}"
@@ -63,14 +63,18 @@ def foolbox_attack(
         options["rel_stepsize"] = takes["rel_stepsize"] * takes["steps"] / steps
     try:
         attack = made(**options)
-    except TypeError as error:
-        raise OnrError(f"{what} cannot be made without further options: {error}") from error
-    if getattr(attack.distance, "p", None) != NORMS[p.name]:
-        raise OnrError(f"{what} knows no norm {p.name}: it measures {attack.distance}")
+    except (TypeError, ImportError) as error:
+        raise OnrError(f"{what} cannot be made with these options alone: {error}") from error
+    measures = getattr(attack, "distance", None)
+    if getattr(measures, "p", None) != NORMS[p.name]:
+        raise OnrError(f"{what} knows no norm {p.name}: it measures {measures}")
 
     def run(classifier: Classifier, x: torch.Tensor, y: torch.Tensor, seed: int) -> torch.Tensor:
         model = foolbox.PyTorchModel(classifier, bounds=bounds, device=x.device)
-        found: torch.Tensor = attack.repeat(restarts)(model, x, y, epsilons=eps)[1]
+        try:
+            found: torch.Tensor = attack.repeat(restarts)(model, x, y, epsilons=eps)[1]
+        except ValueError as error:
+            raise OnrError(f"{what} cannot attack this: {error}") from error
         return found
 
     return LibraryAttack(run, origin="foolbox", p=p, eps=eps, bounds=bounds)

@@ -52,6 +52,6 @@ def forward_mode(
     try:
         with _plain_attention():
             return torch.func.jvp(function, inputs, tangents)[1]
-    except NotImplementedError as error:
+    except RuntimeError as error:  # NotImplementedError is one
         reason = str(error).splitlines()[0]
         raise OnrError(f"the module has no forward-mode derivative in torch: {reason}") from error

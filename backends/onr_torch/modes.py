@@ -43,9 +43,10 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def depends_on_mode(module: nn.Module) -> str | None:
-    """The name of a submodule in training mode that would tie examples together or draw noise."""
-    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    """The name of a submodule that ties examples together or draws noise as it stands."""
     for name, part in module.named_modules():
-        if isinstance(part, kinds) and part.training:
+        normalizes = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        draws = isinstance(part, nn.modules.dropout._DropoutNd)
+        if ((normalizes or draws) and part.training) or (normalizes and part.running_mean is None):
             return name or type(part).__name__
     return None

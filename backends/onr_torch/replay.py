@@ -141,6 +141,8 @@ class Recorder(TorchFunctionMode):
         self.tape: list[_Step] = []
         self.input: _Layout | None = None
         self.refusal: str | None = None
+        self.cuts = False
+        """Whether something that depends on the input was computed without a graph."""
         self._versions: list[tuple[torch.Tensor, int]] = []
         self._constants: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
 
@@ -226,8 +228,7 @@ class Recorder(TorchFunctionMode):
             return f"{call.name} gives a view that autograd cuts off"
         elif derivative is not None and not call.in_place and _alias(call.given, parts):
             return f"{call.name} gives a view"
-        if any(map(_is_real, tensors)) and any(map(_is_real, constants)):
-            return f"{call.name} gives a constant that may depend on a parameter"
+        self.cuts |= any(map(_is_real, tensors)) and not torch.is_grad_enabled()
         described = _replaced(result, lambda x: _Layout.of(x) if _asks(x) else x)
         self._versions += [(x, _version(x)) for x in (*kept, *constants, *tensors)]
         self.tape.append(_Step(call.name, call.depends, derivative, described))

@@ -29,8 +29,8 @@ def torchattacks_attack(
 ) -> LibraryAttack:
     """``torchattacks:NAME``, as ``torchattacks:PGDL2``; it ascends its own loss.
 
-    A step size that the library gives in pixels is scaled so that the length of the whole path, in
-    units of eps, stays the library's.
+    The step size ``alpha`` is scaled so that the length of the whole path, in units of eps, stays
+    the library's; what else an attack measures in pixels (``lr`` of SPSA) stays as it is there.
 
     Args:
         name: a class of torchattacks whose constructor has an ``eps``.
