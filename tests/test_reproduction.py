@@ -427,7 +427,7 @@ def test_everything_at_the_tiny_scale(tiny: Path):
         assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (folder / "figure.svg").read_text()
         record = json.loads((folder / "result.json").read_text())
-        assert record["claims"]
+        assert bool(record["claims"]) is (name != "fig15")  # digits play both data sets
         for claim in record["claims"]:
             assert claim["value"] is not None, (name, claim)
             low, high = claim["at_least"], claim["at_most"]
