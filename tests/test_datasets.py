@@ -20,7 +20,7 @@ from torchvision.datasets import SVHN
 from onr.data import AUGMENTATIONS, Dataset, Split, augment, pixels
 from onr.errors import OnrError
 from onr_paper import datasets
-from onr_paper.datasets import cifar10, digits, folder, npz, svhn
+from onr_paper.datasets import cifar10, digits, folder, npz, stored, svhn
 
 CLASSES = 3
 
@@ -77,6 +77,19 @@ def test_npz_keeps_floats(dtype: str, tmp_path: Path) -> None:
     found = npz(save(tmp_path / "set", x, labels(4)), data_dir=tmp_path)
     assert found.train.images.dtype == dtype
     assert np.array_equal(found.train.images.transpose(0, 2, 3, 1), x)
+
+
+def test_stored_is_the_npz_in_the_data_folder(tmp_path: Path) -> None:
+    for part, seed in (("train", 0), ("test", 1)):
+        np.savez(
+            tmp_path / f"mine-{part}.npz", images=images(4, 8, 8, 3, seed=seed), labels=[0, 1, 2, 0]
+        )
+    found, same = stored("mine", data_dir=tmp_path), npz(str(tmp_path / "mine"), data_dir=Path())
+    np.testing.assert_array_equal(found.train.images, same.train.images)
+    np.testing.assert_array_equal(found.test.images, same.test.images)
+    (tmp_path / "mine-test.npz").unlink()
+    with pytest.raises(OnrError, match=r"no file .*mine-test.npz: give --data-dir"):
+        stored("mine", data_dir=tmp_path)
 
 
 def test_npz_reads_grey_images(tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ def stored(name: str, *, data_dir: Path, download: bool = False) -> Dataset:
         OnrError: as for :func:`npz`.
 
     """
+    for part in ("train", "test"):
+        path = data_dir / f"{name}-{part}.npz"
+        if not path.exists():
+            raise OnrError(f"no file {path}: give --data-dir, the folder where it is")
     return npz(str(data_dir / name), data_dir=data_dir)
 
 
