@@ -59,7 +59,8 @@ def overwriting(module: nn.Module, example: torch.Tensor) -> nn.Module:
             sequence one by one; where they differ ``module`` itself is returned.
 
     """
-    return changed(module, _overwriting) if _holds(_overwriting, module, example) else module
+    found = changed(module, _overwriting)
+    return found if found is module or _holds(_overwriting, module, example) else module
 
 
 def folded(module: nn.Module, example: torch.Tensor | None) -> nn.Module:
@@ -72,10 +73,11 @@ def folded(module: nn.Module, example: torch.Tensor | None) -> nn.Module:
         example: as there; ``None`` where the two were compared before.
 
     """
-    if example is not None and not _holds(_folded_chain, module, example):
-        return module
     with torch.no_grad(), evaluating(module):
-        return changed(module, _folded_chain)
+        found = changed(module, _folded_chain)
+    if found is module or example is None or _holds(_folded_chain, module, example):
+        return found
+    return module
 
 
 def _folded_chain(part: nn.Module) -> nn.Module:
@@ -105,8 +107,6 @@ def _holds(
                     size = tensor.abs().mean().nan_to_num()
                     tensor += 2 * noise * torch.where(size > 0, size, 1)
         twin = changed(probe, change)
-        if twin is probe:
-            return True
         with evaluating(twin):
             # The clones are for a module that works in place.
             expected, value = probe(example.clone()), twin(example.clone())

@@ -88,16 +88,16 @@ def reproduce(
     claims: list[Claim] = []
     for name in [name for name in found.experiments if name not in failed]:
         try:
-            written = found.write(name)
+            decided = found.write(name)
         except OnrError as error:
             failed[name] = str(error)
             continue
         except Exception as error:  # of an experiment that a plugin offers, say
             failed[name] = f"unexpected {type(error).__name__}: {error}"
             continue
-        claims += written.claims
-        click.echo(f"{name}: {written.title}, in {folder / name}")
-        for claim in written.claims:
+        claims += decided
+        click.echo(f"{name}: {found.experiments[name].title}, in {folder / name}")
+        for claim in decided:
             click.echo(f"  {claim}")
     click.echo(
         f"{sum(claim.held for claim in claims)} of {len(claims)} claims held at scale {scale}; "

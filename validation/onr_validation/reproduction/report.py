@@ -13,7 +13,6 @@ import click
 
 from onr import __version__
 from onr.errors import OnrError
-from onr.experiments import Claim
 from onr.registry import registry
 from onr.runs import write_atomic
 from onr_validation.reproduction.results import united
@@ -85,7 +84,7 @@ def _result(file: Path) -> dict[str, Any]:
                 "measure": claim["measure"],
                 "held": claim["held"],
                 "value": "unknown" if claim["value"] is None else f"{claim['value']:.3g}",
-                "asked": Claim("", "", 0.0, claim["at_least"], claim["at_most"]).asked,
+                "asked": claim["asked"],
             }
             for claim in found["claims"]
         ]

@@ -1,7 +1,7 @@
 """Models trained once, measurements made once, and what each experiment makes of them.
 
 ``models/HASH``             a run's folder for each model, by the hash of its configuration
-``measurements/KEY.json``   the rows of one measurement, by the hash of all that determines them
+``measurements/KEY.json``   the rows of one measurement, by the hash that :func:`key` describes
 ``data.json``               digests of the data sets that these were made with
 ``NAME/``                   an experiment's table, picture and verdicts
 
@@ -23,7 +23,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,20 +39,10 @@ from onr.runs import Run, write_atomic
 from onr.sweeps import Sweep, outcome, usable_cores
 from onr.training import TrainConfig, versions
 
-__all__ = ["Group", "Outcome", "Reproduction", "key", "measure", "united"]
+__all__ = ["Group", "Reproduction", "key", "measure", "united"]
 
 Group: TypeAlias = list[tuple[str, Measurement]]
 """Measurements of one model, by key."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an experiment found."""
-
-    name: str
-    title: str
-    claims: Sequence[Claim]
-    folder: Path
 
 
 class Reproduction:
@@ -144,20 +134,7 @@ class Reproduction:
         file = self.out / "data.json"
         return dict(_read(file)) if file.exists() else {}
 
-    def rows(self, name: str) -> list[Row]:
-        """An experiment's table.
-
-        Raises:
-            OnrError: a measurement is missing or damaged.
-
-        """
-        return [
-            {**measurement.labels, **row}
-            for measurement in self.measurements[name]
-            for row in self._stored(measurement)["rows"]
-        ]
-
-    def write(self, name: str) -> Outcome:
+    def write(self, name: str) -> list[Claim]:
         """Write an experiment's table, picture and verdicts.
 
         Raises:
@@ -165,25 +142,25 @@ class Reproduction:
 
         """
         experiment, folder = self.experiments[name], self.out / name
-        rows = self.rows(name)
+        made = [(m.labels, self._stored(m)) for m in self.measurements[name]]
+        rows = [{**labels, **row} for labels, found in made for row in found["rows"]]
         claims = list(experiment.claims(rows, self.scale))
         figure = experiment.figure(rows, self.scale)
         write_atomic(folder / "figure.svg", svg(figure))
         write_atomic(folder / "figure.png", png(figure))
         write_atomic(folder / "table.csv", _csv(rows))
-        record = self._record(name, experiment, claims)
+        record = self._record(name, claims, [found for _, found in made])
         write_atomic(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
-        return Outcome(name, experiment.title, claims, folder)
+        return claims
 
-    def _record(self, name: str, experiment: Experiment, claims: list[Claim]) -> dict[str, Any]:
-        made = [self._stored(m) for m in self.measurements[name]]
+    def _record(self, name: str, claims: list[Claim], made: list[dict[str, Any]]) -> dict[str, Any]:
         models = self.models_of(name)
         trained = self.sweep()
         seconds = [r["seconds"] for model in models for r in trained.records(model)]
         datasets = {m.model.dataset for m in self.measurements[name] if m.model is not None}
         return {
             "experiment": name,
-            "title": experiment.title,
+            "title": self.experiments[name].title,
             "scale": self.scale,
             "command": f"onr reproduce {name} --scale {self.scale}",
             "onr": __version__,
@@ -194,7 +171,12 @@ class Reproduction:
                 "measuring": round(sum(found["seconds"] for found in made), 1),
             },
             "claims": [
-                {**asdict(claim), "value": _number(claim.value), "held": claim.held}
+                {
+                    **asdict(claim),
+                    "value": _number(claim.value),
+                    "asked": claim.asked,
+                    "held": claim.held,
+                }
                 for claim in claims
             ],
             "models": {
@@ -284,7 +266,10 @@ def _name(measurement: Measurement) -> str:
 
 
 def key(measurement: Measurement) -> str:
-    """16 hexadecimal digits of all that determines the rows."""
+    """16 hexadecimal digits of the model's configuration, the settings, the version and the code.
+
+    The code is that of the function's package; for the core the version stands.
+    """
     determined = {
         "onr": __version__,
         "function": _name(measurement),
