@@ -55,6 +55,16 @@ class Claim:
     at_least: float | None = None
     at_most: float | None = None
 
+    def __post_init__(self) -> None:
+        """A claim without a threshold is refused.
+
+        Raises:
+            OnrError: there is none.
+
+        """
+        if self.at_least is None and self.at_most is None:
+            raise OnrError(f"claim {self.statement!r} has no threshold: give at_least or at_most")
+
     @property
     def held(self) -> bool:
         """Whether the number is within its thresholds; one that is not finite never is."""

@@ -12,6 +12,8 @@ from onr_validation.reproduction.drawing import (
     average,
     chosen,
     colour,
+    largest,
+    least,
     line,
     training_eps,
     value,
@@ -63,23 +65,26 @@ def equally_robust(rows: Sequence[Row], one: str, other: str, where: str) -> Cla
 
 def more_robust(rows: Sequence[Row], methods: Sequence[str], eps: float, where: str) -> Claim:
     """These are more accurate under attack than the standard model."""
-    least = min(value(rows, method=m, quantity="accuracy", eps=eps) for m in methods)
+    worst = least(value(rows, method=m, quantity="accuracy", eps=eps) for m in methods)
     return Claim(
         f"{' and '.join(methods)} are significantly more robust than standard {where}",
         "accuracy at the eps of training, the lesser of them, less that of standard",
-        least - value(rows, method="standard", quantity="accuracy", eps=eps),
+        worst - value(rows, method="standard", quantity="accuracy", eps=eps),
         at_least=APART,
     )
 
 
-def not_robust(rows: Sequence[Row], method: str, eps: float, where: str) -> Claim:
-    """A method that does not robustify the model."""
-    gain = value(rows, method=method, quantity="accuracy", eps=eps) - value(
-        rows, method="standard", quantity="accuracy", eps=eps
-    )
+def not_robust(rows: Sequence[Row], method: str, where: str) -> Claim:
+    """A method that does not robustify the model, at no eps: at a large one all are at zero."""
+    radii = {row["eps"] for row in chosen(rows, method=method, quantity="accuracy")} - {0.0}
+    gains = [
+        value(rows, method=method, quantity="accuracy", eps=eps)
+        - value(rows, method="standard", quantity="accuracy", eps=eps)
+        for eps in radii
+    ]
     return Claim(
         f"{method} does not robustify the model {where}",
-        "its accuracy at the eps of training less that of standard",
-        gain,
+        "its accuracy under attack less that of standard, largest over eps",
+        largest(gains),
         at_most=NEAR,
     )

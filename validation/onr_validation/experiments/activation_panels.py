@@ -9,6 +9,7 @@ from onr.experiments import Claim, Row
 from onr_validation.reproduction.drawing import (
     chosen,
     colour,
+    least,
     line,
     ratio,
     training_eps,
@@ -47,6 +48,6 @@ def larger_cells(rows: Sequence[Row], methods: Sequence[str], eps: float, where:
         f"{' and '.join(methods)} increase the size of the ReLU cells around data {where}",
         "units that change with standard over those that change with it, least of them, at the "
         "eps of training",
-        min(changed_ratio(rows, method, eps) for method in methods),
+        least(changed_ratio(rows, method, eps) for method in methods),
         at_least=1.25,
     )

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import L2_METHODS, of_methods
 from onr_validation.measurements.norms import norms
-from onr_validation.reproduction.drawing import chosen, colour, legend, panels, ratio, value
+from onr_validation.reproduction.drawing import (
+    chosen,
+    colour,
+    least,
+    legend,
+    panels,
+    ratio,
+    value,
+)
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -69,7 +77,7 @@ class Brackets:
             Claim(
                 "at and dd-snr dampen all nine norms (our own)",
                 "lower bound of standard over the upper bounds of theirs, least of nine (p, q)",
-                min(
+                least(
                     ratio(bound("standard", "lower", cell), bound(method, "upper", cell))
                     for method in ("at", "dd-snr")
                     for cell in cells
@@ -79,7 +87,7 @@ class Brackets:
             Claim(
                 "all nine norms are known within a fifth (our own)",
                 "lower over upper bound, least of nine (p, q), five networks and all images",
-                min(row["least"] for row in chosen(table, quantity="bracket")),
+                least(row["least"] for row in chosen(table, quantity="bracket")),
                 at_least=1 / 1.2534,
             ),
         ]

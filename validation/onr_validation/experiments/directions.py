@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import of_methods
 from onr_validation.measurements.directions import directions
-from onr_validation.reproduction.drawing import chosen, colour, legend, panels, value
+from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Directions:
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
         """Theorem 1 on trained networks, and how far it carries."""
 
-        def least(quantity: str, size: str) -> float:
-            return min(
+        def smallest(quantity: str, size: str) -> float:
+            return least(
                 value(table, radius=size, method=method, quantity=quantity, p=p, q=q)
                 for method in ("at", "dd-snr")
                 for p in NORMS
@@ -81,19 +81,19 @@ class Directions:
             Claim(
                 "where the network is nearly linear, attack and power method are one (Theorem 1)",
                 "mean |cos| of the two, least of nine (p, q), at and dd-snr, eps / 100",
-                least("power method", "small"),
+                smallest("power method", "small"),
                 at_least=0.95,
             ),
             Claim(
                 "the correspondence holds approximately up to the eps of training (section 4.3)",
                 "mean |cos| of the two, least of nine (p, q), at and dd-snr",
-                least("power method", "training"),
+                smallest("power method", "training"),
                 at_least=0.7,
             ),
             Claim(
                 "the attack's direction attains most of the operator norm (our own)",
                 "mean gain over the norm, least of nine (p, q), at and dd-snr, eps / 100",
-                least("gain", "small"),
+                smallest("gain", "small"),
                 at_least=0.8,
             ),
         ]

@@ -51,5 +51,5 @@ class Figure15:
         return [
             equally_robust(table, "at", "dd-snr", where),
             more_robust(table, ("at", "dd-snr"), eps, where),
-            not_robust(table, "global-snr", eps, where),
+            not_robust(table, "global-snr", where),
         ]

@@ -11,7 +11,17 @@ import numpy as np
 from onr.experiments import Claim, Measurement, Row
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.measurements.spectrum import spectrum
-from onr_validation.reproduction.drawing import chosen, colour, legend, line, panels, ratio, value
+from onr_validation.reproduction.drawing import (
+    chosen,
+    colour,
+    largest,
+    least,
+    legend,
+    line,
+    panels,
+    ratio,
+    value,
+)
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -78,18 +88,18 @@ class Figure2:
                 "attacks align with the dominant singular vector far more than with that of a "
                 f"random network {where}",
                 "|cos| at rank 1 over that of the network as it was drawn, least of the methods",
-                min(ratio(cosine(method), cosine(method, "random")) for method in self.methods),
+                least(ratio(cosine(method), cosine(method, "random")) for method in self.methods),
                 at_least=3,
             ),
             Claim(
                 f"alignment falls with the rank {where}",
                 "|cos| at rank 1 over its mean beyond rank 10, least of the methods",
-                min(ratio(cosine(method), later(method)) for method in self.methods),
+                least(ratio(cosine(method), later(method)) for method in self.methods),
                 at_least=3,
             ),
         ]
         if "standard" not in self.methods:
-            damped = max(sigma("dd-onr-exact"), sigma("dd-snr-warm"))
+            damped = largest((sigma("dd-onr-exact"), sigma("dd-snr-warm")))
             return [
                 Claim(
                     "dd-onr-exact and dd-snr-warm dampen the singular values like dd-snr (our own)",
@@ -103,7 +113,7 @@ class Figure2:
             Claim(
                 "adversarial training and d.d. SNR dampen the singular values (section 5.2)",
                 "sigma_1 of standard over the larger of at and dd-snr",
-                ratio(sigma("standard"), max(sigma("at"), sigma("dd-snr"))),
+                ratio(sigma("standard"), largest((sigma("at"), sigma("dd-snr")))),
                 at_least=2,
             ),
             Claim(

@@ -9,7 +9,16 @@ from onr.experiments import Claim, Measurement, Row
 from onr.options import written
 from onr.training import TrainConfig
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import chosen, legend, line, panels, training_eps, value
+from onr_validation.reproduction.drawing import (
+    chosen,
+    largest,
+    least,
+    legend,
+    line,
+    panels,
+    training_eps,
+    value,
+)
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -79,7 +88,7 @@ class Figure6:
             Claim(
                 "after some threshold it levels out, even at very large alpha (section 7.12)",
                 "largest less smallest accuracy under attack from the usual alpha on",
-                max(above) - min(above),
+                largest(above) - least(above),
                 at_most=LEVEL,
             ),
         ]

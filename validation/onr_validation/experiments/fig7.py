@@ -9,7 +9,15 @@ from onr.experiments import Claim, Measurement, Row
 from onr.options import written
 from onr.training import TrainConfig
 from onr_validation.measurements.accuracy import accuracy
-from onr_validation.reproduction.drawing import chosen, legend, line, panels, value
+from onr_validation.reproduction.drawing import (
+    chosen,
+    largest,
+    least,
+    legend,
+    line,
+    panels,
+    value,
+)
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -52,7 +60,7 @@ class Figure7:
                 Claim(
                     "at and dd-snr can be traded off continuously (section 5.3)",
                     f"largest less smallest {name} over t",
-                    max(values) - min(values),
+                    largest(values) - least(values),
                     at_most=0.05,
                 )
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = [
     "average",
     "chosen",
     "colour",
+    "largest",
+    "least",
     "legend",
     "line",
     "panels",
@@ -58,8 +60,9 @@ def average(rows: Sequence[Row], x: str) -> tuple[np.ndarray, np.ndarray, np.nda
     The standard errors, over the images, are averaged too: seeds share their images, and for any
     dependence that is an upper bound of the mean's.
     """
-    places = sorted({row[x] for row in rows if row["mean"] is not None})
-    found = [[row for row in rows if row[x] == place] for place in places]
+    known = [row for row in rows if row["mean"] is not None]
+    places = sorted({row[x] for row in known})
+    found = [[row for row in known if row[x] == place] for place in places]
     means = [np.mean([row["mean"] for row in part]) for part in found]
     errors = [np.mean([row["standard_error"] or 0.0 for row in part]) for part in found]
     return np.array(places), np.array(means), np.array(errors)
@@ -74,6 +77,18 @@ def value(table: Sequence[Row], **columns: Any) -> float:
 def ratio(numerator: float, denominator: float) -> float:
     """The quotient; NaN over zero, so that no claim is held by it."""
     return numerator / denominator if denominator else float("nan")
+
+
+def least(values: Iterable[float | None]) -> float:
+    """The smallest; NaN if one is unknown or there are none, so that no claim is held by it."""
+    found = np.array([*values], dtype=np.float64)
+    return float(found.min()) if len(found) else float("nan")
+
+
+def largest(values: Iterable[float | None]) -> float:
+    """The largest; NaN if one is unknown or there are none, so that no claim is held by it."""
+    found = np.array([*values], dtype=np.float64)
+    return float(found.max()) if len(found) else float("nan")
 
 
 def panels(*titles: str) -> tuple[Figure, list[Axes]]:
