@@ -7,13 +7,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from onr.norms import as_norm
 from onr.protocols import Norm
 
 __all__ = ["cell_radius"]
 
 
 def cell_radius(
-    boundaries: Iterable[tuple[np.ndarray, np.ndarray]], input_shape: tuple[int, ...], /, *, p: Norm
+    boundaries: Iterable[tuple[np.ndarray, np.ndarray]],
+    input_shape: tuple[int, ...],
+    /,
+    *,
+    p: Norm | float,
 ) -> np.ndarray:
     """The largest ``eps`` with ``B_eps^p(x)`` inside the ReLU cell ``X(phi_x)``, exact.
 
@@ -25,18 +30,19 @@ def cell_radius(
     Args:
         boundaries: pairs of values ``(batch, m)`` and gradients ``(batch, m, n)``.
         input_shape: the shape of one input, for norms that need it.
-        p: the norm of the ball.
+        p: the norm of the ball; a number is an lp norm.
 
     Returns:
         The radius of each example, shape ``(batch,)``; one ``inf`` for all of them if the network
         has no hidden units.
 
     """
+    dual = as_norm(p).dual
     values, slopes = [], []
     for z, gradient in boundaries:
         batch, units, _ = gradient.shape
         values.append(np.abs(z))
-        slopes.append(p.dual(gradient.reshape(batch * units, *input_shape)).reshape(batch, units))
+        slopes.append(dual(gradient.reshape(batch * units, *input_shape)).reshape(batch, units))
     if not values:
         return np.array(np.inf)
     distance, steepness = np.concatenate(values, axis=1), np.concatenate(slopes, axis=1)

@@ -70,7 +70,6 @@ class NormEstimate:
     iterations: int
     converged: Array
     """Whether the last step gained less than the tolerance, shape ``(batch,)``."""
-    kind: str = "lower"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ class SingularTriplets:
     """How many steps were taken, for the example that needed most."""
     converged: Array
     """Whether every residual is at most ``tolerance * S[:, 0]``, shape ``(batch,)``."""
-    kind: str = "lower"
 
 
 def singular_triplets(
@@ -59,7 +58,7 @@ def singular_triplets(
     k: int,
     /,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     steps: int | None = None,
     tolerance: float = 1e-6,
 ) -> SingularTriplets:
@@ -90,7 +89,7 @@ def singular_triplets(
     Args:
         linearization: ``J``.
         k: how many triplets.
-        rng: where the random vectors come from.
+        rng: where the random vectors come from; by default a generator with seed 0.
         steps: the largest number of steps, each one ``vjp`` and one ``jvp``; never more than
             ``min(d, n)``, the default.
         tolerance: the residual, relative to the largest value, that counts as converged.
@@ -99,6 +98,7 @@ def singular_triplets(
         OnrError: ``k`` is not in ``1, ..., min(d, n)``, or ``steps`` is less than ``k``.
 
     """
+    rng = rng or np.random.default_rng(0)
     value, input_shape = linearization.value, linearization.input_shape
     xp = array_namespace(value)
     batch, d = value.shape

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import final
@@ -18,7 +19,7 @@ from onr.options import number, written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
 
-__all__ = ["BaseNorm", "LpNorm", "dual_exponent", "lp"]
+__all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent", "lp"]
 
 
 class BaseNorm(ABC):
@@ -265,6 +266,23 @@ def _first(mask: Array) -> Array:
     flat = flatten(mask)
     rank = xp.cumulative_sum(xp.astype(flat, xp.int64), axis=1)
     return (flat & (rank == 1)).reshape(mask.shape)
+
+
+def as_norm(norm: Norm | float) -> Norm:
+    """A norm as it is; a number, ``math.inf`` included, as the lp norm of that exponent.
+
+    Raises:
+        OnrError: neither of these, or an exponent below 1.
+
+    """
+    if isinstance(norm, numbers.Real):
+        return LpNorm(float(norm))
+    if not callable(norm):
+        raise OnrError(
+            f"p or q = {norm!r}: expected a number, as 2 or math.inf, or a norm, which "
+            "onr.registry.norm gives by its name"
+        )
+    return norm
 
 
 def lp(argument: str) -> LpNorm:

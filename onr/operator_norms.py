@@ -15,7 +15,7 @@ from onr.iterations import NormEstimate, estimate_operator_norm, operator_norm_i
 from onr.jacobians import Matrices, jacobian
 from onr.lanczos import singular_triplets
 from onr.norm_bounds import interpolated, neighbours, schur_bound
-from onr.norms import LpNorm
+from onr.norms import LpNorm, as_norm
 from onr.protocols import Array, Linearization, Norm
 from onr.sign_enumeration import best_signs
 
@@ -42,7 +42,9 @@ class OperatorNorm:
     v: Array
     """The maximiser, or the best direction found: ``||v||_p = 1``; may be zero where ``J`` is."""
     u: Array
-    """Its dual direction, shape ``(batch, d)``: ``||u||_{q*} = 1``, ``<u, J v> = ||J v||_q``."""
+    """Its dual direction, shape ``(batch, d)``: ``||u||_{q*} = 1``, ``<u, J v> = ||J v||_q``;
+    zero where ``J v`` is.
+    """
     iterations: int
     """Passes of Eq. 12, or of Golub-Kahan-Lanczos, from each start; 0 where there were none."""
     converged: Array
@@ -72,7 +74,8 @@ def operator_norm(
     (2, 2)              exact    the largest eigenvalue of the Gram matrix
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
-    (inf, 2), (2, 1)    bracket  :func:`onr.cube_bound.cube_bound`, within a factor of 1.2533
+    (inf, 2), (2, 1)    bracket  :func:`onr.cube_bound.cube_bound`, within a factor of 1.2546
+                                 once it has converged
     other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
                                  which closes it for nonnegative ones as it converges
     norms of plugins    lower    Eq. 12 alone, outside the first two and the enumerations
@@ -94,12 +97,13 @@ def operator_norm(
         steps: iterations from each, at most.
 
     Raises:
-        OnrError: matrices of another shape or with entries that are nan or infinite, an exponent
-            below 1, or no restart or step.
+        OnrError: matrices of another shape, of 16-bit floats (torch has no eigenvalues of these),
+            or with entries that are nan or infinite; p or q that is neither a norm nor a number
+            from 1 on; or no restart or step.
         NotExactError: exact numbers, and a cell that has no exact algorithm.
 
     """
-    p, q = (LpNorm(norm) if isinstance(norm, int | float) else norm for norm in (p, q))
+    p, q = as_norm(p), as_norm(q)
     if restarts < 1 or steps < 1:
         raise OnrError(f"restarts = {restarts}, steps = {steps}: expected at least 1 of each")
     rng = rng or np.random.default_rng(0)
@@ -142,11 +146,11 @@ def _of_matrices(
     if b == 1 and d <= ENUMERATED and (a != math.inf or d <= n):
         s = best_signs(J, p.dual, shape)
         how = f"enumeration of {2 ** (d - 1)} sign vectors of the logits"
-        return _attained(J, shape, p, q, p.duality_map(Matrices(J, shape).vjp(s)), how)
+        return _attained(J, q, p.duality_map(Matrices(J, shape).vjp(s)), how)
     if a == math.inf and n <= ENUMERATED:
         s = best_signs(array_namespace(J).matrix_transpose(J), q, (d,))
         how = f"enumeration of {2 ** (n - 1)} sign vectors of the inputs"
-        return _attained(J, shape, p, q, s.reshape((-1, *shape)), how)
+        return _attained(J, q, s.reshape((-1, *shape)), how)
     if J.dtype == object:
         raise not_exact
     if (a, b) == (2, 2):
@@ -160,15 +164,15 @@ def _check_numbers(J: Array) -> None:
         return
     if not xp.isdtype(J.dtype, "real floating"):
         raise OnrError(f"matrices of {J.dtype}: expected floats, or exact numbers as objects")
+    if xp.finfo(J.dtype).bits < 32:
+        raise OnrError(f"matrices of {J.dtype}: expected 32 bits or more, as float() gives")
     if 0 in J.shape:
         raise OnrError(f"matrices of shape {tuple(J.shape)}: expected at least one, with entries")
     if not bool(xp.all(xp.isfinite(J))):
         raise OnrError("a matrix with an entry that is nan or infinite: it has no operator norm")
 
 
-def _attained(
-    J: Array, shape: tuple[int, ...], p: Norm, q: Norm, v: Array, how: str
-) -> OperatorNorm:
+def _attained(J: Array, q: Norm, v: Array, how: str) -> OperatorNorm:
     """An exact result with this maximiser."""
     xp = array_namespace(J)
     image = Matrices(J).jvp(v)
@@ -182,7 +186,7 @@ def _largest_column(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> Opera
     batch, d, n = J.shape
     sizes = q(xp.matrix_transpose(J).reshape((batch * n, d))).reshape((batch, n))
     v = _one_hot(xp.argmax(sizes, axis=1), n, J).reshape((batch, *shape))
-    return _attained(J, shape, p, q, v / column(p(v), v), "largest column")
+    return _attained(J, q, v / column(p(v), v), "largest column")
 
 
 def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
@@ -190,7 +194,7 @@ def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> Operator
     batch, d, _ = J.shape
     sizes = p.dual(J.reshape((batch * d, *shape))).reshape((batch, d))
     row = Matrices(J, shape).vjp(_one_hot(xp.argmax(sizes, axis=1), d, J))
-    return _attained(J, shape, p, q, p.duality_map(row), "largest row")
+    return _attained(J, q, p.duality_map(row), "largest row")
 
 
 def _one_hot(index: Array, size: int, J: Array) -> Array:
@@ -207,7 +211,7 @@ def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) 
     top = vectors[:, :, -1]
     v = Matrices(scaled, shape).vjp(top) if J.shape[1] <= J.shape[2] else top.reshape((-1, *shape))
     v = v / safe(column(p(v), v))
-    return _attained(J, shape, p, q, v, "largest eigenvalue of the Gram matrix")
+    return _attained(J, q, v, "largest eigenvalue of the Gram matrix")
 
 
 def _bracket(

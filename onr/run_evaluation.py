@@ -82,7 +82,9 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Run, config: EvaluationConfig, on_progress: Callable[[int, int], None]
+    run: Run,
+    config: EvaluationConfig,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Accuracy, clean and under attack, and the largest singular values.
 
@@ -109,7 +111,9 @@ def evaluate_run(
         if getattr(config, name) is not None:
             train = replace(train, **{name: getattr(config, name)})
     settings = run.config.get("settings", {})
-    norm = norm_named(config.p or str(settings.get("p", "2")))
+    # As the user wrote it, which may name the plugin too.
+    p = config.p or train.method_options.get("p", str(settings.get("p", "2")))
+    norm = norm_named(p)
     same = settings.get("p") == norm.name and "eps" in settings
     trained = float(settings["eps"]) if same else None
     radii = config.eps
@@ -159,7 +163,7 @@ def evaluate_run(
             columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
             success.append(_rate(outcome.predicted == target, target != labels))
     sigma = largest_singular_values(backend, network, part.images[: config.spectrum])
-    names = {"norm/p": norm_spec(config.p or norm.name), "attack": config.attack}
+    names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss is not None:
         names["loss"] = chosen.loss
     record = {

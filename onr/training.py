@@ -402,9 +402,9 @@ class Training:
             norm.sample_ball(np.random.default_rng(0), (1, *self.dataset.input_shape))
         except NotAvailableError:
             return None
-        attack: Attack = load("attack", "pga")(
-            p=norm, loss=load("loss", "cross-entropy")(), eps=eps, steps=10
-        )
+        # Whatever else is installed under these names.
+        loss = load("loss", "onr_paper:cross-entropy")()
+        attack: Attack = load("attack", "onr_paper:pga")(p=norm, loss=loss, eps=eps, steps=10)
         return attack
 
     def _save(self, run: Run, *, best: bool = False) -> None:

@@ -130,6 +130,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "no step size": (("--method", "at", "--alpha", "0"), "alpha = 0"),
     "a number too large": (("--method", "at", "--eps", "1e999"), "1e999"),
     "unknown option": (("--method", "at", "--method-option", "power=3"), "no option 'power'"),
+    "one step in steps": (
+        ("--method", "at", "--method-option", "attack=fgm", "--steps", "7"),
+        "leave out steps and alpha",
+    ),
     "option of another": (("--method", "dd-snr", "--p", "2"), "no option 'p'"),
     "standard with a radius": (("--eps", "1"), "method standard takes no option 'eps'"),
     "unknown model option": (("--model-option", "height=3"), "no option 'height'"),

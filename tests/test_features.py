@@ -1,5 +1,6 @@
 """``phi^(L-1)``: the last affine layer on top of the features is the network."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -33,6 +34,28 @@ class Named(nn.Module):
     def forward(self, x):
         return self.head(self.body(x))
 
+
+class Afterwards(nn.Module):
+    """Something is done to the outputs of the last affine layer."""
+
+    def __init__(self, after: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.layer, self.after = nn.Linear(4, 3), after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.layer(x))
+
+
+def doubled_and_shifted(y: torch.Tensor) -> torch.Tensor:
+    y = y * 2
+    return y + 1  # the first tensor is gone, and another may have its address
+
+
+AFTERWARDS = {
+    "other tensors": doubled_and_shifted,
+    "probabilities": lambda y: y.log_softmax(1).exp(),
+    "in place": lambda y: y.mul_(2),
+}
 
 NETWORKS = {
     "cnn7": lambda: TorchBackend().build(cnn7(SHAPE, 10, normalize=NORMALIZE, width=2)).module,
@@ -76,6 +99,9 @@ def test_numpy_and_torch_have_the_same_features():
 def test_no_last_affine_layer_is_said():
     with pytest.raises(OnrError, match="not those of an affine layer"):
         TorchNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()), (4,)).features()
+    for after in AFTERWARDS.values():
+        with pytest.raises(OnrError, match="not those of an affine layer"):
+            TorchNetwork(Afterwards(after), (4,)).features()
     model = Architecture((1, 4, 4), (MaxPool(), Flatten()))
     with pytest.raises(OnrError, match="features"):
         NumpyBackend().build(model).features()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from onr.errors import OnrError
-from onr.norms import LpNorm, dual_exponent, lp
+from onr.norms import LpNorm, as_norm, dual_exponent, lp
 
 EXPONENTS = (1, 1.01, 1.3, 2, 3, 10, math.inf)
 TIES = ("average", "vertex")
@@ -35,6 +35,19 @@ METHODS = {
     "sphere": lambda norm, x: norm.project_sphere(x, 0.25 * norm(x)),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+def test_a_number_is_an_lp_norm():
+    for p in (2, 2.0, np.int64(2), np.float32(2), Fraction(2)):
+        assert as_norm(p).name == "2"
+    assert as_norm(math.inf).name == "inf"
+    norm = LpNorm(3)
+    assert as_norm(norm) is norm
+    for wrong in ("inf", None, [2]):
+        with pytest.raises(OnrError, match="expected a number"):
+            as_norm(wrong)
+    with pytest.raises(OnrError, match=">= 1"):
+        as_norm(0.5)
 
 
 def definition(x, p):

@@ -383,10 +383,26 @@ def test_a_run_with_a_qualified_name_trains_and_records_who_served_it(
     served = json.loads((out / "config.json").read_text())["served"]
     assert served["norm/p"]["plugin"] == "onr_paper"
     few = ["--images", "4", "--steps", "1", "--spectrum", "2", "--no-plot"]
-    result = CliRunner().invoke(main, ["evaluate", str(out), "--p", "onr_paper:2", *few])
+    for p in ([], ["--p", "onr_paper:2"]):
+        result = CliRunner().invoke(main, ["evaluate", str(out), *p, *few])
+        assert result.exit_code == 0, result.stderr
+        served = json.loads((out / "evaluation.json").read_text())["served"]
+        assert served["norm/p"]["plugin"] == "onr_paper"
+
+
+def test_training_does_not_depend_on_other_attacks_and_losses(
+    install: Install, tmp_path: Any
+) -> None:
+    install("attacks", onr_attacks=offer(Entry("pga", "nowhere:pga", "another")))
+    install("losses", onr_losses=offer(Entry("cross-entropy", "nowhere:loss", "another")))
+    qualified = ["--method-option", "loss=onr_paper:cross-entropy", "--steps", "1"]
+    arguments = ["--backend", "numpy", "--method", "at", *qualified, "--epochs", "1"]
+    out = tmp_path / "run"
+    small = ["--train-images", "20", "--out", str(out)]
+    result = CliRunner().invoke(main, ["train", *arguments, *small])
     assert result.exit_code == 0, result.stderr
-    served = json.loads((out / "evaluation.json").read_text())["served"]
-    assert served["norm/p"]["plugin"] == "onr_paper"
+    (record,) = (out / "metrics.jsonl").read_text().splitlines()
+    assert "validation_robust_accuracy" in json.loads(record)
 
 
 def test_a_command_offered_twice_must_be_qualified(install: Install) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -272,6 +273,30 @@ def test_code_that_changes_measures_again(tmp_path: Path, monkeypatch: pytest.Mo
         hashes.append(key(Measurement(changing.f)))
     results._code.cache_clear()
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    "statement", ["from .parts import k", "from plugin import parts", "import plugin.parts"]
+)
+def test_code_that_is_imported_is_in_the_key(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    package = tmp_path / "plugin"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "measures.py").write_text(f"{statement}\ndef f(s):\n    return []\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys = []
+    for text in ("k = 1\n", "k = 2\n"):
+        (package / "parts.py").write_text(text)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "plugin"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr("linecache.cache", {})
+        results._code.cache_clear()
+        importlib.invalidate_caches()
+        keys.append(key(Measurement(importlib.import_module("plugin.measures").f)))
+    results._code.cache_clear()
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"rows": [], "digest": "0"}'])

@@ -23,11 +23,11 @@ def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
         OnrError: its outputs are not those of an affine layer.
 
     """
-    last: list[tuple[int, nn.Linear]] = []
+    last: list[tuple[torch.Tensor, torch.Tensor, nn.Linear]] = []
 
     def watch(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         assert isinstance(layer, nn.Linear)  # noqa: S101 - these alone are watched
-        last[:] = [(id(output), layer)]
+        last[:] = [(output, output.clone(), layer)]  # a copy: the outputs may be written over
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     handles = [layer.register_forward_hook(watch) for layer in layers]
@@ -37,9 +37,9 @@ def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
     finally:
         for handle in handles:
             handle.remove()
-    if not last or last[0][0] != id(output):
+    if not last or last[0][0] is not output or not torch.equal(last[0][1], output):
         raise OnrError(
             f"the outputs of {type(module).__name__} are not those of an affine layer (nn.Linear): "
             "its features are not defined"
         )
-    return changed(module, lambda part: nn.Identity() if part is last[0][1] else part)
+    return changed(module, lambda part: nn.Identity() if part is last[0][2] else part)

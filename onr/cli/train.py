@@ -130,10 +130,11 @@ def train(
         layers = [] if preset_name is None else [preset(preset_name)]
         if config is not None:
             layers.append(read_configuration(config))
-        settings = absolute(configuration(*layers, given))
+        written = configuration(*layers, given)
+        name = f"{written.dataset}-{written.model}-{written.method}-{written.seed}"
+        settings = absolute(written)
     training = Training(settings)
     if resume is None:
-        name = f"{settings.dataset}-{settings.model}-{settings.method}-{settings.seed}"
         folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", name)
         record = settings.record(training.method)
         first = training.backend.rank == 0

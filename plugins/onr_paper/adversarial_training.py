@@ -67,7 +67,7 @@ def adversarial_training(
     p: str = "2",
     loss: str = "cross-entropy",
     eps: float | None = None,
-    steps: int = 10,
+    steps: int | None = None,
     alpha: float | None = None,
     lam: float = 1.0,
 ) -> AdversarialTraining:
@@ -79,9 +79,13 @@ def adversarial_training(
         p: the norm of the ball.
         loss: ``cross-entropy``, ``margin`` or ``lq:Q``; what the attack ascends and training pays.
         eps: the radius, pixels in [0, 1]; by default the field's usual one for the norm.
-        steps: attack iterations of ``pga``.
+        steps: attack iterations of ``pga``, 10 if not given.
         alpha: their size; ``2 eps / steps`` if not given (the paper's), ``inf`` for the limit.
         lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
+
+    Raises:
+        OnrError: an argument out of its range, an attack that is neither, or ``steps`` or
+            ``alpha`` for ``fgm``.
 
     """
     norm, radius = norm_named(p), training_radius(norm_named(p), eps)
@@ -91,10 +95,13 @@ def adversarial_training(
     settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": ascended.name}
     settings |= {"eps": radius}
     if attack == "fgm":
+        if steps is not None or alpha is not None:
+            raise OnrError("attack fgm is one step of length eps: leave out steps and alpha")
         fast = FastGradient(p=norm, loss=ascended, eps=radius)
         return AdversarialTraining(fast, ascended, lam, settings | {"lam": lam})
     if attack != "pga":
         raise OnrError(f"attack = {attack!r}: expected pga or fgm")
+    steps = 10 if steps is None else steps
     ascent = ProjectedGradientAscent(
         p=norm, loss=ascended, eps=radius, steps=steps, alpha=alpha, keep="last"
     )

@@ -8,6 +8,7 @@ from onr.arrays import array_namespace, column, like
 from onr.errors import OnrError
 from onr.feasible import Bounds, boxed, require_inside, require_radius
 from onr.iterations import Ascent, projected_gradient_ascent
+from onr.norms import as_norm
 from onr.protocols import Array, Loss, Network, Norm
 
 __all__ = ["ProjectedGradientAscent"]
@@ -17,7 +18,7 @@ class ProjectedGradientAscent:
     """lp-constrained projected gradient ascent on a loss (Eqs. 15 to 18, 108).
 
     Args:
-        p: the norm of the ball.
+        p: the norm of the ball; a number is an lp norm.
         loss: what to ascend.
         eps: the radius, in the units of the input; 0 returns the input.
         steps: iterations from each start.
@@ -35,7 +36,7 @@ class ProjectedGradientAscent:
     def __init__(
         self,
         *,
-        p: Norm,
+        p: Norm | float,
         loss: Loss,
         eps: float,
         steps: int = 20,
@@ -50,7 +51,7 @@ class ProjectedGradientAscent:
             raise OnrError(f"alpha = {alpha}: expected a positive number, or inf")
         if keep not in ("best", "last") or (keep == "last" and restarts > 1):
             raise OnrError(f"keep = {keep!r}: expected best, or last with one start")
-        self.p, self.loss, self.eps, self.steps = p, loss, require_radius(eps), steps
+        self.p, self.loss, self.eps, self.steps = as_norm(p), loss, require_radius(eps), steps
         self.alpha = 2 * eps / steps if alpha is None else alpha
         self.restarts, self.bounds, self.keep = restarts, bounds, keep
 

@@ -139,12 +139,13 @@ def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: in
         run = Run.open(path)
         if run.config != record:
             raise OnrError(f"{path} holds another run: delete it, or give another --out")
-        training.resume(run)
     else:
         run = Run.create(path, record)
-    left = (EPOCHS - len(training.records)) * training.steps
-    task = progress.add_task(f"training {name}", total=left or 1)
-    training.finish(run, lambda epoch, step: progress.advance(task))
+    with run.locked():
+        training.resume(run)
+        left = (EPOCHS - len(training.records)) * training.steps
+        task = progress.add_task(f"training {name}", total=left or 1)
+        training.finish(run, lambda epoch, step: progress.advance(task))
     progress.update(task, completed=left or 1)
     return run
 

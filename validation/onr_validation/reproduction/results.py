@@ -15,6 +15,7 @@ import ast
 import csv
 import functools
 import hashlib
+import importlib.util
 import inspect
 import io
 import json
@@ -293,12 +294,23 @@ def _code(module: str) -> str:
             body = getattr(node, "body", None)
             if isinstance(body, list):  # a text that stands alone does nothing
                 node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}."):
-                used = str(node.module)
-                waiting += [used] if used in sys.modules and used not in seen else []
-                seen.add(used)
+            for used in _imported(node, name):
+                if used.startswith(f"{package}.") and used in sys.modules and used not in seen:
+                    waiting.append(used)
+                    seen.add(used)
         digest.update(f"{name} {ast.dump(tree)}".encode())
     return digest.hexdigest()
+
+
+def _imported(node: ast.AST, module: str) -> list[str]:
+    """What a statement in a module may import; not all of these names are modules."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    name = "." * node.level + (node.module or "")
+    source = importlib.util.resolve_name(name, sys.modules[module].__package__)
+    return [source, *(f"{source}.{alias.name}" for alias in node.names)]
 
 
 def _is_text(node: ast.AST) -> bool:
