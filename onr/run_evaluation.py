@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,8 @@ def evaluate_run(
     run: Run,
     config: EvaluationConfig,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    out: Path | None = None,
 ) -> Evaluation:
     """Accuracy, clean and under attack, and the largest singular values.
 
@@ -98,6 +101,7 @@ def evaluate_run(
         run: a run with a checkpoint.
         config: what to measure.
         on_progress: called with the attacks done and all attacks, counted in examples.
+        out: the folder for evaluation.json and evaluation.csv; the run's if not given.
 
     Raises:
         OnrError: the run has no checkpoint, or the configuration does not fit it.
@@ -189,8 +193,9 @@ def evaluate_run(
     }
     if config.target is not None:
         record["targeted_success"] = success
-    write_atomic(run.path / "evaluation.csv", _csv(columns))
-    write_atomic(run.path / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+    out = out or run.path
+    write_atomic(out / "evaluation.csv", _csv(columns))
+    write_atomic(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
     return Evaluation(record, sigma, trained)
 
 

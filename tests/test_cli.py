@@ -699,6 +699,18 @@ def test_the_backends_agree(tmp_path: Path) -> None:
     assert costs[0] == pytest.approx(costs[1], rel=1e-9)
 
 
+def test_an_evaluation_beside_another(run: Path, tmp_path: Path) -> None:
+    few = ("--images", "4", "--steps", "1", "--spectrum", "2")
+    works("evaluate", run, *few)
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    out = tmp_path / "new" / "linf"
+    works("evaluate", run, *few, "--p", "inf", "--eps", "0.1", "--out", out)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+    assert files(out) == {"evaluation.json", "evaluation.csv", "evaluation.svg"}
+    assert strict((out / "evaluation.json").read_text())["p"] == "inf"
+    assert "config.json" in fails("evaluate", run, *few, "--out", run / "config.json", above=True)
+
+
 def test_an_evaluation_with_its_plot(run: Path) -> None:
     arguments = ("--p", "inf", "--eps", "8/255,4/255", "--loss", "margin", "--restarts", "2")
     result = works("evaluate", run, *arguments, "--images", "10", "--steps", "2", "--spectrum", "4")

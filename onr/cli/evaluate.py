@@ -39,7 +39,12 @@ def _radii(
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--eps", callback=_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
 @click.option("--p", help="Norm of the ball; by default that of training, or 2.")
-@click.option("--attack", default=DEFAULTS.attack, show_default=True)
+@click.option(
+    "--attack",
+    default=DEFAULTS.attack,
+    show_default=True,
+    help="pga, fgm, noise, autoattack, torchattacks:NAME, foolbox:NAME, or a plugin's.",
+)
 @click.option("--loss", help="What the attack ascends; by default cross-entropy.")
 @click.option("--steps", type=click.IntRange(1), help="By default the attack's own: 20 for pga.")
 @click.option("--restarts", type=click.IntRange(1), help="By default the attack's own: 1 for pga.")
@@ -89,15 +94,21 @@ def _radii(
     show_default=True,
     help="Of the attack's starts.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False, writable=True),
+    help="Where the evaluation goes; by default the run's folder, over the last one.",
+)
 @click.option("--plot/--no-plot", default=True, show_default=True)
-def evaluate(path: Path, plot: bool, **options: Any) -> None:
+def evaluate(path: Path, out: Path | None, plot: bool, **options: Any) -> None:
     """Measure the run in the folder RUN: accuracy, clean and under attack, and sigma_1.
 
     An example counts as robust if the iterate that the attack returns, for pga the evaluated one
     of largest loss, is still classified as its true label. Writes evaluation.json, evaluation.csv
-    (a row an example) and evaluation.svg into the folder.
+    (a row an example) and evaluation.svg.
     """
     run = Run.open(path)
+    out = out or run.path
     if plot:
         import matplotlib  # noqa: F401 - say that the extra is missing before the work, not after
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -106,12 +117,13 @@ def evaluate(path: Path, plot: bool, **options: Any) -> None:
             run,
             EvaluationConfig(**options),
             lambda done, total: progress.update(task, completed=done, total=total),
+            out=out,
         )
     record = found.record
     written = "evaluation.json, evaluation.csv"
     if plot:
         figure = accuracy_figure([found.curve], p=record["p"], trained=found.trained_eps)
-        write_atomic(path / "evaluation.svg", svg(figure))
+        write_atomic(out / "evaluation.svg", svg(figure))
         written += ", evaluation.svg"
 
     train = record["run"]["train"]
@@ -136,4 +148,4 @@ def evaluate(path: Path, plot: bool, **options: Any) -> None:
     )
     if record["epochs"] < train["epochs"] and not record["best"]:
         click.echo(f"the run is not finished: {record['epochs']} of {train['epochs']} epochs")
-    click.echo(f"written to {path}: {written}")
+    click.echo(f"written to {out}: {written}")

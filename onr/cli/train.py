@@ -48,7 +48,7 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @_setting("backend")
 @_setting("device", "cpu, cuda, cuda:1.")
 @_setting("dtype", "float32, float64, or bfloat16: products in bfloat16, weights in float32.")
-@_setting("dataset", "digits, cifar10, svhn, npz:STEM, folder:PATH, or a plugin's.")
+@_setting("dataset", "digits, cifar10, svhn, npz:STEM, stored:NAME, folder:PATH, or a plugin's.")
 @_setting("data-dir", "Where files are.")
 @_setting("download", "Fetch a missing data set into --data-dir.")
 @_setting("train-images", "Train on the first so many images.", type=int)
