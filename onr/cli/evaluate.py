@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from onr.cli.options import pairs
-from onr.errors import OnrError
-from onr.options import number
+from onr.cli.options import as_radii, pairs
 from onr.plots import accuracy_figure, svg
 from onr.run_evaluation import EvaluationConfig, evaluate_run
 from onr.runs import Run, write_atomic
@@ -21,23 +18,9 @@ from onr.runs import Run, write_atomic
 DEFAULTS = EvaluationConfig()
 
 
-def _radii(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        radii = [number(text) for text in value.split(",")]
-    except OnrError as error:
-        raise click.BadParameter(str(error)) from error
-    if not all(0 < radius < math.inf for radius in radii):
-        raise click.BadParameter(f"{value!r}: expected positive numbers, as 0.25,0.5 or 4/255")
-    return tuple(sorted(set(radii)))
-
-
 @click.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--eps", callback=_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
+@click.option("--eps", callback=as_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
 @click.option("--p", help="Norm of the ball; by default that of training, or 2.")
 @click.option(
     "--attack",

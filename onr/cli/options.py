@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from onr.errors import OnrError
 from onr.options import number
 
-__all__ = ["as_number", "pairs"]
+__all__ = ["as_number", "as_radii", "pairs"]
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -27,3 +29,18 @@ def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         return None if value is None else number(value)
     except OnrError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def as_radii(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Positive numbers, smallest first, as in ``0.25,0.5`` and ``4/255``."""
+    if value is None:
+        return None
+    try:
+        radii = [number(text) for text in value.split(",")]
+    except OnrError as error:
+        raise click.BadParameter(str(error)) from error
+    if not all(0 < radius < math.inf for radius in radii):
+        raise click.BadParameter(f"{value!r}: expected positive numbers, as 0.25,0.5 or 4/255")
+    return tuple(sorted(set(radii)))

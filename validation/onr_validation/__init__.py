@@ -28,6 +28,11 @@ def onr_commands() -> list[Entry]:
             "Check the theorem, train three methods, write a page.",
         ),
         Entry(
+            "measure",
+            "onr_validation.measure_command:measure",
+            "Measure any model's Jacobian around data.",
+        ),
+        Entry(
             "reproduce",
             "onr_validation.reproduction.command:reproduce",
             "Reproduce the paper's figures and tables.",

@@ -149,7 +149,7 @@ class Reproduction:
         figure = experiment.figure(rows, self.scale)
         write_atomic(folder / "figure.svg", svg(figure))
         write_atomic(folder / "figure.png", png(figure))
-        write_atomic(folder / "table.csv", _csv(rows))
+        write_atomic(folder / "table.csv", csv_table(rows))
         record = self._record(name, claims, [found for _, found in made])
         write_atomic(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
         return claims
@@ -375,7 +375,8 @@ def _hardware(config: TrainConfig | None) -> str:
     return f"{torch.cuda.get_device_name(config.device)}, {_processor()}"
 
 
-def _csv(rows: Sequence[Row]) -> bytes:
+def csv_table(rows: Sequence[Row]) -> bytes:
+    """A table in CSV, its columns in the order in which they come up."""
     columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")

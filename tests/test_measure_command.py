@@ -1,0 +1,165 @@
+"""``onr measure``: the numbers of the library, for runs and for models of one's own."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from onr.cli.main import main
+from onr.experiments import Subject
+from onr.jacobians import jacobian
+from onr.operator_norms import operator_norm
+from onr.runs import Run
+from onr.training import TrainConfig
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width: int = 6):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU())
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+net = Net()
+for number, parameter in enumerate(net.parameters()):
+    torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+wide = nn.Sequential(nn.Flatten(), nn.Linear(192, 80))
+bent = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
+"""
+
+
+def onr(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def works(*arguments: object) -> str:
+    result = onr(*arguments)
+    assert result.exit_code == 0, result.output + result.stderr
+    return result.stdout
+
+
+def table(file: Path, **columns: str) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    return [row for row in rows if columns.items() <= row.items()]
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("own") / "net.py"
+    file.write_text(NET)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    works("train", "--train-images", "200", "--epochs", "1", "--out", out)
+    return out
+
+
+def test_norms_of_a_module_with_the_weights_that_it_has(net: str, tmp_path: Path):
+    p_q = ("--p", "inf", "--q", "1")
+    text = works("measure", "norms", f"{net}:net", *p_q, "--images", 7, "--out", tmp_path)
+    assert "exact" in text
+    assert str(tmp_path) in text
+    subject = Subject(TrainConfig(model=f"{net}:net"))
+    ((x, _),) = subject.batches(7, 7)
+    expected = operator_norm(subject.network.linearize(x), p=np.inf, q=1).value
+    for quantity in ("lower", "upper"):
+        (row,) = table(tmp_path / "norms.csv", quantity=quantity)
+        assert float(row["mean"]) == pytest.approx(float(expected.mean()), rel=1e-5)
+        assert float(row["least"]) == pytest.approx(float(expected.min()), rel=1e-5)
+        assert row["images"] == "7"
+
+
+def test_a_class_is_built_with_its_options_and_with_given_weights(net: str, tmp_path: Path):
+    works("measure", "norms", f"{net}:Net", "--model-option", "width=3", "--images", 2)
+    works("measure", "norms", f"{net}:net", "--images", 5, "--out", tmp_path / "module")
+    module = Subject(TrainConfig(model=f"{net}:net")).network.module  # type: ignore[attr-defined]
+    torch.save(module.state_dict(), tmp_path / "net.pt")
+    given = ("--weights", tmp_path / "net.pt", "--images", 5, "--out", tmp_path / "class")
+    works("measure", "norms", f"{net}:Net", *given)
+    same = [(tmp_path / name / "norms.csv").read_text() for name in ("module", "class")]
+    assert same[0] == same[1]
+
+
+def test_many_outputs_have_a_lower_bound_alone(net: str, tmp_path: Path):
+    for part in ("train", "test"):
+        images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.arange(76, 80)
+        np.savez(tmp_path / f"many-{part}.npz", images=images, labels=labels)
+    arguments = ("--dataset", f"npz:{tmp_path / 'many'}", "--images", 3, "--out", tmp_path)
+    works("measure", "norms", f"{net}:wide", *arguments)
+    (row,) = table(tmp_path / "norms.csv")
+    assert (row["quantity"], row["kind"]) == ("lower", "lower")
+
+
+def test_a_run_is_measured_with_the_weights_that_it_trained(run: Path, tmp_path: Path):
+    works("measure", "spectrum", run, "--eps", "0.5", "--images", 6, "--out", tmp_path)
+    config = TrainConfig.read(Run.open(run).config)
+    subject = Subject(config, Run.open(run).model()[0])
+    ((x, _),) = subject.batches(6, 6)
+    S = np.linalg.svd(jacobian(subject.features.linearize(x)).numpy(), compute_uv=False)
+    rows = table(tmp_path / "spectrum.csv", quantity="singular value", of="clean")
+    first = [float(row["mean"]) for row in rows][:10]
+    assert first == pytest.approx(S.mean(axis=0)[:10].tolist(), rel=1e-4)
+    assert not table(tmp_path / "spectrum.csv", of="random")
+    assert (tmp_path / "spectrum.svg").read_text().startswith("<?xml")
+
+
+def test_curves_over_eps(run: Path, tmp_path: Path):
+    few = ("--eps", "0.5,0.25", "--images", 5, "--out", tmp_path)
+    for what in ("alignment", "linearity"):
+        text = works("measure", what, run, *few)
+        assert f"{what}.csv, {what}.svg" in text
+        found = {row["eps"] for row in table(tmp_path / f"{what}.csv", direction="adversarial")}
+        assert found - {"0"} == {"0.25", "0.5"}
+    aligned = table(tmp_path / "alignment.csv", quantity="cosine")
+    assert all(0 <= float(row["mean"]) <= 1 for row in aligned)
+
+
+def test_the_python_of_the_documentation():
+    text = (Path(__file__).parent.parent / "docs" / "measuring.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    torch.manual_seed(0)
+    found: dict[str, Any] = {}
+    exec(code, found)  # noqa: S102 - our own
+    assert torch.allclose(found["S"][:, :3], found["top"].S, rtol=1e-3)
+    assert torch.all((found["cosine"] > 0) & (found["cosine"] <= 1))
+    assert torch.all((found["share"] > found["cosine"]) & (found["share"] <= 1 + 1e-5))
+    assert torch.all(found["deviation"] < 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("norms", "nothing"), "unknown model 'nothing'"),
+        (("norms", "{net}:Missing"), "has no Missing"),
+        (("norms", "{net}:net", "--p", "big"), "unknown norm 'big'"),
+        (("norms", "{net}:net", "--images", "361"), "has 360 images, 361 are asked for"),
+        (("norms", "{run}", "--dataset", "digits"), "leave out --dataset"),
+        (
+            ("norms", "{run}", "--weights", "w", "--model-option", "a=1"),
+            "--weights, --model-option",
+        ),
+        (("spectrum", "{net}:bent", "--eps", "1"), "not those of an affine layer"),
+        (("alignment", "{net}:net", "--eps", "0"), "expected positive numbers"),
+        (("linearity", "{net}:net"), "Missing option '--eps'"),
+    ],
+)
+def test_bad_requests_are_told(arguments: tuple[str, ...], said: str, net: str, run: Path):
+    result = onr("measure", *(each.format(net=net, run=run) for each in arguments))
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.stderr.split())
