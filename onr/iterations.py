@@ -24,6 +24,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, like, safe
 from onr.errors import OnrError
+from onr.feasible import boxed
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
 
 __all__ = [
@@ -178,7 +179,6 @@ def estimate_operator_norm(
     rng: np.random.Generator,
     like_input: Array,
     restarts: int = 1,
-    alpha: float = math.inf,
     steps: int = 10,
     ties: Ties = "average",
 ) -> NormEstimate:
@@ -193,9 +193,11 @@ def estimate_operator_norm(
         rng: where the starts come from.
         like_input: an array shaped, typed and placed as the input.
         restarts: how many starts.
-        alpha: as for :func:`operator_norm_iteration`.
-        steps: as there.
+        steps: as for :func:`operator_norm_iteration`.
         ties: as there.
+
+    Raises:
+        OnrError: no restart.
 
     """
     if restarts < 1:
@@ -205,9 +207,7 @@ def estimate_operator_norm(
     for _ in range(restarts):
         start = like(rng.standard_normal((1, *like_input.shape[1:])), like_input)
         start = start + xp.zeros_like(like_input)
-        found = operator_norm_iteration(
-            linearization, start, p=p, q=q, alpha=alpha, steps=steps, ties=ties
-        )
+        found = operator_norm_iteration(linearization, start, p=p, q=q, steps=steps, ties=ties)
         if best is None:
             best = found
             continue
@@ -273,7 +273,6 @@ def projected_gradient_ascent(
     """
     if keep not in ("last", "best"):
         raise OnrError(f"keep = {keep!r}: expected last or best")
-    xp = array_namespace(x)
     clean = network(x) if loss.uses_clean else None
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
     best: Ascent | None = None
@@ -290,8 +289,7 @@ def projected_gradient_ascent(
         else:
             delta = p.project_ball(delta + column(alpha, v) * v, eps)
         if bounds is not None:
-            low, high = xp.zeros_like(x) + bounds[0], xp.zeros_like(x) + bounds[1]
-            delta = xp.minimum(xp.maximum(x + delta, low), high) - x
+            delta = boxed(x, delta, bounds) - x
         if trace is not None:
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))

@@ -27,7 +27,7 @@ from onr.options import call
 from onr.protocols import Array, Attack, Backend, Method, Network, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
-from onr.runs import Checkpoint, Run
+from onr.runs import LAST, Checkpoint, Run
 from onr.sanity import at_chance, class_distance
 from onr.schedules import schedule
 
@@ -274,7 +274,7 @@ class Training:
 
     def resume(self, run: Run) -> None:
         """Continue from the run's checkpoint; from the start if it has none."""
-        if not (run.path / "checkpoint.safetensors").exists():
+        if not (run.path / LAST).exists():
             return
         checkpoint = run.load()
         tensors = dict(checkpoint.tensors)
