@@ -353,8 +353,12 @@ def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -
                 scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
             )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
+        try:
+            with Client(cluster, set_as_default=False) as client:
+                yield client
+        finally:
+            with contextlib.suppress(TimeoutError):  # of a worker on a busy machine: it ends anyway
+                cluster.close()
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,6 +406,33 @@ def test_another_data_set_is_refused(out: Path, tmp_path: Path):
     complete = found(moved, 1.0)
     complete.check_data()  # nothing is left to compute: no data needed
     complete.write("own")
+    shutil.rmtree(out / "models")  # what was measured still says what it was measured on
+    with pytest.raises(OnrError, match="is not the one that"):
+        found(folders[1], 1.0, 2.0).check_data()
+    for damage in (lambda: (out / "data.json").write_text("{"), (out / "data.json").unlink):
+        damage()
+        with pytest.raises(OnrError, match=r"data.json is damaged or missing.*another --out"):
+            found(folders[1], 1.0, 2.0).check_data()
+
+
+def test_functions_that_a_worker_cannot_find_are_refused():
+    def inner(subject: Subject) -> list[Row]:
+        return []
+
+    for function in (inner, lambda subject: [], functools.partial(inner)):
+        with pytest.raises(OnrError, match="expected a function of a module"):
+            key(Measurement(function))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    told = fails("reproduce", "table1", "--out", tmp_path / "file" / "below")
+    assert "cannot be written to" in told
+
+
+def test_a_name_with_a_path_is_refused(tmp_path: Path):
+    told = fails("reproduce", "fig5:../../evil", "--out", tmp_path)
+    assert "no slash" in told or "takes no argument" in told
 
 
 def test_curves_are_averaged_over_seeds():

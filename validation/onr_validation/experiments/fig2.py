@@ -34,7 +34,7 @@ SHOWN = 1e-4
 """Singular values are drawn down to so much of the largest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure2:
     """Singular values of the features' Jacobian; cosine of attacks with its vectors, by rank."""
 
@@ -129,4 +129,4 @@ class Figure2:
 
 def own() -> Figure2:
     """The same for the methods that the paper lacks."""
-    return Figure2("Fig. 2 for dd-onr-exact and dd-snr-warm", OWN_METHODS)
+    return Figure2(title="Fig. 2 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)

@@ -26,7 +26,7 @@ __all__ = ["Figure3", "own"]
 WIDE = ("standard", "at", "dd-snr")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure3:
     """Accuracy under l2 attacks: CNN7 with all seeds, and the wide residual network."""
 
@@ -89,4 +89,4 @@ class Figure3:
 
 def own() -> Figure3:
     """The same for the methods that the paper lacks."""
-    return Figure3("Fig. 3 for dd-onr-exact and dd-snr-warm", OWN_METHODS, ())
+    return Figure3(title="Fig. 3 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS, wide=())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Figure4", "own"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure4:
     """Along l2 attacks and random directions."""
 
@@ -60,4 +60,4 @@ class Figure4:
 
 def own() -> Figure4:
     """The same for the methods that the paper lacks."""
-    return Figure4("Fig. 4 for dd-onr-exact and dd-snr-warm", OWN_METHODS)
+    return Figure4(title="Fig. 4 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)

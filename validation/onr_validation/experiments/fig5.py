@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Figure5", "own"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure5:
     """Regularisation acts on the data manifold, and hardly off it."""
 
@@ -82,4 +82,4 @@ class Figure5:
 
 def own() -> Figure5:
     """The same for the methods that the paper lacks."""
-    return Figure5("Fig. 5 for dd-onr-exact and dd-snr-warm", OWN_METHODS)
+    return Figure5(title="Fig. 5 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)

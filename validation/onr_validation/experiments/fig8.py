@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Figure8", "own"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure8:
     """With the logits' Jacobian, by cosine and, as the paper's code has it, by correlation."""
 
@@ -72,4 +72,4 @@ class Figure8:
 
 def own() -> Figure8:
     """The same for the methods that the paper lacks."""
-    return Figure8("Fig. 8 for dd-onr-exact and dd-snr-warm", OWN_METHODS)
+    return Figure8(title="Fig. 8 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)

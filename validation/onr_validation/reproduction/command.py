@@ -125,16 +125,23 @@ def _experiments(
             resolved = registry().resolve("experiment", name)
         except UnknownNameError as error:
             raise OnrError(f"{error}, or all, or list") from error
-        experiment: Experiment = resolved.load()()
-        experiment.measurements(scale)
         rest = f":{resolved.argument}" if resolved.argument else ""
+        if "/" in rest or "\\" in rest:
+            raise OnrError(f"experiment {name!r}: expected no slash, as it names a folder")
+        try:
+            experiment = _checked(resolved.load()(), scale)
+        except OnrError:
+            raise
+        except Exception as error:  # of one that a plugin offers
+            raise OnrError(
+                f"experiment {name}: unexpected {type(error).__name__}: {error}"
+            ) from error
         found[_unique(resolved.plugin, resolved.entry, offers) + rest] = experiment
     if len(given) < len(names):
         for plugin, entry in offers:
             name = _unique(plugin, entry, offers)
             try:
-                experiment = load("experiment", f"{plugin.name}:{entry.name}")()
-                experiment.measurements(scale)
+                experiment = _checked(load("experiment", f"{plugin.name}:{entry.name}")(), scale)
             except Exception as error:  # of one that a plugin offers, and others go on
                 failed[name] = str(error) or type(error).__name__
             else:
@@ -142,6 +149,13 @@ def _experiments(
     if not found:
         raise OnrError(next(iter(failed.values()), "there are no experiments"))
     return found, failed
+
+
+def _checked(experiment: Experiment, scale: str) -> Experiment:
+    """It, if it knows the scale and what it measures can be told apart."""
+    for measurement in experiment.measurements(scale):
+        key(measurement)
+    return experiment
 
 
 def _unique(plugin: Plugin, entry: Entry, offers: list[tuple[Plugin, Entry]]) -> str:

@@ -97,6 +97,7 @@ def _result(file: Path) -> dict[str, Any]:
             for key in ("experiment", "title", "scale", "command", "hardware", "versions", "data")
         }
         minutes = {key: found["seconds"][key] / 60 for key in ("training", "measuring")}
+        united([found["versions"], found["data"], dict.fromkeys(found["hardware"], "")])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OnrError(
             f"{file.parent} is damaged ({error}): run onr reproduce {file.parent.name} again"

@@ -12,6 +12,7 @@ and nothing is computed again that has not changed.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import functools
 import hashlib
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import filelock
+import numpy as np
 
 from onr import __version__
 from onr.data import Dataset
@@ -115,13 +117,29 @@ class Reproduction:
         """Compare the data sets that are still needed with those of before.
 
         Raises:
-            OnrError: one is missing, damaged, or another than it was.
+            OnrError: one is missing, damaged, or another than it was, or the folder cannot be
+                written to or has lost its ``data.json``.
 
         """
         needed = [m.model for m in self.missing().values() if m.model is not None]
-        with filelock.FileLock(self.out / "lock"):
-            begun = any(self.out.glob("models/*/checkpoint.safetensors"))
-            known = self._data() if begun else {}
+        with contextlib.ExitStack() as stack:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(filelock.FileLock(self.out / "lock"))
+            except OSError as error:
+                raise OnrError(
+                    f"{self.out} cannot be written to ({error.strerror or error}): give another "
+                    "--out"
+                ) from error
+            known = {}
+            if any(self.out.glob("m*/*")):  # models or measurements
+                try:
+                    known = dict(_read(self.out / "data.json"))
+                except OnrError:
+                    raise OnrError(
+                        f"{self.out / 'data.json'} is damaged or missing, and nothing else says "
+                        f"which data sets {self.out} was begun with: give another --out"
+                    ) from None
             for config in {config.dataset: config for config in needed}.values():
                 digest = _digest(config.dataset_object())
                 if known.setdefault(config.dataset, digest) != digest:
@@ -263,7 +281,12 @@ def _subject(measurement: Measurement, out: Path) -> Subject | None:
 
 
 def _name(measurement: Measurement) -> str:
-    return f"{measurement.function.__module__}:{measurement.function.__qualname__}"
+    """Where a worker finds the function again."""
+    function = measurement.function
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if getattr(sys.modules.get(str(module)), name, None) is not function:
+        raise OnrError(f"{function!r} cannot be measured with: expected a function of a module")
+    return f"{module}:{name}"
 
 
 def key(measurement: Measurement) -> str:
@@ -289,7 +312,7 @@ def _code(module: str) -> str:
     package, waiting = module.partition(".")[0], [module]
     while waiting:
         name = waiting.pop(0)
-        tree = ast.parse(inspect.getsource(sys.modules[name]))
+        tree = ast.parse(_source(name))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):  # a text that stands alone does nothing
@@ -300,6 +323,13 @@ def _code(module: str) -> str:
                     seen.add(used)
         digest.update(f"{name} {ast.dump(tree)}".encode())
     return digest.hexdigest()
+
+
+def _source(module: str) -> str:
+    try:
+        return inspect.getsource(sys.modules[module])
+    except OSError:  # an empty file
+        return ""
 
 
 def _imported(node: ast.AST, module: str) -> list[str]:
@@ -344,6 +374,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     """JSON and CSV have no NaN: what is unknown is ``None``."""
+    value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
