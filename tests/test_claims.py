@@ -77,6 +77,13 @@ def test_what_is_unknown_holds_nothing_wherever_it_stands(extreme: Any, unknown:
     assert (least([2.0, 1.0, 3.0]), largest([2.0, 3.0, 1.0])) == (1.0, 3.0)
 
 
+def test_a_number_at_its_threshold_holds():
+    assert 0.33 - 0.3 > 0.03
+    assert Claim("", "", 0.33 - 0.3, at_most=0.03).held
+    assert Claim("", "", 0.3 - 0.33, at_least=-0.03).held
+    assert not Claim("", "", 0.0301, at_most=0.03).held
+
+
 def test_a_claim_needs_a_threshold():
     with pytest.raises(OnrError, match="no threshold"):
         Claim("the moon is round", "roundness", 1.0)
