@@ -75,7 +75,8 @@ def linearity_claims(
             at_least=2,
         ),
         Claim(
-            f"{names} are so relative to the change of their features too {where}, our own",
+            f"{names} are more linear than standard over the change of their features too "
+            f"{where}, our own",
             f"deviation over the change of the features, standard over the larger of theirs, {at}",
             over_theirs("relative deviation"),
             at_least=1.25,

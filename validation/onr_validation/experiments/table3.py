@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Table3"]
 
 PART = "validation"
+STEP = "*eps/steps"
+"""The unit in which the sweep gives alpha."""
 SELECTED = ("dd-snr", "global-snr")
 """Whose ``lam`` is chosen: the value whose clean accuracy is nearest that of ``at``."""
 
@@ -46,7 +48,8 @@ class Table3:
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """Clean accuracy against accuracy under attack, a point a model."""
-        figure, (axes,) = panels("validation part")
+        figure, (axes,) = panels("validation part; alpha in eps / steps")
+        figure.set_size_inches(9, 6)
         for method in dict.fromkeys(row["method"] for row in table):
             marker = {"at": "o", "at-linf": "D", "dd-snr": "s", "global-snr": "^"}[method]
             points: dict[tuple[float, float], list[str]] = {}
@@ -54,10 +57,20 @@ class Table3:
                 same = {key: row[key] for key in ("method", "option", "value")}
                 (attacked,) = (each for each in chosen(table, **same) if each["eps"] > 0)
                 place = row["mean"], attacked["mean"]
-                points.setdefault(place, []).append(f"{row['option']} {row['value']}")
-            for place, labels in points.items():
-                text = "\n".join(labels)
-                axes.annotate(text, place, (4, 3), textcoords="offset points", fontsize=6)
+                text = f"{row['option']} {row['value'].removesuffix(STEP)}"
+                points.setdefault(place, []).append(text)
+            for index, place in enumerate(sorted(points)):
+                above = index % 2 == 0  # neighbours' labels keep out of each other's way
+                axes.annotate(
+                    "\n".join(points[place]),
+                    place,
+                    (0, 5 if above else -5),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom" if above else "top",
+                    fontsize=6,
+                    color=colour(method),
+                )
             axes.plot(*zip(*points, strict=True), marker, color=colour(method), label=method)
         axes.set(xlabel="clean accuracy", ylabel="accuracy under attack, eps of Table 2")
         legend(figure)
@@ -97,5 +110,5 @@ def _points(scale: Scale) -> Iterator[tuple[str, str, str, TrainConfig]]:
 
 def _model(scale: Scale, method: str, option: str, text: str) -> TrainConfig:
     if option == "alpha":
-        return with_step_size(scale, number(text.removesuffix("*eps/steps")))
+        return with_step_size(scale, number(text.removesuffix(STEP)))
     return scale.model(method, options={option: text})
