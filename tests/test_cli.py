@@ -633,7 +633,8 @@ ITERATED = ("at", "dd-snr", "dd-onr", "global-snr", "interpolate")
 @pytest.mark.parametrize("case", METHODS)
 def test_every_method_trains_and_is_evaluated(case: str, backend: str, tmp_path: Path) -> None:
     (method, *options), settings = METHODS[case]
-    steps = ("--steps", "2") if method in ITERATED else ()
+    one_step = "attack=fgm" in options
+    steps = ("--steps", "2") if method in ITERATED and not one_step else ()
     out = tmp_path / "run"
     more = ("--backend", backend, "--method", method, *options, *steps)
     result = works("train", *SMALL, *more, "--out", out)

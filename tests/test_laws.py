@@ -417,7 +417,7 @@ BOUND = table1.cube_bound
 
 def first_column(J, shape, p, q):
     v = onr.operator_norms._one_hot(np.zeros(len(J), dtype=int), J.shape[2], J)
-    return ATTAINED(J, shape, p, q, v, "")
+    return ATTAINED(J, q, v, "")
 
 
 def changed(function, change):
@@ -456,7 +456,7 @@ TABLE_MUTATIONS = {
     ),
     "the largest entry for the largest row": (
         "_largest_row",
-        lambda J, shape, p, q: ATTAINED(J, shape, p, q, ROW(J, shape, LpNorm(1), q).v, ""),
+        lambda J, shape, p, q: ATTAINED(J, q, ROW(J, shape, LpNorm(1), q).v, ""),
         {("2", "inf")},
         {("2", "inf")},
     ),

@@ -562,8 +562,8 @@ def test_a_dry_run_lists_the_points_and_writes_nothing(tmp_path: Path) -> None:
 
 # Other processes
 
-LONG = {"epochs": 12, "train_images": 200, "batch_size": 2}
-"""A second, most of it between checkpoints."""
+LONG = {"epochs": 24, "train_images": 200, "batch_size": 2}
+"""Two seconds, most of it between checkpoints."""
 
 
 def test_no_scheduler_answers() -> None:
@@ -606,7 +606,7 @@ def test_a_killed_worker_costs_no_point(tmp_path: Path) -> None:
     assert len(victims) == 1
     assert sorted(finished) == sorted(points)
     for name, config in points.items():
-        assert [r["epoch"] for r in found.records(name)] == list(range(1, 13))
+        assert [r["epoch"] for r in found.records(name)] == list(range(1, 25))
         assert tensors(found.out / name) == alone(config, tmp_path / "alone" / name)
 
 
