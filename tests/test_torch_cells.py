@@ -177,7 +177,8 @@ def test_the_dense_reference(model, p):
     assert np.all((wanted > 0) & (wanted < np.inf))
     network = build(model)
     np.testing.assert_allclose(network.cell_radius(x, p=p), wanted, rtol=1e-9)
-    np.testing.assert_allclose(cell_radius(network.module, x, p=p), wanted, rtol=1e-9)
+    for norm in (p, p.p):
+        np.testing.assert_allclose(cell_radius(network.module, x, p=norm), wanted, rtol=1e-9)
 
 
 @every_p

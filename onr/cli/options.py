@@ -9,7 +9,7 @@ import click
 from onr.errors import OnrError
 from onr.options import number
 
-__all__ = ["as_number", "as_radii", "pairs"]
+__all__ = ["as_number", "as_radii", "model_option", "pairs"]
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -21,6 +21,16 @@ def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
             raise click.BadParameter(f"{value!r}: expected NAME=VALUE")
         found[name.replace("-", "_")] = text
     return found
+
+
+model_option = click.option(
+    "--model-option",
+    "model_options",
+    multiple=True,
+    callback=pairs,
+    metavar="NAME=VALUE",
+    help="An option of the model, as width=16.",
+)
 
 
 def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from onr.cli.options import as_number, pairs
+from onr.cli.options import as_number, model_option, pairs
 from onr.configuration import absolute, configuration, preset, read_configuration
 from onr.errors import OnrError
 from onr.runs import Run
@@ -54,14 +54,7 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @_setting("train-images", "Train on the first so many images.", type=int)
 @_setting("augment", "none, crop or crop-flip; by default what suits the data set.")
 @_setting("model", "mlp, cnn7, wrn-28-10, torchvision:NAME, MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE.")
-@click.option(
-    "--model-option",
-    "model_options",
-    multiple=True,
-    callback=pairs,
-    metavar="NAME=VALUE",
-    help="An option of the model, as width=16.",
-)
+@model_option
 @_setting("weights", "Start from these: a run's folder, .safetensors, or a state dict.")
 @_setting("method", "onr plugins lists them.")
 @click.option("--p", help="Method: the norm of the inputs.")

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from onr.cli.options import as_number, as_radii, pairs
+from onr.cli.options import as_number, as_radii, model_option
 from onr.configuration import absolute
 from onr.errors import OnrError
 from onr.experiments import Row, Subject
@@ -34,14 +34,7 @@ PRINTED_RANKS = 10
 DEFAULTS = TrainConfig()
 OPTIONS = (
     click.argument("model"),
-    click.option(
-        "--model-option",
-        "model_options",
-        multiple=True,
-        callback=pairs,
-        metavar="NAME=VALUE",
-        help="An option of the model, as width=16.",
-    ),
+    model_option,
     click.option("--weights", help="A run's folder, .safetensors, or a state dict."),
     click.option("--dataset", help=f"As for onr train.  [default: {DEFAULTS.dataset}]"),
     click.option("--data-dir", help=f"Where files are.  [default: {DEFAULTS.data_dir}]"),
@@ -61,6 +54,12 @@ OPTIONS = (
 )
 
 
+ATTACK_NORM = click.option("--p", default="2", show_default=True, help="Norm of the attack.")
+RADII = click.option(
+    "--eps", "radii", required=True, callback=as_radii, help="Radii, as 0.25,0.5 or 8/255."
+)
+
+
 def _of_a_model(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(OPTIONS):
         command = option(command)
@@ -69,7 +68,7 @@ def _of_a_model(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def measure() -> None:
-    """Measure a model's Jacobian around data, in float32.
+    """Measure a model's Jacobian around data, in float32 (runs of float64: in that).
 
     MODEL is the folder of a run, or a model as onr train takes it: FILE.py:ATTRIBUTE,
     MODULE:ATTRIBUTE, torchvision:NAME. Attacks are those of onr reproduce: ten steps on the
@@ -88,7 +87,7 @@ def norms_command(p: str, q: str, **model: Any) -> None:
 
 @measure.command(name="spectrum")
 @_of_a_model
-@click.option("--p", default="2", show_default=True, help="Norm of the attack.")
+@ATTACK_NORM
 @click.option("--eps", required=True, callback=as_number, help="Its radius, as 0.5 or 8/255.")
 def spectrum_command(p: str, eps: float, **model: Any) -> None:
     """The features' singular values, and how an attack aligns with their vectors (Fig. 2)."""
@@ -105,8 +104,8 @@ def spectrum_command(p: str, eps: float, **model: Any) -> None:
 
 @measure.command(name="alignment")
 @_of_a_model
-@click.option("--p", default="2", show_default=True, help="Norm of the attack.")
-@click.option("--eps", "radii", required=True, callback=as_radii, help="Radii, as 0.25,0.5.")
+@ATTACK_NORM
+@RADII
 def alignment_command(p: str, radii: tuple[float, ...], **model: Any) -> None:
     """How attacks align with the dominant singular vector of the logits' Jacobian (Fig. 8)."""
 
@@ -123,8 +122,8 @@ def alignment_command(p: str, radii: tuple[float, ...], **model: Any) -> None:
 
 @measure.command(name="linearity")
 @_of_a_model
-@click.option("--p", default="2", show_default=True, help="Norm of the attack.")
-@click.option("--eps", "radii", required=True, callback=as_radii, help="Radii, as 0.25,0.5.")
+@ATTACK_NORM
+@RADII
 def linearity_command(p: str, radii: tuple[float, ...], **model: Any) -> None:
     """How far the features are linear, and their largest singular value (Fig. 4)."""
 
@@ -149,6 +148,8 @@ def _measure(
     out: Path | None,
     **model: Any,
 ) -> None:
+    if out is not None and figure is not None:
+        import matplotlib  # noqa: F401 - say that the extra is missing before the work, not after
     subject = _subject(**model)
     with Console(stderr=True).status(f"measuring {what} at {images} images"):
         rows = function(subject, images)

@@ -97,6 +97,7 @@ def _result(file: Path) -> dict[str, Any]:
             for key in ("experiment", "title", "scale", "command", "hardware", "versions", "data")
         }
         minutes = {key: found["seconds"][key] / 60 for key in ("training", "measuring")}
+        # The page unites these over all results: one that is damaged is named here.
         united([found["versions"], found["data"], dict.fromkeys(found["hardware"], "")])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OnrError(
