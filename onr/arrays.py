@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
 
-from onr.exact import NotExactError, square_root
+from onr.exact.surds import NotExactError, square_root
 from onr.protocols import Array
 
 __all__ = [

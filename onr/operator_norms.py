@@ -10,7 +10,7 @@ import numpy as np
 from onr.arrays import array_namespace, column, device, like, safe
 from onr.cube_bound import cube_bound
 from onr.errors import OnrError
-from onr.exact import NotExactError
+from onr.exact.surds import NotExactError
 from onr.iterations import NormEstimate, estimate_operator_norm, operator_norm_iteration
 from onr.jacobians import Matrices, jacobian
 from onr.lanczos import singular_triplets

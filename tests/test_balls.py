@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 
 from onr.arrays import inner, safe, sqrt
-from onr.exact import exact_array
+from onr.exact.surds import exact_array
 from onr.norms import LpNorm
 
 flint = pytest.importorskip("flint")
 
-from onr.balls import Ball, UndecidedError, decided  # noqa: E402 - needs flint
+from onr.exact.balls import Ball, UndecidedError, decided  # noqa: E402 - needs flint
 
 laws = settings(max_examples=80, deadline=None, derandomize=True)
 rationals = st.fractions(-100, 100, max_denominator=1000)

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis.extra.numpy import arrays
 
 from onr.arrays import array_namespace, flatten, inner, safe
-from onr.exact import (
+from onr.exact.surds import (
     FASTEST,
     NotExactError,
     Surd,

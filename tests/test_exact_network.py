@@ -21,7 +21,7 @@ from onr.architectures import (
     initial_parameters,
 )
 from onr.arrays import flatten, inner
-from onr.exact import (
+from onr.exact.surds import (
     NotExactError,
     Surd,
     exact_array,
@@ -351,7 +351,7 @@ def test_a_unit_at_zero_is_off_and_leaves_no_room():
 @every_model
 def test_balls_hold_the_exact_numbers(name):
     flint = pytest.importorskip("flint")
-    from onr.balls import Ball
+    from onr.exact.balls import Ball
 
     exact = ExactNetwork(build(name), number=flint.fmpq)
     balls = ExactNetwork(build(name), number=Ball)

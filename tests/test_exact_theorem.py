@@ -12,7 +12,7 @@ from onr.architectures import Affine, Architecture
 from onr.arrays import column
 from onr.data import pixels
 from onr.errors import OnrError
-from onr.exact import FASTEST, NotExactError, exact_array, float_array
+from onr.exact.surds import FASTEST, NotExactError, exact_array, float_array
 from onr.norms import LpNorm
 from onr.registry import load
 from onr.runs import Run

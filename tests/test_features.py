@@ -11,7 +11,7 @@ from torch import nn
 
 from onr.architectures import Affine, Architecture, Flatten, MaxPool, Normalize, ReLU
 from onr.errors import OnrError
-from onr.exact import exact_array
+from onr.exact.surds import exact_array
 from onr.jacobians import jacobian
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork

@@ -13,7 +13,7 @@ import onr.operator_norms
 import onr_validation.lemmas as lemmas
 import onr_validation.table1 as table1
 from onr.arrays import column
-from onr.exact import FASTEST, exact_array, square_root
+from onr.exact.surds import FASTEST, exact_array, square_root
 from onr.norms import BaseNorm, LpNorm, dual_exponent
 from onr_validation.laws import ROUNDING, Arithmetic, Law, json_record, print_laws
 from onr_validation.lemmas import check_lemmas

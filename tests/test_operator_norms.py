@@ -13,7 +13,7 @@ from scipy.linalg import hadamard
 from onr import operator_norms
 from onr.architectures import Affine, Architecture, Conv, Flatten, ReLU, initial_parameters
 from onr.errors import OnrError
-from onr.exact import NotExactError, Surd, exact_array
+from onr.exact.surds import NotExactError, Surd, exact_array
 from onr.jacobians import Matrices, jacobian
 from onr.norms import BaseNorm, LpNorm
 from onr.operator_norms import operator_norm

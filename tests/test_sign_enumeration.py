@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from onr import sign_enumeration
-from onr.exact import exact_array, square_root
+from onr.exact.surds import exact_array, square_root
 from onr.norms import LpNorm
 from onr.sign_enumeration import best_signs
 from onr_pixel_norms.norms import PixelMax, PixelSum

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onr.exact import RATIONAL, NotExactError, Rational, Surd, exact_array
+from onr.exact.surds import RATIONAL, NotExactError, Rational, Surd, exact_array
 from onr_numpy.layers import Dense, DenseLayer
 from onr_numpy.network import DenseNetwork
 
@@ -24,7 +24,7 @@ class ExactNetwork(DenseNetwork):
 
     Args:
         network: the network to take the coefficients of, without loss.
-        number: the type of the numbers: ``Fraction``, ``flint.fmpq``, or ``onr.balls.Ball``.
+        number: the type of the numbers: ``Fraction``, ``flint.fmpq``, or ``onr.exact.balls.Ball``.
 
     """
 

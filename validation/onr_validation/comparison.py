@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from onr.arrays import column, flatten, inner
-from onr.exact import float_array, require_exact
+from onr.exact.surds import float_array, require_exact
 from onr.iterations import Step
 from onr.protocols import Norm
 from onr_numpy.exact import ExactNetwork

@@ -22,7 +22,7 @@ from onr.architectures import (
 )
 from onr.data import pixels
 from onr.errors import OnrError
-from onr.exact import FASTEST
+from onr.exact.surds import FASTEST
 from onr.norms import LpNorm
 from onr.protocols import Backend, Norm
 from onr.runs import Run
@@ -216,7 +216,7 @@ def check_draws(
 
 
 def _in_balls(check: Callable[..., CellCheck], dense: DenseNetwork) -> CellCheck:
-    from onr.balls import Ball, decided  # the optional flint
+    from onr.exact.balls import Ball, decided  # the optional flint
 
     def work() -> CellCheck:
         network = ExactNetwork(dense, number=Ball)

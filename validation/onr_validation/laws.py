@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onr import __version__
-from onr.exact import FASTEST, exact_array, float_array
+from onr.exact.surds import FASTEST, exact_array, float_array
 
 __all__ = ["Arithmetic", "Law", "arithmetic_option", "json_record", "print_laws"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from onr.arrays import inner, sqrt
-from onr.exact import Rational
+from onr.exact.surds import Rational
 from onr.norms import LpNorm
 from onr_validation.laws import Arithmetic, Law
 

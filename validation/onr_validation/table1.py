@@ -9,7 +9,7 @@ import numpy as np
 
 from onr.arrays import sqrt
 from onr.cube_bound import cube_bound
-from onr.exact import FASTEST, exact_array
+from onr.exact.surds import FASTEST, exact_array
 from onr.norms import LpNorm
 from onr.operator_norms import operator_norm
 from onr_validation.laws import Arithmetic, Law

@@ -7,10 +7,10 @@ generic the two sequences agree, which is decided in one of three arithmetics:
     float64, to a bound that follows from the rounding of ``f(x_k) - f(x)``, which loses
     ``|f| / (eps ||J v||)`` in relative accuracy, and that is propagated from step to step;
 ``exact``
-    rationals and one square root at a time (:mod:`onr.exact`), by ``==``;
+    rationals and one square root at a time (:mod:`onr.exact.surds`), by ``==``;
 ``balls``
     for p = 2 at a finite step, where the sequences differ: that the gap between ``x_k`` and
-    ``x + eps v_k`` is at most ``sqrt(2) eps ||x_(k-1) - x|| / alpha`` (:mod:`onr.balls`).
+    ``x + eps v_k`` is at most ``sqrt(2) eps ||x_(k-1) - x|| / alpha`` (:mod:`onr.exact.balls`).
 
 Besides the deviation the check asks, at every step, for what the equality alone would not see: that
 ``vjp`` is the adjoint of ``jvp``, that both duality maps attain their norms (Lemma 1), and, where
@@ -28,7 +28,7 @@ import numpy as np
 
 from onr.arrays import column
 from onr.errors import OnrError
-from onr.exact import RATIONAL, below, exact_array, float_array
+from onr.exact.surds import RATIONAL, below, exact_array, float_array
 from onr.iterations import Step, projected_gradient_ascent, walk
 from onr.losses import LogitDistance
 from onr.protocols import Array, Backend, Network, Norm

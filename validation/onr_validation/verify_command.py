@@ -18,7 +18,7 @@ from rich.table import Table
 
 from onr import __version__
 from onr.errors import OnrError
-from onr.exact import FASTEST
+from onr.exact.surds import FASTEST
 from onr.norms import LpNorm
 from onr.options import number, written
 from onr.plots import svg

@@ -1,0 +1,1 @@
+"""Exact numbers for the core: rationals with one square root, and balls that enclose reals."""
