@@ -9,7 +9,7 @@ import numpy as np
 
 from onr.data import pixels
 from onr.errors import OnrError
-from onr.jacobians import singular_values
+from onr.jacobians.dense import singular_values
 from onr.protocols import Attack, Backend, Network
 
 __all__ = [

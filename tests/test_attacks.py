@@ -13,7 +13,7 @@ from torch import nn
 
 from onr.architectures import Normalize, initial_parameters
 from onr.errors import OnrError
-from onr.iterations import projected_gradient_ascent
+from onr.jacobians.iterations import projected_gradient_ascent
 from onr.registry import load, norm
 from onr_numpy.network import DenseNetwork
 from onr_paper.fast_gradient import FastGradient

@@ -18,7 +18,7 @@ from onr.architectures import (
     ReLU,
     initial_parameters,
 )
-from onr.jacobians import jacobian
+from onr.jacobians.dense import jacobian
 from onr.norms import LpNorm
 from onr_numpy.layers import toeplitz
 from onr_numpy.network import DenseNetwork

@@ -12,7 +12,7 @@ from torch import nn
 from onr.architectures import Affine, Architecture, Flatten, MaxPool, Normalize, ReLU
 from onr.errors import OnrError
 from onr.exact.surds import exact_array
-from onr.jacobians import jacobian
+from onr.jacobians.dense import jacobian
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_paper.models import cnn7

@@ -7,7 +7,7 @@ import torch
 
 from onr.architectures import Affine, Architecture, ReLU, initial_parameters
 from onr.errors import NotAvailableError, OnrError
-from onr.iterations import (
+from onr.jacobians.iterations import (
     estimate_operator_norm,
     operator_norm_iteration,
     projected_gradient_ascent,

@@ -7,8 +7,8 @@ from hypothesis.extra.numpy import arrays
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, MaxPool, ReLU, initial_parameters
 from onr.errors import OnrError
-from onr.jacobians import Matrices, jacobian
-from onr.regression import regress_jacobian
+from onr.jacobians.dense import Matrices, jacobian
+from onr.jacobians.regression import regress_jacobian
 from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
 

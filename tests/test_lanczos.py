@@ -8,9 +8,9 @@ from scipy.sparse.linalg import svds
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, MaxPool, ReLU, initial_parameters
 from onr.errors import OnrError
-from onr.jacobians import Matrices, jacobian, singular_values
-from onr.lanczos import singular_triplets
-from onr.linear_operators import linear_operator
+from onr.jacobians.dense import Matrices, jacobian, singular_values
+from onr.jacobians.lanczos import singular_triplets
+from onr.jacobians.scipy_operator import linear_operator
 from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+import onr.jacobians.operator_norms
 import onr.norms
-import onr.operator_norms
 import onr_validation.lemmas as lemmas
 import onr_validation.table1 as table1
 from onr.arrays import column
@@ -410,13 +410,16 @@ def test_exact_laws_see_one_part_in_a_billion_billion(monkeypatch):
 
 # Table 1, broken on purpose
 
-SIGNS, ATTAINED = onr.operator_norms.best_signs, onr.operator_norms._attained
-SINGULAR, ROW = onr.operator_norms._largest_singular_value, onr.operator_norms._largest_row
+SIGNS, ATTAINED = onr.jacobians.operator_norms.best_signs, onr.jacobians.operator_norms._attained
+SINGULAR, ROW = (
+    onr.jacobians.operator_norms._largest_singular_value,
+    onr.jacobians.operator_norms._largest_row,
+)
 BOUND = table1.cube_bound
 
 
 def first_column(J, shape, p, q):
-    v = onr.operator_norms._one_hot(np.zeros(len(J), dtype=int), J.shape[2], J)
+    v = onr.jacobians.operator_norms._one_hot(np.zeros(len(J), dtype=int), J.shape[2], J)
     return ATTAINED(J, q, v, "")
 
 
@@ -503,7 +506,7 @@ def broken_cells(arithmetic, trials=4):
 @pytest.mark.parametrize("name", TABLE_MUTATIONS)
 def test_a_broken_operator_norm_breaks_its_cells(arithmetic, name, monkeypatch):
     function, wrong, in_floats, exactly = TABLE_MUTATIONS[name]
-    monkeypatch.setattr(onr.operator_norms, function, wrong)
+    monkeypatch.setattr(onr.jacobians.operator_norms, function, wrong)
     found, _ = broken_cells(arithmetic)
     assert (exactly if arithmetic.exact else in_floats) <= found
 

@@ -8,8 +8,8 @@ from scipy.sparse.linalg import LinearOperator, lsqr, svds
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, ReLU, initial_parameters
 from onr.errors import OnrError
-from onr.jacobians import Matrices
-from onr.linear_operators import linear_operator
+from onr.jacobians.dense import Matrices
+from onr.jacobians.scipy_operator import linear_operator
 from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from onr.cli.main import main
 from onr.experiments import Subject
-from onr.jacobians import jacobian
-from onr.operator_norms import operator_norm
+from onr.jacobians.dense import jacobian
+from onr.jacobians.operator_norms import operator_norm
 from onr.runs import Run
 from onr.training import TrainConfig
 

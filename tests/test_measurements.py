@@ -16,7 +16,7 @@ from onr.data import Dataset, Split
 from onr.errors import OnrError
 from onr.evaluation import predict
 from onr.experiments import Claim, Subject, statistics
-from onr.operator_norms import operator_norm
+from onr.jacobians.operator_norms import operator_norm
 from onr.training import TrainConfig, validation_split
 from onr_validation.measurements.accuracy import accuracy
 from onr_validation.measurements.activations import activations

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import hadamard
 
-from onr import operator_norms
 from onr.architectures import Affine, Architecture, Conv, Flatten, ReLU, initial_parameters
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError, Surd, exact_array
-from onr.jacobians import Matrices, jacobian
+from onr.jacobians import operator_norms
+from onr.jacobians.dense import Matrices, jacobian
+from onr.jacobians.operator_norms import operator_norm
 from onr.norms import BaseNorm, LpNorm
-from onr.operator_norms import operator_norm
 from onr_numpy.network import DenseNetwork
 from onr_pixel_norms.norms import PixelMax, PixelSum
 from onr_torch.backend import TorchBackend

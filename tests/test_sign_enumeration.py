@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from onr import sign_enumeration
 from onr.exact.surds import exact_array, square_root
+from onr.jacobians import sign_enumeration
+from onr.jacobians.sign_enumeration import best_signs
 from onr.norms import LpNorm
-from onr.sign_enumeration import best_signs
 from onr_pixel_norms.norms import PixelMax, PixelSum
 
 laws = settings(max_examples=15, deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from onr.architectures import Normalize
 from onr.data import Split
 from onr.errors import OnrError
-from onr.jacobians import jacobian, singular_values
+from onr.jacobians.dense import jacobian, singular_values
 from onr.norms import LpNorm
 from onr.optimizers import Optimizer
 from onr.registry import load
@@ -183,7 +183,7 @@ def test_a_step_leaves_no_tensor_behind(method, monkeypatch):
     # What depends on values, which meta tensors have none of.
     monkeypatch.setattr("onr_paper.attacks.require_inside", lambda x, bounds: None)
     monkeypatch.setattr("onr_paper.fast_gradient.require_inside", lambda x, bounds: None)
-    monkeypatch.setattr("onr.operator_norms._check_numbers", lambda J: None)
+    monkeypatch.setattr("onr.jacobians.operator_norms._check_numbers", lambda J: None)
     learner = taught(network, built, augmentation="crop-flip")
     for step in range(2):
         rng = np.random.default_rng(step)

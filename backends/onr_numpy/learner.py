@@ -9,7 +9,7 @@ import numpy as np
 from onr.architectures import Affine, Flatten, Normalize, ReLU
 from onr.data import Split, augment, pixels
 from onr.errors import OnrError
-from onr.jacobians import Matrices
+from onr.jacobians.dense import Matrices
 from onr.optimizers import Optimizer
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
 from onr_numpy.layers import Dense

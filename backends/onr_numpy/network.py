@@ -20,8 +20,8 @@ from onr.architectures import (
     Normalize,
     ReLU,
 )
-from onr.cells import cell_radius
 from onr.errors import OnrError
+from onr.jacobians.cells import cell_radius
 from onr.protocols import Norm
 from onr_numpy.layers import Dense, DenseLayer, Pooling, Rectifier, pooling_windows, toeplitz
 

@@ -7,7 +7,7 @@ import numpy as np
 from onr.arrays import array_namespace, column, like
 from onr.errors import OnrError
 from onr.feasible import Bounds, boxed, require_inside, require_radius
-from onr.iterations import Ascent, projected_gradient_ascent
+from onr.jacobians.iterations import Ascent, projected_gradient_ascent
 from onr.norms import as_norm
 from onr.protocols import Array, Loss, Network, Norm
 

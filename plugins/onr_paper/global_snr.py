@@ -8,7 +8,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, like
 from onr.errors import OnrError
-from onr.iterations import walk
+from onr.jacobians.iterations import walk
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Network, Outputs, Penalty, Probe, Weight
 from onr_paper.methods import require_weight, with_clean

@@ -10,9 +10,9 @@ import numpy as np
 
 from onr.arrays import like
 from onr.errors import OnrError
-from onr.iterations import walk
+from onr.jacobians.iterations import walk
+from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
-from onr.operator_norms import operator_norm
 from onr.protocols import Array, Cost, Linearization, Network, Norm, Outputs, Probe
 from onr.registry import norm as norm_named
 from onr_paper.methods import require_weight, training_radius, with_clean

@@ -8,11 +8,11 @@ import scipy.sparse.linalg
 import torch
 
 from onr.architectures import Normalize
-from onr.jacobians import Matrices, jacobian
-from onr.lanczos import singular_triplets
-from onr.linear_operators import linear_operator
-from onr.operator_norms import operator_norm
-from onr.regression import regress_jacobian
+from onr.jacobians.dense import Matrices, jacobian
+from onr.jacobians.lanczos import singular_triplets
+from onr.jacobians.operator_norms import operator_norm
+from onr.jacobians.regression import regress_jacobian
+from onr.jacobians.scipy_operator import linear_operator
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 

@@ -9,7 +9,7 @@ import torch
 from turns import in_turns, ratios
 
 from onr.architectures import Normalize
-from onr.iterations import projected_gradient_ascent, walk
+from onr.jacobians.iterations import projected_gradient_ascent, walk
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend

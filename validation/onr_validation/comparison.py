@@ -9,7 +9,7 @@ import numpy as np
 
 from onr.arrays import column, flatten, inner
 from onr.exact.surds import float_array, require_exact
-from onr.iterations import Step
+from onr.jacobians.iterations import Step
 from onr.protocols import Norm
 from onr_numpy.exact import ExactNetwork
 

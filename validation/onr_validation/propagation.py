@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onr.iterations import Step
+from onr.jacobians.iterations import Step
 from onr.protocols import Norm
 from onr_numpy.network import DenseNetwork
 from onr_validation.comparison import StepCheck

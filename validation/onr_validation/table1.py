@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from onr.arrays import sqrt
-from onr.cube_bound import cube_bound
 from onr.exact.surds import FASTEST, exact_array
+from onr.jacobians.cube_bound import cube_bound
+from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
-from onr.operator_norms import operator_norm
 from onr_validation.laws import Arithmetic, Law
 
 __all__ = ["check_table"]

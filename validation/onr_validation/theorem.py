@@ -29,7 +29,7 @@ import numpy as np
 from onr.arrays import column
 from onr.errors import OnrError
 from onr.exact.surds import RATIONAL, below, exact_array, float_array
-from onr.iterations import Step, projected_gradient_ascent, walk
+from onr.jacobians.iterations import Step, projected_gradient_ascent, walk
 from onr.losses import LogitDistance
 from onr.protocols import Array, Backend, Network, Norm
 from onr_numpy.exact import ExactNetwork

@@ -9,7 +9,7 @@ import numpy as np
 
 from onr.arrays import array_namespace
 from onr.experiments import Row, Subject, statistics
-from onr.jacobians import jacobian
+from onr.jacobians.dense import jacobian
 from onr.norms import LpNorm
 from onr_validation.measurements.perturbations import (
     absolute_correlation,

@@ -8,8 +8,8 @@ import numpy as np
 
 from onr.arrays import like
 from onr.experiments import Row, Subject, statistics
-from onr.iterations import projected_gradient_ascent, walk
-from onr.operator_norms import operator_norm
+from onr.jacobians.iterations import projected_gradient_ascent, walk
+from onr.jacobians.operator_norms import operator_norm
 from onr.registry import load
 from onr.registry import norm as norm_named
 from onr_validation.measurements.perturbations import STEPS, absolute_cosine
@@ -26,7 +26,7 @@ def directions(subject: Subject, *, p: str, q: str, eps: float, images: int) -> 
     iterate of Eq. 12 from the same start after as many steps, 1 by Theorem 1 inside the cell;
     ``gain``, ``||J z||_q / (||z||_p ||J||_{p,q})`` with the upper bound of the norm, 1 where the
     attack's direction is a maximiser; ``actual gain``, the same of the change of the logits
-    themselves; ``cosine`` with the maximiser that :mod:`onr.operator_norms` finds; and ``bracket``,
+    themselves; ``cosine`` with the maximiser that :mod:`onr.jacobians.operator_norms` finds; and ``bracket``,
     the norm's lower bound over its upper one, 1 where it is exact.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 from onr.arrays import array_namespace
 from onr.experiments import Row, Subject, statistics
-from onr.lanczos import singular_triplets
+from onr.jacobians.lanczos import singular_triplets
 from onr.norms import LpNorm
 from onr.protocols import Array, Network
 from onr_validation.measurements.perturbations import adversarial, random_of_length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onr.experiments import Row, Subject, statistics
-from onr.operator_norms import operator_norm
+from onr.jacobians.operator_norms import operator_norm
 from onr.registry import norm as norm_named
 
 __all__ = ["norms"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, flatten
 from onr.experiments import Row, Subject, statistics
-from onr.jacobians import jacobian
+from onr.jacobians.dense import jacobian
 from onr.norms import LpNorm
 from onr.protocols import Array, Network
 from onr_validation.measurements.perturbations import adversarial

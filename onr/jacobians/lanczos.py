@@ -84,7 +84,7 @@ def singular_triplets(
     converged with: no result depends on the rest of the batch.
 
     This is for outputs of many coordinates. For a few logits the ``d`` vjps of
-    :func:`onr.jacobians.jacobian` and one SVD cost less than as many steps, and are exact.
+    :func:`onr.jacobians.dense.jacobian` and one SVD cost less than as many steps, and are exact.
 
     Args:
         linearization: ``J``.

@@ -19,7 +19,7 @@ def regress_jacobian(
     """``W ~ J`` and ``f(x)``, by regressing outputs on perturbations (section 7.9).
 
     The method of the paper, here to be compared with: it costs ``samples`` jvps and a QR
-    factorisation of ``samples x (n + 1)``, where :func:`onr.jacobians.jacobian` costs ``d`` vjps
+    factorisation of ``samples x (n + 1)``, where :func:`onr.jacobians.dense.jacobian` costs ``d`` vjps
     and is exact. Gaussian perturbations ``delta_i`` with unit variance (their scale is free, as the
     activations are frozen) give outputs ``f(x) + J delta_i``, and ``(W, c)`` minimises
     ``sum_i ||f(x) + J delta_i - W delta_i - c||_2^2``. Without rounding ``W = J`` and

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from onr.arrays import array_namespace, column, device, like, safe
-from onr.cube_bound import cube_bound
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError
-from onr.iterations import NormEstimate, estimate_operator_norm, operator_norm_iteration
-from onr.jacobians import Matrices, jacobian
-from onr.lanczos import singular_triplets
-from onr.norm_bounds import interpolated, neighbours, schur_bound
+from onr.jacobians.cube_bound import cube_bound
+from onr.jacobians.dense import Matrices, jacobian
+from onr.jacobians.iterations import NormEstimate, estimate_operator_norm, operator_norm_iteration
+from onr.jacobians.lanczos import singular_triplets
+from onr.jacobians.norm_bounds import interpolated, neighbours, schur_bound
+from onr.jacobians.sign_enumeration import best_signs
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Array, Linearization, Norm
-from onr.sign_enumeration import best_signs
 
 __all__ = ["OperatorNorm", "operator_norm"]
 
@@ -74,7 +74,7 @@ def operator_norm(
     (2, 2)              exact    the largest eigenvalue of the Gram matrix
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
-    (inf, 2), (2, 1)    bracket  :func:`onr.cube_bound.cube_bound`, within a factor of 1.2546
+    (inf, 2), (2, 1)    bracket  :func:`onr.jacobians.cube_bound.cube_bound`, within a factor of 1.2546
                                  once it has converged
     other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
                                  which closes it for nonnegative ones as it converges
