@@ -16,14 +16,14 @@ from torch import nn
 from torch.nn import functional
 
 from onr.architectures import Normalize, initial_parameters
+from onr.attacks.fast_gradient import FastGradient
+from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.feasible import require_inside
 from onr.protocols import Attack
 from onr.registry import load, norm, registry
 from onr.testing import check_attack
 from onr_numpy.network import DenseNetwork
-from onr_paper.attacks import ProjectedGradientAscent
-from onr_paper.fast_gradient import FastGradient
 from onr_paper.models import mlp
 from onr_torch.linearization import TorchNetwork
 from onr_torch.testing import check_attack as check_torch_attack

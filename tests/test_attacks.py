@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from onr.architectures import Normalize, initial_parameters
+from onr.attacks.fast_gradient import FastGradient
+from onr.attacks.noise import Noise
 from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent
 from onr.registry import load, norm
 from onr_numpy.network import DenseNetwork
-from onr_paper.fast_gradient import FastGradient
 from onr_paper.models import mlp
-from onr_paper.noise import Noise
 from onr_torch.attacks import Classifier, LibraryAttack
 from onr_torch.linearization import TorchNetwork
 

@@ -8,13 +8,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from onr.architectures import Normalize
+from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.data import Split
 from onr.errors import OnrError
 from onr.jacobians.dense import jacobian, singular_values
 from onr.norms import LpNorm
 from onr.optimizers import Optimizer
 from onr.registry import load
-from onr_paper.attacks import ProjectedGradientAscent
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import TorchNetwork, linearize
@@ -181,8 +181,8 @@ def test_a_step_leaves_no_tensor_behind(method, monkeypatch):
     network = TorchBackend().build(model, device="meta")
     built = load("method", method.partition(" ")[0])(**METHODS[method])
     # What depends on values, which meta tensors have none of.
-    monkeypatch.setattr("onr_paper.attacks.require_inside", lambda x, bounds: None)
-    monkeypatch.setattr("onr_paper.fast_gradient.require_inside", lambda x, bounds: None)
+    monkeypatch.setattr("onr.attacks.projected_gradient.require_inside", lambda x, bounds: None)
+    monkeypatch.setattr("onr.attacks.fast_gradient.require_inside", lambda x, bounds: None)
     monkeypatch.setattr("onr.jacobians.operator_norms._check_numbers", lambda J: None)
     learner = taught(network, built, augmentation="crop-flip")
     for step in range(2):

@@ -36,10 +36,14 @@ def onr_attacks() -> list[Entry]:
     """Projected gradient ascent, one step of it, and the control."""
     return [
         Entry(
-            "pga", "onr_paper.attacks:ProjectedGradientAscent", "projected gradient ascent, Eq. 18"
+            "pga",
+            "onr.attacks.projected_gradient:ProjectedGradientAscent",
+            "projected gradient ascent, Eq. 18",
         ),
-        Entry("fgm", "onr_paper.fast_gradient:FastGradient", "the fast gradient method, one step"),
-        Entry("noise", "onr_paper.noise:Noise", "a random direction at the full radius"),
+        Entry(
+            "fgm", "onr.attacks.fast_gradient:FastGradient", "the fast gradient method, one step"
+        ),
+        Entry("noise", "onr.attacks.noise:Noise", "a random direction at the full radius"),
     ]
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onr.attacks.fast_gradient import FastGradient
+from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.protocols import Array, Attack, Cost, Loss, Network, Outputs, Probe
 from onr.registry import load
 from onr.registry import norm as norm_named
-from onr_paper.attacks import ProjectedGradientAscent
-from onr_paper.fast_gradient import FastGradient
 from onr_paper.methods import training_radius, with_clean
 
 __all__ = ["AdversarialTraining", "adversarial_training"]

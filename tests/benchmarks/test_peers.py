@@ -20,13 +20,13 @@ from torch.nn import functional
 from turns import in_turns, ratios
 
 from onr.architectures import Normalize
+from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.data import Split, pixels
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
 from onr.optimizers import Optimizer
 from onr.registry import load
 from onr.training import TrainConfig, Training
-from onr_paper.attacks import ProjectedGradientAscent
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import TorchNetwork

@@ -1,0 +1,1 @@
+"""Attacks that run on every backend: projected gradient ascent, the fast gradient method, noise."""
