@@ -17,7 +17,7 @@ import numpy as np
 from onr.data import Split, pixels
 from onr.errors import OnrError
 from onr.protocols import Array, Backend, Network
-from onr.training import TrainConfig, validation_split
+from onr.training.loop import TrainConfig, validation_split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,11 +14,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from onr.configuration import OPTIONS, absolute, configuration, preset, read_configuration
 from onr.errors import OnrError, UnknownNameError
 from onr.options import call, written
 from onr.registry import load, registry
-from onr.training import TrainConfig
+from onr.training.layers import OPTIONS, absolute, configuration, preset, read_configuration
+from onr.training.loop import TrainConfig
 
 __all__ = ["expanded", "flat", "point_hash", "read_grid"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from onr.architectures import Architecture
     from onr.data import Split
-    from onr.optimizers import Optimizer
+    from onr.training.optimizers import Optimizer
 
 Array: TypeAlias = Any
 Ties: TypeAlias = Literal["average", "vertex"]

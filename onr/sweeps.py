@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from onr import __version__
 from onr.errors import OnrError, missing_extra
 from onr.grids import flat, point_hash
-from onr.runs import LockedError, Run, write_atomic
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.runs import LockedError, Run, write_atomic
 
 if TYPE_CHECKING:
     from distributed import Client, Future

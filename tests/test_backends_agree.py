@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
 
 CASES = {
     "standard": ("standard", {}),

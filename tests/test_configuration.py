@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onr.cli.main import main
-from onr.configuration import configuration, preset, read_configuration
 from onr.errors import OnrError
 from onr.grids import expanded
-from onr.optimizers import Optimizer
 from onr.options import number
 from onr.registry import load
-from onr.runs import Run
-from onr.schedules import SCHEDULES, schedule
-from onr.training import FIELD_TYPES, TrainConfig, Training
+from onr.training.layers import configuration, preset, read_configuration
+from onr.training.loop import FIELD_TYPES, TrainConfig, Training
+from onr.training.optimizers import Optimizer
+from onr.training.runs import Run
+from onr.training.schedules import SCHEDULES, schedule
 from onr_paper.presets import METHODS, NETWORKS
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}

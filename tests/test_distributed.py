@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn import functional
 
 from onr.data import Split
-from onr.optimizers import Optimizer
 from onr.registry import load
-from onr.runs import Run
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.optimizers import Optimizer
+from onr.training.runs import Run
 from onr_torch.distributed import SIZE_AT, RowsOfGenerator
 from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork
@@ -64,8 +64,8 @@ np.savez(folder / f"normalized-{rank()}.npz", **normalized_steps())
 if rank() != 0:
     def refuse(*arguments):
         raise AssertionError("only the first process writes")
-    import onr.runs
-    onr.runs.write_atomic = refuse
+    import onr.training.runs
+    onr.training.runs.write_atomic = refuse
 main(["train", "--resume", str(folder / "resumed")], standalone_mode=False)
 """
 

@@ -20,9 +20,9 @@ from onr.errors import OnrError
 from onr.evaluation import predict, target_classes
 from onr.hookspecs import Entry
 from onr.registry import registry
-from onr.run_evaluation import EvaluationConfig, evaluate_run
-from onr.runs import Run
-from onr.training import TrainConfig
+from onr.training.evaluation import EvaluationConfig, evaluate_run
+from onr.training.loop import TrainConfig
+from onr.training.runs import Run
 
 COUNT = 40
 SMALL = ("--images", str(COUNT), "--spectrum", "2", "--no-plot", "--eps", "0.5,1")

@@ -15,8 +15,8 @@ from onr.errors import OnrError
 from onr.exact.surds import FASTEST, NotExactError, exact_array, float_array
 from onr.norms import LpNorm
 from onr.registry import load
-from onr.runs import Run
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseLinearization

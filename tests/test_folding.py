@@ -14,8 +14,8 @@ import torchvision
 from torch import nn
 
 from onr.data import Split
-from onr.optimizers import Optimizer
 from onr.registry import load
+from onr.training.optimizers import Optimizer
 from onr_torch.backend import TorchBackend
 from onr_torch.folding import folded, overwriting
 from onr_torch.learner import TorchLearner

@@ -16,8 +16,8 @@ from onr.cli.main import main
 from onr.experiments import Subject
 from onr.jacobians.dense import jacobian
 from onr.jacobians.operator_norms import operator_norm
-from onr.runs import Run
-from onr.training import TrainConfig
+from onr.training.loop import TrainConfig
+from onr.training.runs import Run
 
 NET = """
 import torch

@@ -17,7 +17,7 @@ from onr.errors import OnrError
 from onr.evaluation import predict
 from onr.experiments import Claim, Subject, statistics
 from onr.jacobians.operator_norms import operator_norm
-from onr.training import TrainConfig, validation_split
+from onr.training.loop import TrainConfig, validation_split
 from onr_validation.measurements.accuracy import accuracy
 from onr_validation.measurements.activations import activations
 from onr_validation.measurements.alignment import alignment

@@ -18,8 +18,8 @@ from torch.nn import functional
 from onr.data import Split
 from onr.errors import OnrError
 from onr.norms import LpNorm
-from onr.optimizers import Optimizer
 from onr.registry import load
+from onr.training.optimizers import Optimizer
 from onr_torch.layer_maps import layer_weights
 from onr_torch.learner import Objective, Paid, TorchLearner
 from onr_torch.linearization import TorchNetwork

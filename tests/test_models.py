@@ -21,7 +21,7 @@ from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
 from onr.options import call
 from onr.registry import load, located, registry
-from onr.runs import BEST, LAST, Checkpoint, Run
+from onr.training.runs import BEST, LAST, Checkpoint, Run
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp, linearize
 from onr_torch.modules import Standardize

@@ -24,16 +24,16 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
 from onr.cli.main import main
-from onr.configuration import configuration, preset
 from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement, Row, Subject
 from onr.grids import point_hash
 from onr.options import number
 from onr.plots import png, svg
 from onr.registry import load, registry
-from onr.runs import Run
 from onr.sweeps import train_point
-from onr.training import TrainConfig
+from onr.training.layers import configuration, preset
+from onr.training.loop import TrainConfig
+from onr.training.runs import Run
 from onr_paper.presets import METHODS
 from onr_validation.experiments.fig6 import USUAL
 from onr_validation.reproduction import results

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from onr.errors import OnrError
-from onr.runs import Checkpoint, Run, write_atomic
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.runs import Checkpoint, Run, write_atomic
 
 TENSORS = {
     "model.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -425,8 +425,8 @@ def test_a_checkpoint_of_another_model(backend: str, tmp_path: Path) -> None:
 VICTIM = """
 import os, signal, sys
 from pathlib import Path
-from onr.training import Training, TrainConfig
-from onr.runs import Run
+from onr.training.loop import Training, TrainConfig
+from onr.training.runs import Run
 
 path, moment = Path(sys.argv[1]), sys.argv[2]
 run = Run.open(path)

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from onr.data import Split
 from onr.registry import load
-from onr.runs import Run
-from onr.sanity import at_chance, class_distance
+from onr.training.runs import Run
+from onr.training.sanity import at_chance, class_distance
 
 RUN_FILES = {
     "best.safetensors",
@@ -39,7 +39,7 @@ NURSERY = """
 import json, os, sys
 import onr.cli.train
 from onr.cli.main import main
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
 
 # Imports what a training does, and takes no step, which might start threads.
 Training(TrainConfig(backend=sys.argv[1], train_images=1))
@@ -63,7 +63,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
-OFTEN = "import onr.training; onr.training.SAVE_SECONDS = 0.0\n"
+OFTEN = "import onr.training.loop; onr.training.loop.SAVE_SECONDS = 0.0\n"
 COUNT = """
 import os, signal, sys
 
@@ -75,10 +75,10 @@ def count(frame, event, argument):
     if calls == last:
         os.kill(os.getpid(), signal.SIGKILL)
 
-import onr.training
+import onr.training.loop
 
-take_step = onr.training.Training._take_step
-finish = onr.training.Training.finish
+take_step = onr.training.loop.Training._take_step
+finish = onr.training.loop.Training.finish
 
 def first(training, epoch, step):
     global before
@@ -90,8 +90,8 @@ def last_words(*arguments):
     sys.setprofile(None)
     print(f"calls: {{before}} {{calls}}")
 
-onr.training.Training._take_step = first
-onr.training.Training.finish = last_words
+onr.training.loop.Training._take_step = first
+onr.training.loop.Training.finish = last_words
 sys.setprofile(count)
 """
 """SIGKILL at call number ``last`` of any function, in Python or in C; counts them otherwise."""
@@ -99,7 +99,7 @@ sys.setprofile(count)
 FULL = """
 import os
 from pathlib import Path
-from onr.training import Training
+from onr.training.loop import Training
 
 take_step = Training._take_step
 
@@ -115,7 +115,7 @@ Training._take_step = full
 
 AT_STEP = """
 import os, signal, time
-from onr.training import Training
+from onr.training.loop import Training
 
 def before(training, epoch, step, take_step=Training._take_step):
     if (epoch, step) == ({epoch}, {step}):
@@ -126,7 +126,7 @@ Training._take_step = before
 """
 
 BREAK = """
-from onr.training import Training
+from onr.training.loop import Training
 
 def after(training, epoch, step, take_step=Training._take_step):
     take_step(training, epoch, step)
@@ -315,7 +315,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
 
 HALF = """
 import os, signal
-from onr import runs
+from onr.training import runs
 
 write = runs.write_atomic
 

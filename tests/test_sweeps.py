@@ -28,9 +28,9 @@ from onr import sweeps
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.grids import LEFT_OUT, expanded, point_hash, read_grid
-from onr.runs import Run
 from onr.sweeps import Sweep, connected, train_point
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.runs import Run
 
 SMALL: dict[str, Any] = {
     "backend": "numpy",

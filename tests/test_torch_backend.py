@@ -13,8 +13,8 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.jacobians.dense import jacobian, singular_values
 from onr.norms import LpNorm
-from onr.optimizers import Optimizer
 from onr.registry import load
+from onr.training.optimizers import Optimizer
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import TorchNetwork, linearize

@@ -11,9 +11,9 @@ import numpy as np
 from onr.architectures import Architecture, initial_parameters
 from onr.data import Split
 from onr.errors import OnrError
-from onr.optimizers import Optimizer
 from onr.protocols import Method, Network
-from onr.runs import Run
+from onr.training.optimizers import Optimizer
+from onr.training.runs import Run
 from onr_numpy.learner import NumpyLearner
 from onr_numpy.network import DenseNetwork
 

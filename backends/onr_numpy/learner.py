@@ -10,8 +10,8 @@ from onr.architectures import Affine, Flatten, Normalize, ReLU
 from onr.data import Split, augment, pixels
 from onr.errors import OnrError
 from onr.jacobians.dense import Matrices
-from onr.optimizers import Optimizer
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
+from onr.training.optimizers import Optimizer
 from onr_numpy.layers import Dense
 from onr_numpy.network import DenseLinearization, DenseNetwork
 

@@ -13,8 +13,8 @@ from torch import nn
 from onr.architectures import Architecture, initial_parameters
 from onr.data import Split
 from onr.errors import OnrError
-from onr.optimizers import Optimizer
 from onr.protocols import Method, Network
+from onr.training.optimizers import Optimizer
 from onr_torch.distributed import device_of_process, rank
 from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork

@@ -11,8 +11,8 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onr.data import Split, augment, pixels
-from onr.optimizers import Optimizer
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
+from onr.training.optimizers import Optimizer
 from onr_torch.distributed import RowsOfGenerator, rank, start, world_size
 from onr_torch.folding import overwriting
 from onr_torch.layer_maps import layer_weights

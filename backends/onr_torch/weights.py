@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from onr.errors import OnrError
-from onr.runs import BEST, LAST, Run
+from onr.training.runs import BEST, LAST, Run
 
 __all__ = ["read_weights"]
 

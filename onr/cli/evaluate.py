@@ -12,8 +12,8 @@ from rich.table import Table
 
 from onr.cli.options import as_radii, pairs
 from onr.plots import accuracy_figure, svg
-from onr.run_evaluation import EvaluationConfig, evaluate_run
-from onr.runs import Run, write_atomic
+from onr.training.evaluation import EvaluationConfig, evaluate_run
+from onr.training.runs import Run, write_atomic
 
 DEFAULTS = EvaluationConfig()
 

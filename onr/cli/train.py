@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onr.cli.options import as_number, model_option, pairs
-from onr.configuration import absolute, configuration, preset, read_configuration
 from onr.errors import OnrError
-from onr.runs import Run
-from onr.training import TrainConfig, Training
+from onr.training.layers import absolute, configuration, preset, read_configuration
+from onr.training.loop import TrainConfig, Training
+from onr.training.runs import Run
 
 DEFAULTS = TrainConfig()
 METHOD_OPTIONS = ("p", "q", "loss", "eps", "steps", "alpha", "lam", "form")

@@ -24,9 +24,9 @@ from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.data import Split, pixels
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
-from onr.optimizers import Optimizer
 from onr.registry import load
-from onr.training import TrainConfig, Training
+from onr.training.loop import TrainConfig, Training
+from onr.training.optimizers import Optimizer
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import TorchNetwork

@@ -8,8 +8,8 @@ from turns import in_turns, ratios
 
 from onr.architectures import Normalize
 from onr.data import Split
-from onr.optimizers import Optimizer
 from onr.registry import load
+from onr.training.optimizers import Optimizer
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 

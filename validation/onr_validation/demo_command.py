@@ -20,9 +20,9 @@ from onr.errors import OnrError
 from onr.plots import accuracy_figure, svg
 from onr.registry import load
 from onr.registry import norm as norm_named
-from onr.run_evaluation import Evaluation, EvaluationConfig, evaluate_run
-from onr.runs import Run, write_atomic
-from onr.training import TrainConfig, Training, versions
+from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate_run
+from onr.training.loop import TrainConfig, Training, versions
+from onr.training.runs import Run, write_atomic
 from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws, random_draws
 from onr_validation.propagation import PROVEN
 from onr_validation.reports import CellReport

@@ -25,8 +25,8 @@ from onr.errors import OnrError
 from onr.exact.surds import FASTEST
 from onr.norms import LpNorm
 from onr.protocols import Backend, Norm
-from onr.runs import Run
-from onr.training import TrainConfig
+from onr.training.loop import TrainConfig
+from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from onr.cli.options import as_number, as_radii, model_option
-from onr.configuration import absolute
 from onr.errors import OnrError
 from onr.experiments import Row, Subject
 from onr.plots import svg
-from onr.runs import Run, write_atomic
-from onr.training import TrainConfig
+from onr.training.layers import absolute
+from onr.training.loop import TrainConfig
+from onr.training.runs import Run, write_atomic
 from onr_validation.measurements.alignment import alignment
 from onr_validation.measurements.linearity import linearity
 from onr_validation.measurements.norms import norms

@@ -25,7 +25,7 @@ from onr.plots import svg
 from onr.protocols import Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
-from onr.runs import Run, write_atomic
+from onr.training.runs import Run, write_atomic
 from onr_validation.curve import CurvePoint, curve_figure, curve_point
 from onr_validation.draws import (
     COUNTEREXAMPLES,

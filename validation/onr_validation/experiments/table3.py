@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
 from onr.options import number
-from onr.training import TrainConfig
+from onr.training.loop import TrainConfig
 from onr_validation.experiments.fig6 import with_step_size
 from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels

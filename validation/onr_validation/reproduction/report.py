@@ -14,7 +14,7 @@ import click
 from onr import __version__
 from onr.errors import OnrError
 from onr.registry import registry
-from onr.runs import write_atomic
+from onr.training.runs import write_atomic
 from onr_validation.reproduction.results import united
 
 __all__ = ["report"]

@@ -38,9 +38,9 @@ from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement, Row, Subject
 from onr.grids import flat, point_hash
 from onr.plots import png, svg
-from onr.runs import Run, write_atomic
 from onr.sweeps import Sweep, outcome, usable_cores
-from onr.training import TrainConfig, versions
+from onr.training.loop import TrainConfig, versions
+from onr.training.runs import Run, write_atomic
 
 __all__ = ["Group", "Reproduction", "key", "measure", "united"]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onr.configuration import configuration
 from onr.errors import OnrError
 from onr.options import number
-from onr.training import TrainConfig
+from onr.training.layers import configuration
+from onr.training.loop import TrainConfig
 from onr_paper.presets import CNN7, WRN
 
 __all__ = ["SCALES", "Scale", "scale_named"]

@@ -22,17 +22,17 @@ from onr import __version__
 from onr.data import AUGMENTATIONS, Dataset, Split
 from onr.errors import NotAvailableError, OnrError
 from onr.evaluation import attack_outcome, predict
-from onr.optimizers import Optimizer
 from onr.options import call
 from onr.protocols import Array, Attack, Backend, Method, Network, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
-from onr.runs import LAST, Checkpoint, Run
-from onr.sanity import at_chance, class_distance
-from onr.schedules import schedule
+from onr.training.optimizers import Optimizer
+from onr.training.runs import LAST, Checkpoint, Run
+from onr.training.sanity import at_chance, class_distance
+from onr.training.schedules import schedule
 
 if TYPE_CHECKING:
-    from onr.events import Events
+    from onr.training.events import Events
 
 __all__ = ["TrainConfig", "Training", "validation_split"]
 
@@ -338,7 +338,7 @@ class Training:
     def _events(self, run: Run) -> Events | None:
         if not self.config.tensorboard or self.backend.rank != 0:
             return None
-        from onr.events import Events
+        from onr.training.events import Events
 
         return Events(run.path / "tensorboard", self.records)
 

@@ -12,7 +12,7 @@ from typing import Any
 from onr.errors import OnrError
 from onr.options import written
 from onr.registry import load, located
-from onr.training import TrainConfig
+from onr.training.loop import TrainConfig
 
 __all__ = ["absolute", "configuration", "preset", "read_configuration"]
 

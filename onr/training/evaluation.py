@@ -21,8 +21,8 @@ from onr.plots import Curve
 from onr.protocols import Attack, Loss, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
-from onr.runs import Run, write_atomic
-from onr.training import TrainConfig, validation_split, versions
+from onr.training.loop import TrainConfig, validation_split, versions
+from onr.training.runs import Run, write_atomic
 
 __all__ = ["Evaluation", "EvaluationConfig", "evaluate_run"]
 

@@ -1,0 +1,1 @@
+"""Training runs: their configuration, the loop, the folder on disk, and their evaluation."""
