@@ -24,11 +24,11 @@ import pytest
 from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
 
-from onr import sweeps
 from onr.cli.main import main
 from onr.errors import OnrError
-from onr.grids import LEFT_OUT, expanded, point_hash, read_grid
-from onr.sweeps import Sweep, connected, train_point
+from onr.sweeps import sweep as sweeps
+from onr.sweeps.grids import LEFT_OUT, expanded, point_hash, read_grid
+from onr.sweeps.sweep import Sweep, connected, train_point
 from onr.training.loop import TrainConfig, Training
 from onr.training.runs import Run
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onr.errors import OnrError
-from onr.grids import expanded, read_grid
-from onr.sweeps import Sweep, connected, usable_cores
+from onr.sweeps.grids import expanded, read_grid
+from onr.sweeps.sweep import Sweep, connected, usable_cores
 from onr.training.loop import TrainConfig
 
 __all__ = ["sweep", "train_points"]

@@ -18,10 +18,10 @@ from rich.table import Table
 from onr.cli.sweep import train_points
 from onr.errors import OnrError, UnknownNameError
 from onr.experiments import Claim, Experiment
-from onr.grids import point_hash
 from onr.hookspecs import Entry
 from onr.registry import Plugin, load, registry
-from onr.sweeps import completed, connected, usable_cores
+from onr.sweeps.grids import point_hash
+from onr.sweeps.sweep import completed, connected, usable_cores
 from onr_validation.reproduction.results import Group, Reproduction, key, measure
 from onr_validation.reproduction.scales import SCALES
 

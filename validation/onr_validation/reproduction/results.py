@@ -36,9 +36,9 @@ from onr import __version__
 from onr.data import Dataset
 from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement, Row, Subject
-from onr.grids import flat, point_hash
 from onr.plots import png, svg
-from onr.sweeps import Sweep, outcome, usable_cores
+from onr.sweeps.grids import flat, point_hash
+from onr.sweeps.sweep import Sweep, outcome, usable_cores
 from onr.training.loop import TrainConfig, versions
 from onr.training.runs import Run, write_atomic
 

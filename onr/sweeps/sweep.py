@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from onr import __version__
 from onr.errors import OnrError, missing_extra
-from onr.grids import flat, point_hash
+from onr.sweeps.grids import flat, point_hash
 from onr.training.loop import TrainConfig, Training
 from onr.training.runs import LockedError, Run, write_atomic
 
