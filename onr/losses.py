@@ -12,9 +12,9 @@ from typing import final
 
 from onr.arrays import array_namespace, column, max_abs, safe
 from onr.errors import OnrError
-from onr.options import number, written
 from onr.protocols import Array, Norm
 from onr.registry import norm as norm_named
+from onr.text import number, written
 
 __all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin"]
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, flatten, max_abs, safe, sqrt
 from onr.errors import NotAvailableError, OnrError
-from onr.options import number, written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
+from onr.text import number, written
 
 __all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent", "lp"]
 

@@ -21,7 +21,7 @@ import pluggy
 from onr import __version__, hookspecs
 from onr.errors import OnrError, UnknownNameError, missing_extra
 from onr.hookspecs import PROJECT, Entry
-from onr.options import number
+from onr.text import number
 
 BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
 KINDS = {

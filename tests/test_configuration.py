@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from onr.cli.main import main
 from onr.errors import OnrError
-from onr.options import number
 from onr.registry import load
 from onr.sweeps.grids import expanded
+from onr.text import number
 from onr.training.layers import configuration, preset, read_configuration
 from onr.training.loop import FIELD_TYPES, TrainConfig, Training
 from onr.training.optimizers import Optimizer

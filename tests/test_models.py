@@ -19,8 +19,8 @@ from torch.nn import functional
 from onr.architectures import Normalize
 from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
-from onr.options import call
 from onr.registry import load, located, registry
+from onr.text import call
 from onr.training.runs import BEST, LAST, Checkpoint, Run
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp, linearize

@@ -26,11 +26,11 @@ from matplotlib.figure import Figure
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement, Row, Subject
-from onr.options import number
 from onr.plots import png, svg
 from onr.registry import load, registry
 from onr.sweeps.grids import point_hash
 from onr.sweeps.sweep import train_point
+from onr.text import number
 from onr.training.layers import configuration, preset
 from onr.training.loop import TrainConfig
 from onr.training.runs import Run

@@ -7,7 +7,7 @@ import math
 import click
 
 from onr.errors import OnrError
-from onr.options import number
+from onr.text import number
 
 __all__ = ["as_number", "as_radii", "model_option", "pairs"]
 

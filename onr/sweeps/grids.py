@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from onr.errors import OnrError, UnknownNameError
-from onr.options import call, written
 from onr.registry import load, registry
+from onr.text import call, written
 from onr.training.layers import OPTIONS, absolute, configuration, preset, read_configuration
 from onr.training.loop import TrainConfig
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from onr.errors import OnrError
 from onr.evaluation import attack_outcome, largest_singular_values, logits, target_classes
-from onr.options import call
 from onr.plots import Curve
 from onr.protocols import Attack, Loss, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
+from onr.text import call
 from onr.training.loop import TrainConfig, validation_split, versions
 from onr.training.runs import Run, write_atomic
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from onr.errors import OnrError
-from onr.options import written
 from onr.registry import load, located
+from onr.text import written
 from onr.training.loop import TrainConfig
 
 __all__ = ["absolute", "configuration", "preset", "read_configuration"]

@@ -22,10 +22,10 @@ from onr import __version__
 from onr.data import AUGMENTATIONS, Dataset, Split
 from onr.errors import NotAvailableError, OnrError
 from onr.evaluation import attack_outcome, predict
-from onr.options import call
 from onr.protocols import Array, Attack, Backend, Method, Network, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
+from onr.text import call
 from onr.training.optimizers import Optimizer
 from onr.training.runs import LAST, Checkpoint, Run
 from onr.training.sanity import at_chance, class_distance

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from onr.errors import OnrError
-from onr.options import number
+from onr.text import number
 
 __all__ = ["SCHEDULES", "schedule"]
 

@@ -20,11 +20,11 @@ from onr import __version__
 from onr.errors import OnrError
 from onr.exact.surds import FASTEST
 from onr.norms import LpNorm
-from onr.options import number, written
 from onr.plots import svg
 from onr.protocols import Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
+from onr.text import number, written
 from onr.training.runs import Run, write_atomic
 from onr_validation.curve import CurvePoint, curve_figure, curve_point
 from onr_validation.draws import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
-from onr.options import written
+from onr.text import written
 from onr.training.loop import TrainConfig
 from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
-from onr.options import number
+from onr.text import number
 from onr.training.loop import TrainConfig
 from onr_validation.experiments.fig6 import with_step_size
 from onr_validation.measurements.accuracy import accuracy

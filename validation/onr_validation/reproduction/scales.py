@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onr.errors import OnrError
-from onr.options import number
+from onr.text import number
 from onr.training.layers import configuration
 from onr.training.loop import TrainConfig
 from onr_paper.presets import CNN7, WRN
