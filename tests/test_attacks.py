@@ -19,7 +19,7 @@ from onr.jacobians.iterations import projected_gradient_ascent
 from onr.registry import load, norm
 from onr_numpy.network import DenseNetwork
 from onr_paper.models import mlp
-from onr_torch.attacks import Classifier, LibraryAttack
+from onr_torch.library_attacks.library import Classifier, LibraryAttack
 from onr_torch.linearization import TorchNetwork
 
 CROSS_ENTROPY = load("loss", "cross-entropy")()

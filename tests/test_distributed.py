@@ -22,9 +22,9 @@ from onr.registry import load
 from onr.training.loop import TrainConfig, Training
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run
-from onr_torch.distributed import SIZE_AT, RowsOfGenerator
-from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork
+from onr_torch.training.distributed import SIZE_AT, RowsOfGenerator
+from onr_torch.training.learner import TorchLearner
 
 CASES: dict[str, dict[str, str]] = {
     "standard": {},
@@ -54,7 +54,7 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from onr.cli.main import main
-from onr_torch.distributed import rank
+from onr_torch.training.distributed import rank
 from tests.test_distributed import CASES, stepped, normalized_steps
 
 folder = Path(sys.argv[1])

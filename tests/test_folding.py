@@ -18,8 +18,8 @@ from onr.registry import load
 from onr.training.optimizers import Optimizer
 from onr_torch.backend import TorchBackend
 from onr_torch.folding import folded, overwriting
-from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork, linearize
+from onr_torch.training.learner import TorchLearner
 
 SHAPE = (3, 8, 8)
 

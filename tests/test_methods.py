@@ -20,9 +20,9 @@ from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.registry import load
 from onr.training.optimizers import Optimizer
-from onr_torch.layer_maps import layer_weights
-from onr_torch.learner import Objective, Paid, TorchLearner
 from onr_torch.linearization import TorchNetwork
+from onr_torch.training.layer_maps import layer_weights
+from onr_torch.training.learner import Objective, Paid, TorchLearner
 
 SHAPE, CLASSES, COUNT = (1, 2, 3), 3, 5
 SIZE = math.prod(SHAPE)

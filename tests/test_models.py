@@ -24,9 +24,9 @@ from onr.text import call
 from onr.training.runs import BEST, LAST, Checkpoint, Run
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp, linearize
-from onr_torch.modules import Standardize
-from onr_torch.torchvision_models import Normalized
-from onr_torch.weights import read_weights
+from onr_torch.models.sequential import Standardize
+from onr_torch.models.torchvision_models import Normalized
+from onr_torch.models.weights import read_weights
 
 F64 = torch.float64
 SHAPE = (3, 32, 32)
@@ -80,7 +80,7 @@ def trained(module):
 OWN = """
 import torch
 from torch import nn
-from onr_torch.modules import Standardize
+from onr_torch.models.sequential import Standardize
 
 class Net(nn.Module):
     def __init__(self, num_classes, *, width: int = 4):

@@ -32,7 +32,7 @@ from onr_torch import replay as rules
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import TorchNetwork, jvp, linearize, trainable_jvp
 from onr_torch.modes import frozen
-from onr_torch.replay import NotReplayableError, Recorder, replay
+from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
 
 IMAGE, ROW, WORDS = (2, 6, 6), (12,), (5, 4)
 F64 = torch.float64

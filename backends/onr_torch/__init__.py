@@ -13,15 +13,15 @@ def onr_backends() -> list[Entry]:
 def onr_models() -> list[Entry]:
     """Modules that are no sequence of layers, and the user's own."""
     return [
-        Entry("wrn-28-10", "onr_torch.wide_resnet:wide_resnet", "wide residual network"),
+        Entry("wrn-28-10", "onr_torch.models.wide_resnet:wide_resnet", "wide residual network"),
         Entry(
             "torchvision",
-            "onr_torch.torchvision_models:torchvision_model",
+            "onr_torch.models.torchvision_models:torchvision_model",
             "torchvision:NAME, any classifier there",
         ),
         Entry(
             "python",
-            "onr_torch.own_models:imported",
+            "onr_torch.models.own:imported",
             "MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE, code of one's own",
         ),
     ]
@@ -31,15 +31,19 @@ def onr_models() -> list[Entry]:
 def onr_attacks() -> list[Entry]:
     """Other libraries' attacks, held to the same contract."""
     return [
-        Entry("autoattack", "onr_torch.autoattack:autoattack", "AutoAttack's standard version"),
+        Entry(
+            "autoattack",
+            "onr_torch.library_attacks.autoattack:autoattack",
+            "AutoAttack's standard version",
+        ),
         Entry(
             "torchattacks",
-            "onr_torch.torchattacks_adapter:torchattacks_attack",
+            "onr_torch.library_attacks.torchattacks_adapter:torchattacks_attack",
             "torchattacks:NAME, as torchattacks:PGDL2",
         ),
         Entry(
             "foolbox",
-            "onr_torch.foolbox_adapter:foolbox_attack",
+            "onr_torch.library_attacks.foolbox_adapter:foolbox_attack",
             "foolbox:NAME, as foolbox:L2PGD",
         ),
     ]

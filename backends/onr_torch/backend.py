@@ -15,12 +15,12 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.protocols import Method, Network
 from onr.training.optimizers import Optimizer
-from onr_torch.distributed import device_of_process, rank
-from onr_torch.learner import TorchLearner
 from onr_torch.linearization import TorchNetwork
-from onr_torch.modules import sequential
+from onr_torch.models.sequential import sequential
+from onr_torch.models.weights import read_weights
 from onr_torch.tensors import to_tensor
-from onr_torch.weights import read_weights
+from onr_torch.training.distributed import device_of_process, rank
+from onr_torch.training.learner import TorchLearner
 
 __all__ = ["TorchBackend"]
 

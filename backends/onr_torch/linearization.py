@@ -17,7 +17,7 @@ from onr_torch.folding import folded
 from onr_torch.forward_mode import forward_mode
 from onr_torch.modes import depends_on_mode, evaluating, frozen, mixed_precision
 from onr_torch.patterns import activation_pattern
-from onr_torch.replay import NotReplayableError, Recorder, replay
+from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
 
 __all__ = [
     "TorchLinearization",
@@ -101,7 +101,7 @@ class TorchLinearization:
     """A module to first order at a batch of inputs.
 
     The value is computed once, and ``vjp`` runs backward through that graph. ``jvp`` replays the
-    pass on the direction, which costs another forward (:mod:`onr_torch.replay`). A module that
+    pass on the direction, which costs another forward (:mod:`onr_torch.replay.replaying`). A module that
     cannot be replayed, or has drawn noise, gets the derivative of ``vjp`` instead, which costs
     several. Where torch has none, and where parameters have changed since, it is
     ``torch.func.jvp``, with the parameters as they are now. No parameter's gradient is computed or

@@ -11,9 +11,9 @@ from torch import nn
 
 from onr.architectures import Normalize
 from onr.errors import OnrError
-from onr_torch.logits import reason, require_logits
-from onr_torch.modules import Standardize
-from onr_torch.options import readable, takes
+from onr_torch.models.logits import reason, require_logits
+from onr_torch.models.sequential import Standardize
+from onr_torch.models.signatures import readable, takes
 
 __all__ = ["Normalized", "torchvision_model"]
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from onr.architectures import Normalize
 from onr.errors import OnrError
-from onr_torch.modules import Standardize
+from onr_torch.models.sequential import Standardize
 
 __all__ = ["WideResNet", "wide_resnet"]
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from onr.architectures import Normalize
 from onr.errors import OnrError
-from onr_torch.logits import reason, require_logits
-from onr_torch.options import parameters, readable, takes
+from onr_torch.models.logits import reason, require_logits
+from onr_torch.models.signatures import parameters, readable, takes
 
 __all__ = ["imported"]
 

@@ -13,11 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from onr.data import Split, augment, pixels
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
 from onr.training.optimizers import Optimizer
-from onr_torch.distributed import RowsOfGenerator, rank, start, world_size
 from onr_torch.folding import overwriting
-from onr_torch.layer_maps import layer_weights
 from onr_torch.linearization import TorchNetwork, trainable_jvp
 from onr_torch.modes import mixed_precision
+from onr_torch.training.distributed import RowsOfGenerator, rank, start, world_size
+from onr_torch.training.layer_maps import layer_weights
 
 __all__ = ["TorchLearner"]
 
@@ -31,7 +31,7 @@ class TorchLearner:
     an example has no Jacobian of its own in training mode.
 
     The images are kept on the device as they are, and augmented there. Under ``torchrun`` each
-    process takes its share of every batch (:mod:`onr_torch.distributed`).
+    process takes its share of every batch (:mod:`onr_torch.training.distributed`).
     """
 
     def __init__(

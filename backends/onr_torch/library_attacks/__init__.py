@@ -1,0 +1,1 @@
+"""Attacks of other libraries, held to the contract that ours keep."""

@@ -1,0 +1,1 @@
+"""Training with torch: the learner, many processes, weights as linear maps."""
