@@ -20,8 +20,9 @@ from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseLinearization
-from onr_validation.comparison import BallComparison
-from onr_validation.draws import (
+from onr_validation.theorem.checks import check_theorem
+from onr_validation.theorem.comparison import BallComparison
+from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     Draw,
     architecture,
@@ -31,8 +32,7 @@ from onr_validation.draws import (
     random_draws,
     run_draws,
 )
-from onr_validation.reports import CellReport
-from onr_validation.theorem import check_theorem
+from onr_validation.theorem.reports import CellReport
 
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
 every_cell = pytest.mark.parametrize(("p", "q"), CELLS)
@@ -476,7 +476,7 @@ def test_balls_notice_a_wrong_duality_map(q):
 def test_balls_notice_a_wrong_adjoint(wrong, monkeypatch):
     pytest.importorskip("flint")
     change = WRONG_PRODUCTS.get(wrong, lambda image: image * Fraction(10**9 + 1, 10**9))
-    monkeypatch.setattr("onr_validation.draws.ExactNetwork", product_wrong("vjp", change))
+    monkeypatch.setattr("onr_validation.theorem.draws.ExactNetwork", product_wrong("vjp", change))
     assert not ball_report(LpNorm(2), LpNorm(1)).holds
 
 

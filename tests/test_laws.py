@@ -10,14 +10,14 @@ import pytest
 
 import onr.jacobians.operator_norms
 import onr.norms
-import onr_validation.lemmas as lemmas
-import onr_validation.table1 as table1
+import onr_validation.lemmas.lemmas as lemmas
+import onr_validation.lemmas.table1 as table1
 from onr.arrays import column
 from onr.exact.surds import FASTEST, exact_array, square_root
 from onr.norms import BaseNorm, LpNorm, dual_exponent
-from onr_validation.laws import ROUNDING, Arithmetic, Law, json_record, print_laws
-from onr_validation.lemmas import check_lemmas
-from onr_validation.table1 import ENTRIES, NESTEROV, check_table
+from onr_validation.lemmas.laws import ROUNDING, Arithmetic, Law, json_record, print_laws
+from onr_validation.lemmas.lemmas import check_lemmas
+from onr_validation.lemmas.table1 import ENTRIES, NESTEROV, check_table
 
 FLOAT, EXACT = Arithmetic(False), Arithmetic(True)
 both = pytest.mark.parametrize("arithmetic", [FLOAT, EXACT], ids=lambda a: a.name)
@@ -86,7 +86,7 @@ def test_the_cases_are_their_seed(arithmetic, check):
 
 
 def test_fractions_of_python_do_as_well(monkeypatch):
-    monkeypatch.setattr("onr_validation.laws.FASTEST", Fraction)
+    monkeypatch.setattr("onr_validation.lemmas.laws.FASTEST", Fraction)
     monkeypatch.setattr(table1, "FASTEST", Fraction)
     assert broken(check_lemmas(EXACT, trials=3, seed=0)) == set()
     assert broken(check_table(EXACT, trials=2, seed=0)) == set()

@@ -8,7 +8,8 @@ from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.network import DenseLinearization, DenseNetwork
 from onr_torch.backend import TorchBackend
-from onr_validation.draws import (
+from onr_validation.theorem.checks import check_theorem
+from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     INPUT_SHAPE,
     Counterexample,
@@ -17,8 +18,7 @@ from onr_validation.draws import (
     check_draws,
     random_draws,
 )
-from onr_validation.reports import CellReport
-from onr_validation.theorem import check_theorem
+from onr_validation.theorem.reports import CellReport
 
 NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))

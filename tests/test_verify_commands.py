@@ -16,7 +16,7 @@ import onr.jacobians.operator_norms
 from onr import __version__
 from onr.cli.main import main
 from onr.norms import LpNorm
-from onr_validation.draws import COUNTEREXAMPLES
+from onr_validation.theorem.draws import COUNTEREXAMPLES
 
 CELLS = [(p, q) for p in ("1", "2", "inf") for q in ("1", "2", "inf")]
 EXACT = ("--arithmetic", "exact")

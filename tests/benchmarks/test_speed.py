@@ -17,7 +17,7 @@ from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp
 from onr_torch.modes import frozen
-from onr_validation.draws import check_draws, random_draws
+from onr_validation.theorem.draws import check_draws, random_draws
 
 BATCH = 128
 CNN7 = "cnn7, width 32, batch 128, channels last"

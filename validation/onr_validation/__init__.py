@@ -9,27 +9,27 @@ def onr_commands() -> list[Entry]:
     return [
         Entry(
             "verify-theorem",
-            "onr_validation.verify_command:verify_theorem",
+            "onr_validation.theorem.command:verify_theorem",
             "Check Theorem 1 on random ReLU networks.",
         ),
         Entry(
             "verify-lemmas",
-            "onr_validation.lemmas_command:verify_lemmas",
+            "onr_validation.lemmas.lemmas_command:verify_lemmas",
             "Check Lemmas 1 to 3, Eqs. 28 and 29, section 7.1.",
         ),
         Entry(
             "verify-table1",
-            "onr_validation.table_command:verify_table1",
+            "onr_validation.lemmas.table_command:verify_table1",
             "Check every cell of Table 1 against brute force.",
         ),
         Entry(
             "demo",
-            "onr_validation.demo_command:demo",
+            "onr_validation.demo.command:demo",
             "Check the theorem, train three methods, write a page.",
         ),
         Entry(
             "measure",
-            "onr_validation.measure_command:measure",
+            "onr.cli.measure:measure",
             "Measure any model's Jacobian around data.",
         ),
         Entry(

@@ -1,10 +1,10 @@
-"""Table 1, checked (:mod:`onr_validation.table1`), as a measurement without a model."""
+"""Table 1, checked (:mod:`onr_validation.lemmas.table1`), as a measurement without a model."""
 
 from __future__ import annotations
 
 from onr.experiments import Row
-from onr_validation.laws import Arithmetic
-from onr_validation.table1 import ENTRIES, check_table
+from onr_validation.lemmas.laws import Arithmetic
+from onr_validation.lemmas.table1 import ENTRIES, check_table
 
 __all__ = ["table1_cells"]
 

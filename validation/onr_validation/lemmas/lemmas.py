@@ -11,7 +11,7 @@ import numpy as np
 from onr.arrays import inner, sqrt
 from onr.exact.surds import Rational
 from onr.norms import LpNorm
-from onr_validation.laws import Arithmetic, Law
+from onr_validation.lemmas.laws import Arithmetic, Law
 
 __all__ = ["check_lemmas"]
 

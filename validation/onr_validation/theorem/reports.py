@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onr_validation.propagation import PROVEN
-from onr_validation.theorem import MEASURED_TOLERANCE, CellCheck
+from onr_validation.theorem.checks import MEASURED_TOLERANCE, CellCheck
+from onr_validation.theorem.propagation import PROVEN
 
 __all__ = ["CellReport", "json_number"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr_validation.reports import CellReport
+from onr_validation.theorem.reports import CellReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,8 +26,8 @@ from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named
 from onr.text import number, written
 from onr.training.runs import Run, write_atomic
-from onr_validation.curve import CurvePoint, curve_figure, curve_point
-from onr_validation.draws import (
+from onr_validation.theorem.curve import CurvePoint, curve_figure, curve_point
+from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     REPAIRED,
     Draw,
@@ -37,8 +37,8 @@ from onr_validation.draws import (
     random_draws,
     run_draws,
 )
-from onr_validation.propagation import PROVEN
-from onr_validation.reports import CellReport, json_number
+from onr_validation.theorem.propagation import PROVEN
+from onr_validation.theorem.reports import CellReport, json_number
 
 __all__ = ["verify_theorem"]
 

@@ -12,7 +12,7 @@ from onr.exact.surds import FASTEST, exact_array
 from onr.jacobians.cube_bound import cube_bound
 from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
-from onr_validation.laws import Arithmetic, Law
+from onr_validation.lemmas.laws import Arithmetic, Law
 
 __all__ = ["check_table"]
 

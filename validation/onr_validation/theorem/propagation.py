@@ -9,8 +9,8 @@ import numpy as np
 from onr.jacobians.iterations import Step
 from onr.protocols import Norm
 from onr_numpy.network import DenseNetwork
-from onr_validation.comparison import StepCheck
-from onr_validation.rounding import UNIT, jvp_rounding, value_rounding, vjp_rounding
+from onr_validation.theorem.comparison import StepCheck
+from onr_validation.theorem.rounding import UNIT, jvp_rounding, value_rounding, vjp_rounding
 
 __all__ = ["PROVEN", "Propagation"]
 

@@ -23,9 +23,9 @@ from onr.registry import norm as norm_named
 from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate_run
 from onr.training.loop import TrainConfig, Training, versions
 from onr.training.runs import Run, write_atomic
-from onr_validation.draws import COUNTEREXAMPLES, check_counterexample, check_draws, random_draws
-from onr_validation.propagation import PROVEN
-from onr_validation.reports import CellReport
+from onr_validation.theorem.draws import COUNTEREXAMPLES, check_counterexample, check_draws, random_draws
+from onr_validation.theorem.propagation import PROVEN
+from onr_validation.theorem.reports import CellReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -30,7 +30,7 @@ from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork
-from onr_validation.theorem import CellCheck, check_theorem
+from onr_validation.theorem.checks import CellCheck, check_theorem
 
 __all__ = [
     "COUNTEREXAMPLES",

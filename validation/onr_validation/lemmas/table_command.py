@@ -6,8 +6,8 @@ import json
 
 import click
 
-from onr_validation.laws import Arithmetic, arithmetic_option, json_record, print_laws
-from onr_validation.table1 import check_table
+from onr_validation.lemmas.laws import Arithmetic, arithmetic_option, json_record, print_laws
+from onr_validation.lemmas.table1 import check_table
 
 __all__ = ["verify_table1"]
 

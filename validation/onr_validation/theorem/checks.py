@@ -34,8 +34,8 @@ from onr.losses import LogitDistance
 from onr.protocols import Array, Backend, Network, Norm
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork
-from onr_validation.comparison import BallComparison, ExactComparison, StepCheck
-from onr_validation.propagation import PROVEN, Propagation
+from onr_validation.theorem.comparison import BallComparison, ExactComparison, StepCheck
+from onr_validation.theorem.propagation import PROVEN, Propagation
 
 __all__ = ["CellCheck", "check_theorem"]
 

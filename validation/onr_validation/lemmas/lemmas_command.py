@@ -6,8 +6,8 @@ import json
 
 import click
 
-from onr_validation.laws import Arithmetic, arithmetic_option, json_record, print_laws
-from onr_validation.lemmas import check_lemmas
+from onr_validation.lemmas.laws import Arithmetic, arithmetic_option, json_record, print_laws
+from onr_validation.lemmas.lemmas import check_lemmas
 
 __all__ = ["verify_lemmas"]
 

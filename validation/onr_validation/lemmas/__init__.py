@@ -1,0 +1,1 @@
+"""The lemmas and Table 1, checked."""

@@ -1,0 +1,1 @@
+"""Theorem 1, checked on random and trained ReLU networks."""
