@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from onr.cli.main import main
 from onr.errors import OnrError
-from onr.evaluation import predict, target_classes
 from onr.hookspecs import Entry
+from onr.measurements.accuracy import predict, target_classes
 from onr.registry import registry
 from onr.training.evaluation import EvaluationConfig, evaluate_run
 from onr.training.loop import TrainConfig

@@ -14,23 +14,23 @@ from torch import nn
 from onr.architectures import Affine, Architecture, Flatten, ReLU
 from onr.data import Dataset, Split
 from onr.errors import OnrError
-from onr.evaluation import predict
 from onr.experiments import Claim, Subject, statistics
 from onr.jacobians.operator_norms import operator_norm
-from onr.training.loop import TrainConfig, validation_split
-from onr_validation.measurements.accuracy import accuracy
-from onr_validation.measurements.activations import activations
-from onr_validation.measurements.alignment import alignment
-from onr_validation.measurements.directions import directions
-from onr_validation.measurements.linearity import linearity
-from onr_validation.measurements.norms import norms
-from onr_validation.measurements.perturbations import (
+from onr.measurements.accuracy import predict
+from onr.measurements.activations import activations
+from onr.measurements.alignment import alignment
+from onr.measurements.directions import directions
+from onr.measurements.linearity import linearity
+from onr.measurements.norms import norms
+from onr.measurements.perturbations import (
     absolute_correlation,
     absolute_cosine,
     adversarial,
     random_of_length,
 )
-from onr_validation.measurements.spectrum import spectrum
+from onr.measurements.radii import accuracy
+from onr.measurements.spectrum import spectrum
+from onr.training.loop import TrainConfig, validation_split
 
 SHAPE = (1, 3, 4)
 CONFIG = TrainConfig(dtype="float64", model="mlp", model_options={"width": "9"})

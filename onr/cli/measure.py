@@ -14,14 +14,14 @@ from rich.table import Table
 from onr.cli.options import as_number, as_radii, model_option
 from onr.errors import OnrError
 from onr.experiments import Row, Subject
+from onr.measurements.alignment import alignment
+from onr.measurements.linearity import linearity
+from onr.measurements.norms import norms
+from onr.measurements.spectrum import spectrum
 from onr.plots import svg
 from onr.training.layers import absolute
 from onr.training.loop import TrainConfig
 from onr.training.runs import Run, write_atomic
-from onr_validation.measurements.alignment import alignment
-from onr_validation.measurements.linearity import linearity
-from onr_validation.measurements.norms import norms
-from onr_validation.measurements.spectrum import spectrum
 from onr_validation.reproduction.drawing import chosen, legend, line, panels
 from onr_validation.reproduction.results import csv_table
 

@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from onr.errors import OnrError
-from onr.evaluation import attack_outcome, largest_singular_values, logits, target_classes
+from onr.measurements.accuracy import (
+    attack_outcome,
+    largest_singular_values,
+    logits,
+    target_classes,
+)
 from onr.plots import Curve
 from onr.protocols import Attack, Loss, Norm
 from onr.registry import load, norm_spec, served

@@ -21,7 +21,7 @@ import numpy as np
 from onr import __version__
 from onr.data import AUGMENTATIONS, Dataset, Split
 from onr.errors import NotAvailableError, OnrError
-from onr.evaluation import attack_outcome, predict
+from onr.measurements.accuracy import attack_outcome, predict
 from onr.protocols import Array, Attack, Backend, Method, Network, Norm
 from onr.registry import load, norm_spec, served
 from onr.registry import norm as norm_named

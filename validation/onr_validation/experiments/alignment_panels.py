@@ -69,7 +69,7 @@ def alignment_claims(
     """What section 7.14 says of alignment.
 
     Args:
-        table: rows of :func:`onr_validation.measurements.alignment.alignment`.
+        table: rows of :func:`onr.measurements.alignment.alignment`.
         pair: adversarial training and its equivalent.
         others: methods that align less.
         where: the claims' place in the paper.

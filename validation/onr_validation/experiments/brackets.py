@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.norms import norms
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.measurements.norms import norms
 from onr_validation.reproduction.drawing import (
     chosen,
     colour,

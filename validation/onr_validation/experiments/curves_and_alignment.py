@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Measurement, Row
+from onr.measurements.alignment import alignment
+from onr.measurements.radii import accuracy
 from onr_validation.experiments.accuracy_curves import accuracy_axes
 from onr_validation.experiments.alignment_panels import alignment_axes
 from onr_validation.experiments.common import of_methods
-from onr_validation.measurements.accuracy import accuracy
-from onr_validation.measurements.alignment import alignment
 from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import Scale
 

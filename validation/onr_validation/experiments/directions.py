@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.directions import directions
 from onr_validation.experiments.common import of_methods
-from onr_validation.measurements.directions import directions
 from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.linearity import linearity
 from onr_validation.experiments.common import L2_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
-from onr_validation.measurements.linearity import linearity
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:

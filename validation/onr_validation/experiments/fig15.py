@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.radii import accuracy
 from onr_validation.experiments.accuracy_curves import (
     accuracy_axes,
     equally_robust,
@@ -13,7 +14,6 @@ from onr_validation.experiments.accuracy_curves import (
     not_robust,
 )
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 

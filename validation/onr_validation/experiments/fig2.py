@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.spectrum import spectrum
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.measurements.spectrum import spectrum
 from onr_validation.reproduction.drawing import (
     chosen,
     colour,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.radii import accuracy
 from onr_validation.experiments.accuracy_curves import (
     accuracy_axes,
     equally_robust,
@@ -14,7 +15,6 @@ from onr_validation.experiments.accuracy_curves import (
     not_robust,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import scale_named
 

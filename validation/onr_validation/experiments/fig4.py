@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.linearity import linearity
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
-from onr_validation.measurements.linearity import linearity
 from onr_validation.reproduction.drawing import ratio, value
 from onr_validation.reproduction.scales import scale_named
 

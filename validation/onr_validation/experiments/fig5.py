@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.activations import activations
 from onr_validation.experiments.activation_panels import (
     activation_axes,
     changed_ratio,
     larger_cells,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.measurements.activations import activations
 from onr_validation.reproduction.drawing import chosen, largest, legend, panels, ratio
 from onr_validation.reproduction.scales import scale_named
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.radii import accuracy
 from onr.text import written
 from onr.training.loop import TrainConfig
-from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import (
     chosen,
     largest,

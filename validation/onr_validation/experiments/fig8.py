@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.alignment import alignment
 from onr_validation.experiments.alignment_panels import (
     align_alike,
     alignment_axes,
     alignment_claims,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.measurements.alignment import alignment
 from onr_validation.reproduction.drawing import largest, legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 

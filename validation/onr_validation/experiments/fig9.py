@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.activations import activations
 from onr_validation.experiments.activation_panels import activation_axes, larger_cells
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.measurements.activations import activations
 from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.radii import accuracy
 from onr_validation.experiments.accuracy_curves import accuracy_axes
 from onr_validation.experiments.common import of_methods
-from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import legend, panels, value
 from onr_validation.reproduction.scales import scale_named
 

@@ -52,7 +52,7 @@ def linearity_claims(
     """Methods are more linear than standard, and keep the singular value low.
 
     Args:
-        table: rows of :func:`onr_validation.measurements.linearity.linearity`.
+        table: rows of :func:`onr.measurements.linearity.linearity`.
         methods: that should.
         radius: of the attack at which they are compared.
         where: the claim's place in the paper.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
-from onr_validation.measurements.laws_of_table1 import table1_cells
+from onr_validation.lemmas.measured import table1_cells
 from onr_validation.reproduction.drawing import chosen
 from onr_validation.reproduction.scales import scale_named
 

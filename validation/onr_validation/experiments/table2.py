@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onr.experiments import Claim, Measurement, Row
-from onr_validation.measurements.accuracy import accuracy
+from onr.measurements.radii import accuracy
 from onr_validation.reproduction.drawing import chosen, colour, value
 from onr_validation.reproduction.scales import scale_named
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement, Row
+from onr.measurements.radii import accuracy
 from onr.text import number
 from onr.training.loop import TrainConfig
 from onr_validation.experiments.fig6 import with_step_size
-from onr_validation.measurements.accuracy import accuracy
 from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels
 from onr_validation.reproduction.scales import Scale, scale_named
 

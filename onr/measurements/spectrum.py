@@ -9,9 +9,9 @@ import numpy as np
 from onr.arrays import array_namespace, flatten
 from onr.experiments import Row, Subject, statistics
 from onr.jacobians.dense import jacobian
+from onr.measurements.perturbations import adversarial
 from onr.norms import LpNorm
 from onr.protocols import Array, Network
-from onr_validation.measurements.perturbations import adversarial
 
 __all__ = ["spectrum"]
 

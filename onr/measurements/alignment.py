@@ -10,13 +10,13 @@ import numpy as np
 from onr.arrays import array_namespace
 from onr.experiments import Row, Subject, statistics
 from onr.jacobians.dense import jacobian
-from onr.norms import LpNorm
-from onr_validation.measurements.perturbations import (
+from onr.measurements.perturbations import (
     absolute_correlation,
     absolute_cosine,
     adversarial,
     random_of_length,
 )
+from onr.norms import LpNorm
 
 __all__ = ["alignment"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onr.evaluation import attack_outcome, predict
 from onr.experiments import Row, Subject
+from onr.measurements.accuracy import attack_outcome, predict
+from onr.measurements.perturbations import attack
 from onr.registry import norm as norm_named
-from onr_validation.measurements.perturbations import attack
 
 __all__ = ["accuracy"]
 

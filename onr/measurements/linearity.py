@@ -9,9 +9,9 @@ import numpy as np
 from onr.arrays import array_namespace
 from onr.experiments import Row, Subject, statistics
 from onr.jacobians.lanczos import singular_triplets
+from onr.measurements.perturbations import adversarial, random_of_length
 from onr.norms import LpNorm
 from onr.protocols import Array, Network
-from onr_validation.measurements.perturbations import adversarial, random_of_length
 
 __all__ = ["linearity"]
 

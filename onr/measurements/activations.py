@@ -9,8 +9,8 @@ import numpy as np
 from onr.arrays import array_namespace, like
 from onr.errors import OnrError
 from onr.experiments import Row, Subject, statistics
+from onr.measurements.perturbations import adversarial, random_of_length
 from onr.protocols import Array
-from onr_validation.measurements.perturbations import adversarial, random_of_length
 
 __all__ = ["activations"]
 

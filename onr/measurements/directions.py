@@ -10,9 +10,9 @@ from onr.arrays import like
 from onr.experiments import Row, Subject, statistics
 from onr.jacobians.iterations import projected_gradient_ascent, walk
 from onr.jacobians.operator_norms import operator_norm
+from onr.measurements.perturbations import STEPS, absolute_cosine
 from onr.registry import load
 from onr.registry import norm as norm_named
-from onr_validation.measurements.perturbations import STEPS, absolute_cosine
 
 __all__ = ["directions"]
 

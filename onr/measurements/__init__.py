@@ -1,0 +1,1 @@
+"""Measurements of a network around inputs: accuracy, norms, spectrum, alignment, linearity."""
