@@ -450,7 +450,7 @@ def test_curves_are_averaged_over_seeds():
 
 
 def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
     (code,) = re.findall(r"```python\n((?:(?!```).)*class Confidence.*?)```", text, re.DOTALL)
     quick = code.replace("TrainConfig(", "TrainConfig(epochs=1, ")
     (tmp_path / "confident.py").write_text(quick)

@@ -55,7 +55,7 @@ from pathlib import Path
 import numpy as np
 from onr.cli.main import main
 from onr_torch.training.distributed import rank
-from tests.test_distributed import CASES, stepped, normalized_steps
+from tests.onr_torch.test_distributed import CASES, stepped, normalized_steps
 
 folder = Path(sys.argv[1])
 for case in CASES:
@@ -75,7 +75,7 @@ def torchrun(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, *map(str, arguments)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

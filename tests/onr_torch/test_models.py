@@ -371,7 +371,7 @@ def test_annotations_may_be_text_and_dataclasses_may_be_there(own):
 
 
 def test_the_example_in_the_documentation(own):
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
     source = text.partition("```python\n# net.py\n")[2].partition("```")[0]
     (own / "net.py").write_text(source)
     assert built("net.py:Net", SMALL, width=3).module.hidden.weight.shape == (3, 72)
