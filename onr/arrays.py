@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, to_device
 
 from onr.exact.surds import NotExactError, square_root
-from onr.protocols import Array
+from onr.typing import Array
 
 __all__ = [
     "array_namespace",

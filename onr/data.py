@@ -9,11 +9,13 @@ import numpy as np
 from onr.architectures import Normalize
 from onr.arrays import array_namespace, device
 from onr.errors import OnrError
-from onr.protocols import Array
+from onr.typing import Array
 
-__all__ = ["AUGMENTATIONS", "Dataset", "Split", "augment", "pixels"]
+__all__ = ["AUGMENTATIONS", "PARTS", "Dataset", "Split", "augment", "pixels", "validation_split"]
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
+PARTS = ("test", "validation")
+"""The parts of a data set that can be measured."""
 PAD = 4
 """Pixels by which an image may be shifted."""
 
@@ -94,6 +96,17 @@ class Dataset:
         """``(C, H, W)``."""
         return self.train.images.shape[1:]
 
+    def part(self, name: str) -> Split:
+        """The ``test`` part, or the ``validation`` part, on which no run trains.
+
+        Raises:
+            OnrError: ``name`` is neither.
+
+        """
+        if name not in PARTS:
+            raise OnrError(f"part = {name!r}: expected {' or '.join(PARTS)}")
+        return self.test if name == "test" else validation_split(self.train)[1]
+
     def normalization(self) -> Normalize:
         """The mean and standard deviation of each channel over the training part."""
         x = self.train.images
@@ -102,6 +115,15 @@ class Dataset:
         std = np.array([np.std(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
         std = np.where(std > 0, std, 1.0)
         return Normalize(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def validation_split(train: Split) -> tuple[Split, Split]:
+    """The training part without its last tenth (at most 1,000 images), and that tenth."""
+    count = min(1000, max(1, len(train) // 10))
+    return (
+        Split(train.images[:-count], train.labels[:-count]),
+        Split(train.images[-count:], train.labels[-count:]),
+    )
 
 
 def pixels(images: Array, dtype: str = "float32") -> Array:

@@ -7,42 +7,45 @@ measurements alone.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from onr.data import Split, pixels
 from onr.errors import OnrError
-from onr.protocols import Array, Backend, Network
-from onr.training.loop import TrainConfig, validation_split
+from onr.training.config import TrainConfig
+from onr.typing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Claim", "Experiment", "Measurement", "Row", "Subject", "statistics"]
+__all__ = ["Claim", "Experiment", "Measurement", "Row"]
 
 ROUNDING = 1e-12
 """What floats add to a difference of two accuracies, so that 0.33 - 0.3 is at most 0.03."""
-Row: TypeAlias = dict[str, Any]
-"""A line of a table: texts and numbers by column."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing to measure on one model: a function of the model and of these settings alone."""
+    """One thing to measure on one model; the result depends on the model and these settings alone.
 
-    function: Callable[..., list[Row]]
-    """Of a module, called as ``function(subject, **settings)``; no model, no subject: ``None``."""
+    The function behind the name is called as ``function(network, x, y, **settings)``, see
+    :mod:`onr.hookspecs`; without a model it is called with the settings alone.
+    """
+
+    name: str
+    """The registered name of the function, best with its plugin, as ``onr_validation:norms``."""
     model: TrainConfig | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of numbers, texts, and lists of these."""
+    """Numbers, texts, and lists of these. ``images`` (how many) and ``part`` (by default ``test``)
+    choose the inputs; ``p`` and ``q`` are names of norms; the rest goes to the function as it is.
+    """
     labels: Mapping[str, str | float] = field(default_factory=dict)
     """Columns that the experiment's table has before the function's own."""
     trained: bool = True
     """Whether the model is trained, or as it was drawn."""
+    reference: bool = False
+    """Whether the function is given the model as it was drawn, too, as ``reference``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Claim:
         """Whether the number, up to rounding, is within its thresholds; nan and inf never are."""
         low, high = self.at_least, self.at_most
         return (
-            bool(np.isfinite(self.value))
+            math.isfinite(self.value)
             and (low is None or self.value >= low - ROUNDING)
             and (high is None or self.value <= high + ROUNDING)
         )
@@ -111,80 +114,3 @@ class Experiment(Protocol):
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
         """What the rows say of the paper's claims."""
-
-
-class Subject:
-    """A model to measure, as it stands after training or as it was drawn.
-
-    Args:
-        config: of its training.
-        parameters: its weights; fresh ones, drawn from the configuration's seed, if not given.
-
-    """
-
-    def __init__(
-        self, config: TrainConfig, parameters: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        # bfloat16 is for training: its rounding would blunt what is measured.
-        dtype = "float32" if config.dtype == "bfloat16" else config.dtype
-        self.config = replace(config, dtype=dtype)
-        self.backend: Backend = config.backend_object()
-        self.dataset = config.dataset_object()
-        built = self.config.network(
-            self.backend, self.dataset, None if parameters is None else dict(parameters)
-        )
-        self.network: Network = self.backend.frozen(built)
-
-    @functools.cached_property
-    def features(self) -> Network:
-        """The network without its last affine layer, ``phi^(L-1)``.
-
-        Raises:
-            OnrError: it has none, or the backend cannot take it off.
-
-        """
-        take = getattr(self.network, "features", None)
-        if take is None:
-            raise OnrError(f"backend {self.config.backend} gives no features of a network")
-        features: Network = take()
-        return features
-
-    @functools.cached_property
-    def untrained(self) -> Subject:
-        """The same network as it was drawn."""
-        return Subject(self.config)
-
-    def images(self, count: int, part: str = "test") -> Split:
-        """The first images of the test part, or of the ``validation`` part.
-
-        Raises:
-            OnrError: there are not as many.
-
-        """
-        held = self.dataset.test if part == "test" else validation_split(self.dataset.train)[1]
-        if count > len(held):
-            raise OnrError(
-                f"the {part} part of {self.config.dataset} has {len(held)} images, {count} are "
-                "asked for"
-            )
-        return held.take(count)
-
-    def batches(self, count: int, size: int) -> list[tuple[Array, Array]]:
-        """The first ``count`` test images and their labels, as the network takes them."""
-        test = self.images(count)
-        return [
-            (
-                self.backend.asarray(pixels(test.images[k : k + size], "float64"), self.network),
-                self.backend.asarray(test.labels[k : k + size], self.network),
-            )
-            for k in range(0, count, size)
-        ]
-
-
-def statistics(values: np.ndarray) -> dict[str, float | int]:
-    """Mean, its standard error over the examples, and how many there are; NaN are left out."""
-    known = values[~np.isnan(values)].astype(np.float64)
-    count = len(known)
-    mean = float(known.mean()) if count else float("nan")
-    error = float(known.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
-    return {"mean": mean, "standard_error": error, "images": count}

@@ -16,6 +16,9 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_presets``      ``target() -> dict`` of settings, as a file for ``onr train --config`` has them
 ``onr_grids``        ``target() -> dict``, as a file for ``onr sweep`` has it
 ``onr_experiments``  ``target() -> Experiment`` (:mod:`onr.experiments`)
+``onr_measurements`` what experiments measure: ``target(network, x, y, **settings)``, a list of rows
+                     (texts and numbers by column); ``p`` and ``q`` in the settings are norms, and
+                     ``seed`` is given where the target names it
 ``onr_commands``     a ``click.Command``
 
 Where a user writes ``NAME:ARGUMENT`` (as in ``lp:1.5`` or ``npz:PATH``) the target receives the
@@ -102,6 +105,12 @@ def onr_grids() -> list[Entry]:
 @hookspec
 def onr_experiments() -> list[Entry]:
     """Experiments that reproduce a figure or a table."""
+    return []
+
+
+@hookspec
+def onr_measurements() -> list[Entry]:
+    """Measurements that experiments name."""
     return []
 
 

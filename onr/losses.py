@@ -12,9 +12,8 @@ from typing import final
 
 from onr.arrays import array_namespace, column, max_abs, safe
 from onr.errors import OnrError
+from onr.numerals import written
 from onr.protocols import Array, Norm
-from onr.registry import norm as norm_named
-from onr.text import number, written
 
 __all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin"]
 
@@ -180,18 +179,3 @@ class Margin(BaseLoss):
         others = xp.where(target == 1, xp.zeros_like(logits) - math.inf, logits)
         best = xp.astype(others == xp.max(others, axis=1, keepdims=True), logits.dtype)
         return best / xp.sum(best, axis=1, keepdims=True) - target
-
-
-def cross_entropy(beta: str = "1") -> CrossEntropy:
-    """Softmax cross-entropy; the argument is its inverse temperature."""
-    return CrossEntropy(number(beta))
-
-
-def targeted_cross_entropy(beta: str = "1") -> CrossEntropy:
-    """Targeted softmax cross-entropy; the argument is its inverse temperature."""
-    return CrossEntropy(number(beta), targeted=True)
-
-
-def logit_distance(q: str = "2") -> LogitDistance:
-    """The distance of the logits in the named norm."""
-    return LogitDistance(norm_named(q))

@@ -15,11 +15,11 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, flatten, max_abs, safe, sqrt
 from onr.errors import NotAvailableError, OnrError
+from onr.numerals import written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
-from onr.text import number, written
 
-__all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent", "lp"]
+__all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent"]
 
 
 class BaseNorm(ABC):
@@ -283,16 +283,6 @@ def as_norm(norm: Norm | float) -> Norm:
             "onr.registry.norm gives by its name"
         )
     return norm
-
-
-def lp(argument: str) -> LpNorm:
-    """The lp norm of a written exponent, as in ``lp:1.5``.
-
-    Raises:
-        OnrError: not a number, or below 1.
-
-    """
-    return LpNorm(number(argument))
 
 
 l1 = partial(LpNorm, 1.0)

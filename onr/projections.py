@@ -7,7 +7,7 @@ caller's. :class:`onr.norms.LpNorm` is the public way in.
 from __future__ import annotations
 
 from onr.arrays import array_namespace, safe
-from onr.protocols import Array
+from onr.typing import Array
 
 
 def project_simplex(w: Array, total: Array | float) -> Array:

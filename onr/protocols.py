@@ -7,21 +7,33 @@ exact rationals, ``dtype=object``) or a ``torch.Tensor``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from onr.typing import Array, Ties
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
-    from onr.architectures import Architecture
-    from onr.data import Split
-    from onr.training.optimizers import Optimizer
-
-Array: TypeAlias = Any
-Ties: TypeAlias = Literal["average", "vertex"]
+__all__ = [
+    "Array",
+    "Attack",
+    "BackendNetwork",
+    "Cost",
+    "Linearization",
+    "Loss",
+    "Method",
+    "Network",
+    "Norm",
+    "Outputs",
+    "PenalizingMethod",
+    "Penalty",
+    "Probe",
+    "Ties",
+    "Weight",
+    "WeightMap",
+]
 
 
 @runtime_checkable
@@ -60,6 +72,34 @@ class Network(Protocol):
 
     def linearize(self, x: Array, /) -> Linearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+
+
+@runtime_checkable
+class BackendNetwork(Network, Protocol):
+    """What the networks of a backend offer besides; attacks and norm iterations do without."""
+
+    def asarray(self, x: np.ndarray, /) -> Array:
+        """Inputs in the network's float type on its device; integers (labels) as integers."""
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Parameters and statistics by name; a copy."""
+
+    def frozen(self) -> BackendNetwork:
+        """The same function for many passes at the present parameters: faster, or itself."""
+
+    def features(self) -> BackendNetwork:
+        """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
+
+        Raises:
+            OnrError: its last operation is no affine layer.
+
+        """
+
+    def activation_pattern(self, x: Array, /) -> Array:
+        """``phi_x`` (section 3): which ReLUs are on, ``z > 0``; shape ``(batch, units)``, bool."""
+
+    def cell_radius(self, x: Array, /, *, p: Norm) -> Array:
+        """The largest eps with ``B_eps^p(x)`` in the ReLU cell of ``x``, exact; ``(batch,)``."""
 
 
 @runtime_checkable
@@ -250,77 +290,3 @@ class PenalizingMethod(Method, Protocol):
         memory: Mapping[str, Array],
     ) -> Penalty:
         """A cost of the weights; ``memory`` is the last step's, empty before the first."""
-
-
-class Learner(Protocol):
-    """A network in training: what the training loop needs of a backend."""
-
-    @property
-    def network(self) -> Network:
-        """The network as it stands, with frozen statistics."""
-
-    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> Array:
-        """One update on these examples of the training part, ``(batch,)`` indices.
-
-        Returns the mean cost before it, a scalar array.
-        """
-
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the next step depends on, by name; parameters are ``model.NAME``; a copy."""
-
-    def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
-        """Continue from such a state."""
-
-
-class Backend(Protocol):
-    """Where networks live."""
-
-    @property
-    def rank(self) -> int:
-        """Which of the processes that train one network together this is: only 0 writes."""
-
-    def build(
-        self,
-        model: Architecture | Callable[[], Any] | Any,
-        /,
-        *,
-        seed: int = 0,
-        parameters: Mapping[str, np.ndarray] | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
-    ) -> Network:
-        """A network with these parameters, or with freshly drawn ones.
-
-        ``dtype`` is ``float32``, ``float64`` or ``bfloat16`` (products in bfloat16, all else in
-        float32).
-
-        One seed draws one network on every backend. A model that draws its own parameters is
-        given as a function, which is called with the backend's randomness seeded.
-        """
-
-    def asarray(self, x: np.ndarray, network: Network, /) -> Array:
-        """Inputs, or integer labels, as the network takes them."""
-
-    def to_numpy(self, x: Array, /) -> np.ndarray:
-        """The array in NumPy."""
-
-    def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
-        """The network's parameters and statistics by name; a copy."""
-
-    def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
-        """A model's parameters by name, from a run's folder or another file that it knows."""
-
-    def frozen(self, network: Network, /) -> Network:
-        """The same function for many passes: a copy, where that is faster, or the network."""
-
-    def learner(
-        self,
-        network: Network,
-        method: Method,
-        train: Split,
-        /,
-        *,
-        optimizer: Optimizer,
-        augmentation: str = "none",
-    ) -> Learner:
-        """Train that network with that method on these images."""

@@ -21,7 +21,7 @@ import pluggy
 from onr import __version__, hookspecs
 from onr.errors import OnrError, UnknownNameError, missing_extra
 from onr.hookspecs import PROJECT, Entry
-from onr.text import number
+from onr.numerals import number
 
 BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
 KINDS = {
@@ -35,6 +35,7 @@ KINDS = {
     "preset": "onr_presets",
     "grid": "onr_grids",
     "experiment": "onr_experiments",
+    "measurement": "onr_measurements",
     "command": "onr_commands",
 }
 OWN = "python"
@@ -92,6 +93,11 @@ class Resolved:
             made: Callable[..., Any] = target(self.argument)
             return made
         return partial(target, self.argument)
+
+    def target_module(self) -> str:
+        """The name of the module of the target, which is imported."""
+        self.load()
+        return self.entry.target.partition(":")[0]
 
     def _check_argument(self, own: list[inspect.Parameter], *, given: int) -> None:
         """Say where an argument is missing or too many, before the call does."""
@@ -276,22 +282,38 @@ def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def norm(spec: str) -> Any:
-    """The norm that ``spec`` names; a bare number is an lp norm (``1.5`` is ``lp:1.5``).
-
-    Raises:
-        UnknownNameError: no plugin offers it.
-        OnrError: a number below 1, for which lp is no norm.
-
-    """
-    return load("norm", norm_spec(spec))()
-
-
 def norm_spec(spec: str) -> str:
-    """The registered form of what a user writes for a norm: numbers are lp norms."""
+    """The registered name of what a user writes for a norm.
+
+    A number is an lp norm of this project, whatever a plugin offers under its name.
+    """
     try:
         value = number(spec)
     except OnrError:
         return spec
     named = {1.0: "1", 2.0: "2", float("inf"): "inf"}
-    return named.get(value, f"lp:{spec}")
+    return f"onr_paper:{named.get(value, f'lp:{spec}')}"
+
+
+def bare(spec: str) -> str:
+    """A name without the plugin in front, to show to people.
+
+    Example:
+        >>> bare("onr_paper:digits"), bare("lp:1.5")
+        ('digits', 'lp:1.5')
+
+    """
+    head, colon, tail = spec.partition(":")
+    return tail if colon and any(plugin.name == head for plugin in registry().plugins) else spec
+
+
+def canonical(kind: str, spec: str) -> str:
+    """A name with its plugin in front: one for each thing, whichever way it was written.
+
+    Raises:
+        UnknownNameError: as :meth:`Registry.resolve`.
+
+    """
+    found = registry().resolve(kind, spec)
+    argument = "" if found.argument is None else f":{found.argument}"
+    return f"{found.plugin.name}:{found.entry.name}{argument}"

@@ -1,40 +1,25 @@
-"""Options that arrive as text, given to a callable as its annotations ask."""
+"""From text to objects: names of norms and losses, and options as a callable's annotations ask.
+
+Nothing that computes imports this module: text ends here.
+"""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any, get_args
 
 from onr.errors import OnrError
+from onr.losses import CrossEntropy, LogitDistance
+from onr.norms import LpNorm, as_norm
+from onr.numerals import number
+from onr.protocols import Loss, Norm
+from onr.registry import load, norm_spec
 
-__all__ = ["call", "number", "written"]
+__all__ = ["call", "loss", "norm"]
 
 
 SWITCHES = {"true": True, "1": True, "false": False, "0": False}
-
-
-def number(text: str) -> float:
-    """A number as users write it: ``0.5``, ``8/255``, ``inf``.
-
-    Raises:
-        OnrError: it is none.
-
-    """
-    try:
-        value = float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        value = math.nan
-    if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
-        raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf")
-    return value
-
-
-def written(value: float) -> str:
-    """The shortest text that :func:`number` reads back as the same value."""
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def call(
@@ -94,3 +79,68 @@ def _read(text: str, annotation: Any, where: str) -> Any:
         raise OnrError(f"{where}: {text!r} is no whole number") from None
     except OnrError as error:
         raise OnrError(f"{where}: {error}") from None
+
+
+def norm(p: Norm | float | str, /) -> Norm:
+    """The norm that a name, a number or a norm stands for.
+
+    Args:
+        p: a norm, which is returned as it is; a number >= 1 or ``math.inf``, for an lp norm; or the
+            name of a registered norm, where a bare number is an lp norm too (``"1.5"`` is
+            ``"lp:1.5"``).
+
+    Raises:
+        UnknownNameError: no plugin offers a norm of that name, or several do.
+        OnrError: a number below 1, or neither text, number nor norm.
+
+    Example:
+        >>> norm("inf"), norm(2), norm("1.5").dual
+        (<norm inf>, <norm 2>, <norm 3>)
+
+    """
+    return as_norm(load("norm", norm_spec(p))() if isinstance(p, str) else p)
+
+
+def loss(spec: Loss | str, /) -> Loss:
+    """The loss that a name stands for; a loss is returned as it is.
+
+    Raises:
+        UnknownNameError: no plugin offers a loss of that name, or several do.
+
+    Example:
+        >>> loss("lq:1").name
+        'lq:1'
+
+    """
+    if not isinstance(spec, str):
+        return spec
+    found: Loss = load("loss", spec)()
+    return found
+
+
+# The targets of names that take an argument, as ``lp:1.5``.
+
+
+def lp(argument: str) -> LpNorm:
+    """The lp norm of a written exponent, as in ``lp:1.5``.
+
+    Raises:
+        OnrError: the argument is no number, or is below 1.
+
+    """
+    return LpNorm(number(argument))
+
+
+def cross_entropy(beta: str = "1") -> CrossEntropy:
+    """Softmax cross-entropy; the argument is its inverse temperature."""
+    return CrossEntropy(number(beta))
+
+
+def targeted_cross_entropy(beta: str = "1") -> CrossEntropy:
+    """Targeted softmax cross-entropy; the argument is its inverse temperature."""
+    return CrossEntropy(number(beta), targeted=True)
+
+
+def logit_distance(q: str = "2") -> LogitDistance:
+    """The distance of the logits in the named norm."""
+    return LogitDistance(norm(q))

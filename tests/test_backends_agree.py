@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.factories import make_backend, make_dataset, make_network
+from onr.training.loop import Training
 
 CASES = {
     "standard": ("standard", {}),
@@ -95,11 +97,11 @@ def test_same_weights_after_every_step(case, optimizer):
 
 def test_one_seed_draws_one_network():
     config = TrainConfig(dtype="float64")
-    dataset = config.dataset_object()
+    dataset = make_dataset(config)
     parameters = []
     for name in ("numpy", "torch"):
-        backend = TrainConfig(backend=name).backend_object()
-        parameters.append(backend.parameters(config.network(backend, dataset)))
+        backend = make_backend(TrainConfig(backend=name))
+        parameters.append(make_network(config, backend, dataset).parameters())
     assert parameters[0].keys() == parameters[1].keys()
     for name, value in parameters[0].items():
         np.testing.assert_array_equal(value, parameters[1][name])

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from onr.errors import OnrError
-from onr.losses import CrossEntropy, LogitDistance, Margin, cross_entropy, targeted_cross_entropy
+from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
+from onr.text import cross_entropy, targeted_cross_entropy
 
 laws = settings(max_examples=25, deadline=None, derandomize=True)
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from onr.errors import OnrError
-from onr.norms import LpNorm, as_norm, dual_exponent, lp
+from onr.norms import LpNorm, as_norm, dual_exponent
+from onr.text import lp
 
 EXPONENTS = (1, 1.01, 1.3, 2, 3, 10, math.inf)
 TIES = ("average", "vertex")

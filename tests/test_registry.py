@@ -19,7 +19,8 @@ from onr import hookspecs
 from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
 from onr.hookspecs import PROJECT, Entry, hookimpl
-from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm, norm_spec, registry
+from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm_spec, registry
+from onr.text import norm
 
 Install = Callable[..., None]
 HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
@@ -73,11 +74,11 @@ def plugin(found: Registry, name: str) -> Plugin:
     [
         ("norm", "2", "onr.norms:l2", None),
         ("norm", "inf", "onr.norms:linf", None),
-        ("norm", "lp:1.5", "onr.norms:lp", "1.5"),
+        ("norm", "lp:1.5", "onr.text:lp", "1.5"),
         ("norm", "onr_paper:2", "onr.norms:l2", None),
-        ("norm", "onr_paper:lp:1.5", "onr.norms:lp", "1.5"),
-        ("loss", "lq:inf", "onr.losses:logit_distance", "inf"),
-        ("loss", "lq:onr_paper:2", "onr.losses:logit_distance", "onr_paper:2"),
+        ("norm", "onr_paper:lp:1.5", "onr.text:lp", "1.5"),
+        ("loss", "lq:inf", "onr.text:logit_distance", "inf"),
+        ("loss", "lq:onr_paper:2", "onr.text:logit_distance", "onr_paper:2"),
         ("dataset", "npz:some:stem", "onr_paper.datasets:npz", "some:stem"),
         ("backend", "onr_numpy:numpy", "onr_numpy.backend:NumpyBackend", None),
         ("command", "train", "onr.cli.train:train", None),
@@ -358,7 +359,7 @@ def test_a_name_offered_twice_must_be_qualified(install: Install) -> None:
 
 
 def test_the_qualified_forms_keep_the_argument(install: Install) -> None:
-    install("other", onr_norms=offer(Entry("lp", "onr.norms:lp", "another")))
+    install("other", onr_norms=offer(Entry("lp", "onr.text:lp", "another")))
     with pytest.raises(UnknownNameError, match=r"write onr_paper:lp:3 or other:lp:3"):
         Registry().resolve("norm", "lp:3")
 

@@ -11,7 +11,7 @@ import numpy as np
 from onr.architectures import Architecture, initial_parameters
 from onr.data import Split
 from onr.errors import OnrError
-from onr.protocols import Method, Network
+from onr.protocols import BackendNetwork, Method
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run
 from onr_numpy.learner import NumpyLearner
@@ -55,35 +55,13 @@ class NumpyBackend:
                 raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
-    def asarray(self, x: np.ndarray, network: Network, /) -> np.ndarray:
-        """Inputs in the type of the network's parameters; labels and exact numbers as they are."""
-        if not isinstance(network, DenseNetwork):
-            raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
-        if x.dtype == object or np.issubdtype(x.dtype, np.integer):
-            return x
-        return x.astype(next(iter(network.parameters.values())).dtype)
-
-    def to_numpy(self, x: np.ndarray, /) -> np.ndarray:
-        """The array itself."""
-        return x
-
-    def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
-        """The network's parameters; a copy."""
-        if not isinstance(network, DenseNetwork):
-            raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
-        return {name: value.copy() for name, value in network.parameters.items()}
-
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """The parameters of a run."""
         return Run.open(path).model()[0]
 
-    def frozen(self, network: Network, /) -> Network:
-        """The network itself, which never changes."""
-        return network
-
     def learner(
         self,
-        network: Network,
+        network: BackendNetwork,
         method: Method,
         train: Split,
         /,

@@ -29,7 +29,7 @@ class ExactNetwork(DenseNetwork):
     """
 
     def __init__(self, network: DenseNetwork, *, number: type = Fraction) -> None:
-        parameters = {k: v.astype(np.float64) for k, v in network.parameters.items()}
+        parameters = {k: v.astype(np.float64) for k, v in network.weights.items()}
         super().__init__(network.architecture, parameters, fold=False)
         self.number = number
 

@@ -49,7 +49,7 @@ class NumpyLearner:
         self._train, self._augmentation = train, augmentation
         self._optimizer = optimizer
         self._architecture = network.architecture
-        self._parameters = {name: value.copy() for name, value in network.parameters.items()}
+        self._parameters = {name: value.copy() for name, value in network.weights.items()}
         zeros = {name: np.zeros_like(value) for name, value in self._parameters.items()}
         self._first = zeros
         self._second = {name: value.copy() for name, value in zeros.items()}

@@ -37,7 +37,8 @@ class DenseNetwork:
 
     Args:
         architecture: the layers.
-        parameters: as :func:`onr.architectures.initial_parameters` returns them.
+        parameters: as :func:`onr.architectures.initial_parameters` returns them; kept, not copied,
+            as the attribute ``weights``.
         fold: multiply out neighbouring affine maps. A network in training keeps them apart.
 
     """
@@ -50,13 +51,13 @@ class DenseNetwork:
         fold: bool = True,
     ) -> None:
         self.architecture = architecture
-        self.parameters = parameters
+        self.weights = parameters
         self._fold = fold
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
         """The matrices, made at first use: a network that cannot be trained is refused before."""
-        dense = _dense_layers(self.architecture, self.parameters)
+        dense = _dense_layers(self.architecture, self.weights)
         return tuple(_folded(dense) if self._fold else dense)
 
     @property
@@ -83,10 +84,47 @@ class DenseNetwork:
         if not isinstance(last, Affine):
             raise OnrError(f"the last layer is {last}: features are what an affine layer is given")
         architecture = replace(self.architecture, layers=(*layers, Flatten()))
-        return DenseNetwork(architecture, self.parameters, fold=self._fold)
+        return DenseNetwork(architecture, self.weights, fold=self._fold)
+
+    def asarray(self, x: np.ndarray, /) -> np.ndarray:
+        """Inputs in the type of the network's parameters; labels and exact numbers as they are."""
+        if x.dtype == object or np.issubdtype(x.dtype, np.integer):
+            return x
+        return x.astype(next(iter(self.weights.values())).dtype)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The parameters and statistics by name; a copy."""
+        return {name: value.copy() for name, value in self.weights.items()}
+
+    def frozen(self) -> DenseNetwork:
+        """The network itself, which never changes."""
+        return self
 
     def activation_pattern(self, x: np.ndarray, /) -> np.ndarray:
-        """``phi_x`` (section 3): which units are on, and for a pooling window which entry wins."""
+        """``phi_x`` (section 3): which ReLUs are on, ``z > 0``; shape ``(batch, units)``, bool.
+
+        A unit that sits at exactly zero is off. Which entry of a pooling window wins is no part of
+        the pattern, but of the :meth:`linear_region`.
+
+        Raises:
+            OnrError: the network has no ReLU.
+
+        """
+        at = self.linearize(x)
+        masks = [
+            memory
+            for layer, memory in zip(self.layers, at.memory, strict=True)
+            if isinstance(layer, Rectifier)
+        ]
+        if not masks:
+            raise OnrError("the network has no ReLU: it has no activation pattern")
+        return np.concatenate(masks, axis=1)
+
+    def linear_region(self, x: np.ndarray, /) -> np.ndarray:
+        """All that the linear map at ``x`` depends on, ``(batch, m)``: equal rows share a cell.
+
+        The activation pattern, and the index of the winning entry of each pooling window.
+        """
         memory = [m for m in self.linearize(x).memory if m is not None]
         return np.concatenate([np.zeros((len(x), 0), dtype=int), *memory], axis=1)
 
@@ -95,7 +133,7 @@ class DenseNetwork:
 
         The product of the matrices themselves, independent of :meth:`DenseLinearization.jvp`.
         """
-        *_, (_, gradient) = self._frozen(x)
+        *_, (_, gradient) = self._layer_jacobians(x)
         return gradient
 
     def boundaries(self, x: np.ndarray, /) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -104,9 +142,9 @@ class DenseNetwork:
         For a ReLU its pre-activations, for a window the winner minus each other entry. Pairs of
         values ``(batch, m)`` and gradients ``(batch, m, n)``.
         """
-        frozen = self._frozen(x)
+        before = self._layer_jacobians(x)
         for layer, memory, (z, gradient) in zip(
-            self.layers, self.linearize(x).memory, frozen, strict=False
+            self.layers, self.linearize(x).memory, before, strict=False
         ):
             if isinstance(layer, Rectifier):
                 yield z, gradient
@@ -128,7 +166,7 @@ class DenseNetwork:
         radius = cell_radius(self.boundaries(x), self.input_shape, p=p)
         return np.broadcast_to(radius, (len(x),))
 
-    def _frozen(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _layer_jacobians(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The value before each layer and after the last, with its Jacobian in ``x``."""
         z = x.reshape(len(x), -1)
         identity = np.eye(z.shape[1], dtype=z.dtype)

@@ -13,12 +13,11 @@ from torch import nn
 from onr.architectures import Architecture, initial_parameters
 from onr.data import Split
 from onr.errors import OnrError
-from onr.protocols import Method, Network
+from onr.protocols import BackendNetwork, Method
 from onr.training.optimizers import Optimizer
-from onr_torch.linearization import TorchNetwork
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
-from onr_torch.tensors import to_tensor
+from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import device_of_process, rank
 from onr_torch.training.learner import TorchLearner
 
@@ -81,30 +80,13 @@ class TorchBackend:
             module = module.to(memory_format=torch.channels_last)
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
-    def asarray(self, x: np.ndarray, network: Network, /) -> torch.Tensor:
-        """Inputs in the network's float type on its device; labels as int64."""
-        return to_tensor(x, _torch_network(network).module)
-
-    def to_numpy(self, x: torch.Tensor, /) -> np.ndarray:
-        """The tensor on the CPU, as an array."""
-        return x.detach().cpu().numpy()
-
-    def parameters(self, network: Network, /) -> dict[str, np.ndarray]:
-        """Parameters and buffers by name; a copy."""
-        state = _torch_network(network).module.state_dict()
-        return {name: self.to_numpy(value).copy() for name, value in state.items()}
-
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """Weights from a run's folder, a safetensors file or a state dict."""
         return read_weights(path)
 
-    def frozen(self, network: Network, /) -> TorchNetwork:
-        """The same function for many passes (:meth:`TorchNetwork.frozen`)."""
-        return _torch_network(network).frozen()
-
     def learner(
         self,
-        network: Network,
+        network: BackendNetwork,
         method: Method,
         train: Split,
         /,
@@ -166,7 +148,7 @@ def _some(names: list[str], count: int = 3) -> str:
     return f"{names[:count]}" + (f" and {rest} more" if rest > 0 else "")
 
 
-def _torch_network(network: Network) -> TorchNetwork:
+def _torch_network(network: BackendNetwork) -> TorchNetwork:
     if not isinstance(network, TorchNetwork):
         raise TypeError(f"expected a TorchNetwork, got {type(network).__name__}")
     return network

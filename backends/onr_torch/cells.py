@@ -16,7 +16,7 @@ from onr.errors import NotAvailableError, OnrError
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Norm
 from onr_torch.linearization import jvp, require_evaluation
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
 
 __all__ = ["cell_radius"]
 
@@ -73,7 +73,7 @@ def cell_radius(
         )
     require_evaluation(module)
     radius = x.new_full((len(x),), math.inf)
-    with torch.no_grad(), frozen(module):
+    with torch.no_grad(), constant_parameters(module):
         for index in range(len(x)):
             radius[index] = _radius(module, x[index : index + 1].detach(), p.dual, chunk)
     return radius

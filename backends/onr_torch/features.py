@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from onr.errors import OnrError
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
 from onr_torch.twins import changed
 
 __all__ = ["without_last_layer"]
@@ -32,7 +32,7 @@ def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     handles = [layer.register_forward_hook(watch) for layer in layers]
     try:
-        with torch.no_grad(), frozen(module):
+        with torch.no_grad(), constant_parameters(module):
             output = module(x)
     finally:
         for handle in handles:

@@ -11,17 +11,12 @@ import torch
 from torch import nn
 
 from onr.errors import OnrError
-from onr.protocols import Norm
-from onr_torch.features import without_last_layer
-from onr_torch.folding import folded
 from onr_torch.forward_mode import forward_mode
-from onr_torch.modes import depends_on_mode, evaluating, frozen, mixed_precision
-from onr_torch.patterns import activation_pattern
+from onr_torch.modes import constant_parameters, depends_on_mode, evaluating, mixed_precision
 from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
 
 __all__ = [
     "TorchLinearization",
-    "TorchNetwork",
     "jvp",
     "linearize",
     "require_evaluation",
@@ -62,7 +57,7 @@ def trainable_jvp(
     recorder = Recorder()
     with mixed_precision(x, bfloat16):
         try:
-            with torch.enable_grad(), frozen(module), recorder:
+            with torch.enable_grad(), constant_parameters(module), recorder:
                 module(x.detach().clone().requires_grad_(True).clone())
             if recorder.is_piecewise_linear:
                 with evaluating(module):
@@ -101,7 +96,7 @@ class TorchLinearization:
     """A module to first order at a batch of inputs.
 
     The value is computed once, and ``vjp`` runs backward through that graph. ``jvp`` replays the
-    pass on the direction, which costs another forward (:mod:`onr_torch.replay.replaying`). A module that
+    pass on the direction, which costs another forward (:mod:`onr_torch.replay`). A module that
     cannot be replayed, or has drawn noise, gets the derivative of ``vjp`` instead, which costs
     several. Where torch has none, and where parameters have changed since, it is
     ``torch.func.jvp``, with the parameters as they are now. No parameter's gradient is computed or
@@ -121,7 +116,7 @@ class TorchLinearization:
         self._bfloat16 = bfloat16
         self._recorder: Recorder | None = Recorder()
         before = _generator_state(x.device)
-        with torch.enable_grad(), frozen(module), mixed_precision(x, bfloat16):
+        with torch.enable_grad(), constant_parameters(module), mixed_precision(x, bfloat16):
             with self._recorder:
                 # The clone keeps a module that works in place from changing the leaf.
                 value: torch.Tensor = module(self._x.clone())
@@ -166,7 +161,7 @@ class TorchLinearization:
         changed = _state(self._module) != self._state
         if changed:
             self._recorder = None
-        with frozen(self._module):
+        with constant_parameters(self._module):
             if self._recorder is not None:
                 try:
                     with torch.no_grad(), mixed_precision(v, self._bfloat16):
@@ -189,7 +184,9 @@ class TorchLinearization:
 
     def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
         """``J^T u``."""
-        with frozen(self._module):  # a checkpointed module runs again in the backward pass
+        with constant_parameters(
+            self._module
+        ):  # a checkpointed module runs again in the backward pass
             return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
 
 
@@ -232,80 +229,3 @@ def require_evaluation(module: nn.Module) -> None:
             "Jacobian exists in evaluation mode and with running statistics only, call "
             "module.eval() first"
         )
-
-
-class TorchNetwork:
-    """A module with frozen statistics: every call and linearisation is in evaluation mode.
-
-    Args:
-        module: the network; it is not copied, and may be trained on.
-        input_shape: of one input.
-        bfloat16: as for :class:`TorchLinearization`.
-
-    """
-
-    def __init__(
-        self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
-    ) -> None:
-        self.module = module
-        self.bfloat16 = bfloat16
-        self._input_shape = input_shape
-        self._folds: bool | None = None  # whether it can be folded, which its weights do not change
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input."""
-        return self._input_shape
-
-    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Logits, shape ``(batch, d)``, without a graph."""
-        with torch.no_grad(), frozen(self.module), mixed_precision(x, self.bfloat16):
-            logits: torch.Tensor = self.module(x)
-        return logits.to(x.dtype)
-
-    def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
-        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
-        return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
-
-    def frozen(self) -> TorchNetwork:
-        """The same function as it stands, for many passes; folded where that makes them cheaper.
-
-        Training the module afterwards may or may not change it.
-        """
-        if self._folds is None:
-            self._folds = folded(self.module, self.example()) is not self.module
-        return self._with(folded(self.module, None) if self._folds else self.module)
-
-    def features(self) -> TorchNetwork:
-        """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
-
-        Raises:
-            OnrError: its last operation is no affine layer.
-
-        """
-        return self._with(without_last_layer(self.module, self.example()))
-
-    def _with(self, module: nn.Module) -> TorchNetwork:
-        return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
-
-    def example(self) -> torch.Tensor:
-        """Two inputs, always the same."""
-        default = torch.empty(0)
-        parameter = next(itertools.chain(self.module.parameters(), self.module.buffers()), default)
-        rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
-        shape = (2, *self._input_shape)
-        return torch.rand(shape, generator=rng, dtype=parameter.dtype, device=parameter.device)
-
-    def activation_pattern(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Which ReLUs are on, ``(batch, m)`` (:func:`onr_torch.patterns.activation_pattern`)."""
-        return activation_pattern(self.module, x)
-
-    def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
-        """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
-
-        ``n`` jvps an example; :func:`onr_torch.cells.cell_radius` says more, and what is refused.
-        """
-        from onr_torch.cells import cell_radius  # which builds on this module
-
-        with evaluating(self.module):
-            return cell_radius(self.module, x, p=p)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-__all__ = ["depends_on_mode", "evaluating", "frozen", "mixed_precision"]
+__all__ = ["constant_parameters", "depends_on_mode", "evaluating", "mixed_precision"]
 
 
 def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[object]:
@@ -29,8 +29,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and no parameter asks for a gradient; afterwards all is as it was."""
+def constant_parameters(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and no parameter requires a gradient; afterwards all is as it was."""
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

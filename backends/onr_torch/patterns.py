@@ -10,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from onr.errors import OnrError
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
 
 __all__ = ["activation_pattern"]
 
@@ -32,7 +32,7 @@ def activation_pattern(module: nn.Module, x: torch.Tensor, /) -> torch.Tensor:
         OnrError: the module has no such unit, or units with other states, as ReLU6.
 
     """
-    with torch.no_grad(), frozen(module), _Watch() as watch:
+    with torch.no_grad(), constant_parameters(module), _Watch() as watch:
         module(x.clone())
     if not watch.masks:
         raise OnrError(f"{type(module).__name__} has no ReLU: it has no activation pattern")

@@ -22,7 +22,7 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr.protocols import Attack, Norm
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 
 __all__ = ["check_attack"]
 

@@ -11,22 +11,28 @@ from rich.progress import Progress
 from rich.table import Table
 
 from onr.cli.options import as_radii, pairs
+from onr.cli.subjects import announce, opened, subject_options
+from onr.errors import OnrError
+from onr.files import write_atomic
 from onr.plots import accuracy_figure, svg
-from onr.training.evaluation import EvaluationConfig, evaluate_run
-from onr.training.runs import Run, write_atomic
+from onr.registry import bare
+from onr.training.evaluation import EvaluationConfig
+from onr.training.evaluation import evaluate as evaluated
 
 DEFAULTS = EvaluationConfig()
 
 
 @click.command()
-@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@subject_options("1,000 at most")
 @click.option("--eps", callback=as_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
 @click.option("--p", help="Norm of the ball; by default that of training, or 2.")
 @click.option(
     "--attack",
     default=DEFAULTS.attack,
-    show_default=True,
-    help="pga, fgm, noise, autoattack, torchattacks:NAME, foolbox:NAME, or a plugin's.",
+    help=(
+        "pga, fgm, noise, autoattack, torchattacks:NAME, foolbox:NAME, or a plugin's.  "
+        f"[default: {bare(DEFAULTS.attack)}]"
+    ),
 )
 @click.option("--loss", help="What the attack ascends; by default cross-entropy.")
 @click.option("--steps", type=click.IntRange(1), help="By default the attack's own: 20 for pga.")
@@ -51,25 +57,12 @@ DEFAULTS = EvaluationConfig()
     help="Lead to a class, by targeted-cross-entropy: next, random, least-likely or its number.",
 )
 @click.option(
-    "--images", type=click.IntRange(1), help="The first so many images; by default 1,000 at most."
-)
-@click.option(
-    "--part",
-    type=click.Choice(["test", "validation"]),
-    default=DEFAULTS.part,
-    show_default=True,
-    help="validation: images of the training part that no run trains on, for tuning.",
-)
-@click.option(
     "--spectrum",
     type=click.IntRange(1),
     default=DEFAULTS.spectrum,
     show_default=True,
     help="Images to find sigma_1 at.",
 )
-@click.option("--best", is_flag=True, help="The epoch of best validation accuracy, not the last.")
-@click.option("--device", help="By default that of training.")
-@click.option("--data-dir", help="By default that of training.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -80,38 +73,43 @@ DEFAULTS = EvaluationConfig()
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False, writable=True),
-    help="Where the evaluation goes; by default the run's folder, over the last one.",
+    help="Where the evaluation goes; a MODEL needs it.  [default: RUN, over the last evaluation]",
 )
 @click.option("--plot/--no-plot", default=True, show_default=True)
-def evaluate(path: Path, out: Path | None, plot: bool, **options: Any) -> None:
-    """Measure the run in the folder RUN: accuracy, clean and under attack, and sigma_1.
+def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
+    """Measure the accuracy of a model, clean and under attack, and its sigma_1.
 
-    An example counts as robust if the iterate that the attack returns, for pga the evaluated one
-    of largest loss, is still classified as its true label. Writes evaluation.json, evaluation.csv
-    (a row an example) and evaluation.svg.
+    RUN is the folder of a run. MODEL is a model as onr train takes it: FILE.py:ATTRIBUTE,
+    MODULE:ATTRIBUTE, torchvision:NAME.
+
+    An example counts as robust if the perturbed image that the attack returns, for pga the one of
+    largest loss that it evaluated, is still classified as its true label. Writes evaluation.json,
+    evaluation.csv (a row an example) and evaluation.svg.
     """
-    run = Run.open(path)
-    out = out or run.path
     if plot:
         import matplotlib  # noqa: F401 - say that the extra is missing before the work, not after
+    best = options["best"]
+    subject = opened(options)
+    folder = subject.run.path if out is None and subject.run is not None else out
+    if folder is None:
+        raise OnrError("a model that is no run has no folder for the evaluation: give --out")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("attacking", total=None)
-        found = evaluate_run(
-            run,
-            EvaluationConfig(**options),
+        found = evaluated(
+            subject,
+            EvaluationConfig(best=best, **options),
             lambda done, total: progress.update(task, completed=done, total=total),
-            out=out,
+            out=folder,
         )
     record = found.record
     written = "evaluation.json, evaluation.csv"
     if plot:
         figure = accuracy_figure([found.curve], p=record["p"], trained=found.trained_eps)
-        write_atomic(out / "evaluation.svg", svg(figure))
+        write_atomic(folder / "evaluation.svg", svg(figure))
         written += ", evaluation.svg"
 
-    train = record["run"]["train"]
-    count = f"{record['images']} {record['part']} images"
-    table = Table(title=f"{train['method']} on {train['dataset']}, {count}")
+    where = announce(subject, record["images"], record["part"])
+    table = Table(title=f"{bare(record['attack'])} on {found.name}, {where}")
     columns = {
         f"eps ({record['p']}-norm)": [f"{eps:.4g}" if eps else "clean" for eps in record["eps"]],
         "accuracy": [f"{value:.1%}" for value in record["accuracy"]],
@@ -129,6 +127,7 @@ def evaluate(path: Path, out: Path | None, plot: bool, **options: Any) -> None:
     click.echo(
         f"sigma_1 of the logits' Jacobian: mean {sigma['mean']:.3g} over {sigma['images']} images"
     )
-    if record["epochs"] < train["epochs"] and not record["best"]:
-        click.echo(f"the run is not finished: {record['epochs']} of {train['epochs']} epochs")
-    click.echo(f"written to {out}: {written}")
+    asked = subject.config.epochs
+    if subject.epochs is not None and subject.epochs < asked and not best:
+        click.echo(f"the run is not finished: {subject.epochs} of {asked} epochs")
+    click.echo(f"written to {folder}: {written}")

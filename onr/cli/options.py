@@ -7,7 +7,7 @@ import math
 import click
 
 from onr.errors import OnrError
-from onr.text import number
+from onr.numerals import number
 
 __all__ = ["as_number", "as_radii", "model_option", "pairs"]
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from onr.errors import OnrError
 from onr.sweeps.grids import expanded, read_grid
 from onr.sweeps.sweep import Sweep, connected, usable_cores
-from onr.training.loop import TrainConfig
+from onr.training.config import TrainConfig
 
 __all__ = ["sweep", "train_points"]
 

@@ -14,8 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from onr.cli.options import as_number, model_option, pairs
 from onr.errors import OnrError
+from onr.registry import bare
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
 from onr.training.layers import absolute, configuration, preset, read_configuration
-from onr.training.loop import TrainConfig, Training
+from onr.training.loop import Training
 from onr.training.runs import Run
 
 DEFAULTS = TrainConfig()
@@ -34,7 +37,8 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
     elif isinstance(value, float):
         more = {"callback": as_number} | more
     if value is not None and not isinstance(value, bool):
-        help = f"{help + ' ' if help else ''}[default: {value}]"
+        shown = bare(value) if isinstance(value, str) else value
+        help = f"{help + ' ' if help else ''}[default: {shown}]"
     return click.option(flag, help=help, **more)
 
 
@@ -124,12 +128,13 @@ def train(
         if config is not None:
             layers.append(read_configuration(config))
         written = configuration(*layers, given)
-        name = f"{written.dataset}-{written.model}-{written.method}-{written.seed}"
+        names = (bare(n) for n in (written.dataset, written.model, written.method))
+        name = "-".join([*names, str(written.seed)])
         settings = absolute(written)
     training = Training(settings)
     if resume is None:
         folder = out or Path("runs") / re.sub(r"[^A-Za-z0-9.]+", "-", name)
-        record = settings.record(training.method)
+        record = run_record(settings, training.method)
         first = training.backend.rank == 0
         run = Run.create(folder, record) if first else Run(folder, record)
     with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
@@ -144,8 +149,8 @@ def _finish(training: Training, run: Run) -> None:
     if first:
         settings = "".join(f", {name} {value}" for name, value in training.method.settings.items())
         click.echo(
-            f"{config.method} on {config.dataset}{settings}: {len(training.fit)} images, "
-            f"{left} of {config.epochs} epochs to go, in {run.path}"
+            f"{bare(config.method)} on {bare(config.dataset)}{settings}: "
+            f"{len(training.fit)} images, {left} of {config.epochs} epochs to go, in {run.path}"
         )
         for warning in training.warnings():
             click.echo(f"warning: {warning}", err=True)

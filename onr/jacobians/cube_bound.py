@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onr.arrays import array_namespace, like, max_abs, safe
-from onr.protocols import Array
+from onr.typing import Array
 
 __all__ = ["cube_bound"]
 

@@ -74,7 +74,7 @@ def operator_norm(
     (2, 2)              exact    the largest eigenvalue of the Gram matrix
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
-    (inf, 2), (2, 1)    bracket  :func:`onr.jacobians.cube_bound.cube_bound`, within a factor of 1.2546
+    (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.cube_bound`, within a factor of 1.2546
                                  once it has converged
     other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
                                  which closes it for nonnegative ones as it converges

@@ -19,9 +19,9 @@ def regress_jacobian(
     """``W ~ J`` and ``f(x)``, by regressing outputs on perturbations (section 7.9).
 
     The method of the paper, here to be compared with: it costs ``samples`` jvps and a QR
-    factorisation of ``samples x (n + 1)``, where :func:`onr.jacobians.dense.jacobian` costs ``d`` vjps
-    and is exact. Gaussian perturbations ``delta_i`` with unit variance (their scale is free, as the
-    activations are frozen) give outputs ``f(x) + J delta_i``, and ``(W, c)`` minimises
+    factorisation of ``samples x (n + 1)``, where :func:`onr.jacobians.dense.jacobian` costs ``d``
+    vjps and is exact. Gaussian perturbations ``delta_i`` with unit variance (their scale is free,
+    as the activations are frozen) give outputs ``f(x) + J delta_i``, and ``(W, c)`` minimises
     ``sum_i ||f(x) + J delta_i - W delta_i - c||_2^2``. Without rounding ``W = J`` and
     ``c = f(x)``, whatever the rank of ``J``; rounding is amplified by the condition of the
     perturbations, near 6 for ``2 n`` samples and of order ``n`` for the fewest, ``n + 1``. It is

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onr.arrays import array_namespace, like
+from onr.arrays import array_namespace, flatten, like
 from onr.errors import OnrError
-from onr.experiments import Row, Subject, statistics
+from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import adversarial, random_of_length
-from onr.protocols import Array
+from onr.norms import LpNorm
+from onr.protocols import BackendNetwork
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["activations"]
 
@@ -18,50 +21,60 @@ BATCH = 50
 
 
 def activations(
-    subject: Subject, *, around: str, direction: str, radii: Sequence[float], images: int
+    network: BackendNetwork,
+    x: Inputs,
+    y: Array,
+    /,
+    *,
+    eps: Sequence[float],
+    around: str = "data",
+    direction: str = "adversarial",
+    seed: int = 0,
 ) -> list[Row]:
     """The share of hidden units that are in the same state at ``x`` and at ``x + z``.
 
-    Rows of two quantities by ``eps = ||z||_2``: ``shared``, the share of units whose state, on or
-    off, is the same, 1 at ``z = 0``; and ``on in both``, the share of units that are on at both,
-    which is the paper's formula by the letter and begins at the share that is on at ``x``.
+    Rows of two quantities for each ``eps = ||z||_2``. ``shared`` is the share of units whose state,
+    on or off, is the same; it is 1 at ``z = 0``. ``on in both`` is the share of units that are on
+    at both, the paper's formula by the letter; it begins at the share that is on at ``x``.
 
     Args:
-        subject: the model.
-        around: ``data``, test images; or ``noise``, inputs uniform in [0, 1].
-        direction: ``random``, uniform on the sphere; or ``adversarial``, of the l2 attack.
-        radii: pixels in [0, 1].
-        images: how many inputs.
+        network: with ReLUs.
+        x: inputs, ``(N, *input_shape)``, pixels in [0, 1].
+        y: their labels, which the attack leads away from.
+        eps: l2 lengths of ``z``.
+        around: ``data``, the inputs themselves; or ``noise``, as many inputs uniform in [0, 1].
+        direction: ``adversarial``, of the paper's l2 attack; or ``random``, uniform on the sphere.
+        seed: of the noise, the directions and the attack's starts.
 
     Raises:
-        OnrError: ``around`` or ``direction`` is another word.
+        OnrError: ``around`` or ``direction`` is another word, or the network has no ReLU.
 
     """
-    if around not in ("data", "noise") or direction not in ("random", "adversarial"):
-        raise OnrError(f"around = {around!r}, direction = {direction!r}: expected others")
-    found: dict[tuple[str, float], list[np.ndarray]] = {}
-    for index, (x, y) in enumerate(subject.batches(images, BATCH)):
+    for name, value, known in (
+        ("around", around, ("data", "noise")),
+        ("direction", direction, ("adversarial", "random")),
+    ):
+        if value not in known:
+            raise OnrError(f"{name} = {value!r}: expected {' or '.join(known)}")
+    found = Values[tuple[str, float]]()
+    for index, images, labels in batches(x, y, BATCH):
         if around == "noise":
-            x = like(np.random.default_rng([index, 2]).random(tuple(x.shape)), x)
-        here = subject.network.activation_pattern(x)  # type: ignore[attr-defined]  # both backends
-        for eps in radii:
+            images = like(np.random.default_rng([index, 2]).random(tuple(images.shape)), images)
+        here = network.activation_pattern(images)
+        xp = array_namespace(images)
+        for radius in eps:
             if direction == "random":
-                z = random_of_length(x, _lengths(x, eps), seed=index)
+                length = xp.ones_like(flatten(images)[:, 0]) * radius
+                z = random_of_length(images, length, seed=index)
             else:
-                z = adversarial(subject, x, y, p="2", eps=eps, seed=index)
-            there = subject.network.activation_pattern(x + z)  # type: ignore[attr-defined]
-            for quantity, same in (
-                ("shared", here == there),
-                ("on in both", (here > 0) & (there > 0)),
-            ):
-                values = subject.backend.to_numpy(same).mean(axis=1)
-                found.setdefault((quantity, eps), []).append(values)
+                z = adversarial(
+                    network, images, labels, p=LpNorm(2), eps=radius, seed=(seed, index)
+                )
+            there = network.activation_pattern(images + z)
+            for quantity, same in (("shared", here == there), ("on in both", here & there)):
+                found.add((quantity, radius), xp.mean(xp.astype(same, xp.float64), axis=1))
     return [
-        {"quantity": quantity, "around": around, "direction": direction, "eps": eps}
-        | statistics(np.concatenate(parts))
-        for (quantity, eps), parts in found.items()
+        {"quantity": quantity, "around": around, "direction": direction, "eps": radius}
+        | statistics(values)
+        for (quantity, radius), values in found.items()
     ]
-
-
-def _lengths(x: Array, eps: float) -> Array:
-    return array_namespace(x).ones_like(x.reshape((len(x), -1))[:, 0]) * eps

@@ -1,15 +1,13 @@
-"""Alignment of perturbations with the dominant singular vector over their size (Fig. 8)."""
+"""How perturbations align with the dominant singular vector, over their size (Fig. 8)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from onr.arrays import array_namespace
-from onr.experiments import Row, Subject, statistics
 from onr.jacobians.dense import jacobian
+from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import (
     absolute_correlation,
     absolute_cosine,
@@ -17,47 +15,51 @@ from onr.measurements.perturbations import (
     random_of_length,
 )
 from onr.norms import LpNorm
+from onr.protocols import Network, Norm
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["alignment"]
 
 BATCH = 100
 
 
-def alignment(subject: Subject, *, p: str, radii: Sequence[float], images: int) -> list[Row]:
+def alignment(
+    network: Network, x: Inputs, y: Array, /, *, p: Norm, eps: Sequence[float], seed: int = 0
+) -> list[Row]:
     """``|cos|`` of perturbations with the dominant right singular vector of the logits' Jacobian.
 
-    Rows of two quantities, ``cosine`` and ``correlation``, by the attack's radius and by direction:
-    ``adversarial``, and ``random`` of the same l2 length. The Jacobian is that at the clean image;
-    an image whose Jacobian is zero has no dominant vector and is left out. ``inputs`` is n.
+    Rows of two quantities, ``cosine`` and ``correlation``, for each radius and direction:
+    ``adversarial``, the paper's attack, and ``random``, directions of the same l2 length. The
+    Jacobian is that at the clean input. An input whose Jacobian is zero has no dominant vector and
+    is left out. The column ``inputs`` is n.
 
     Args:
-        subject: the model.
+        network: whose whole Jacobian is formed, by d vjps.
+        x: inputs, ``(N, *input_shape)``.
+        y: their labels, which the attack leads away from.
         p: the norm of the attack.
-        radii: pixels in [0, 1].
-        images: of the test part, its first ones.
+        eps: its radii.
+        seed: of the attack's starts.
 
     """
-    found: dict[tuple[str, str, float], list[np.ndarray]] = {}
-    inputs = math.prod(subject.network.input_shape)
-    for index, (x, y) in enumerate(subject.batches(images, BATCH)):
-        J = jacobian(subject.network.linearize(x))
+    found = Values[tuple[str, str, float]]()
+    inputs = math.prod(network.input_shape)
+    for index, images, labels in batches(x, y, BATCH):
+        J = jacobian(network.linearize(images))
         xp = array_namespace(J)
         _, S, V = xp.linalg.svd(J, full_matrices=False)
         v = xp.where(S[:, :1] > 0, V[:, 0], xp.zeros_like(V[:, 0]))
-        for eps in radii:
-            z = adversarial(subject, x, y, p=p, eps=eps, seed=index)
+        for radius in eps:
+            z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))
             for direction, step in (
                 ("adversarial", z),
-                ("random", random_of_length(x, LpNorm(2)(z), seed=index)),
+                ("random", random_of_length(images, LpNorm(2)(z), seed=index)),
             ):
-                for quantity, measure in (
-                    ("cosine", absolute_cosine),
-                    ("correlation", absolute_correlation),
-                ):
-                    values = subject.backend.to_numpy(measure(step, v))
-                    found.setdefault((quantity, direction, eps), []).append(values)
+                found.add(("cosine", direction, radius), absolute_cosine(step, v))
+                found.add(("correlation", direction, radius), absolute_correlation(step, v))
     return [
-        {"quantity": quantity, "direction": direction, "p": p, "eps": eps, "inputs": inputs}
-        | statistics(np.concatenate(parts))
-        for (quantity, direction, eps), parts in found.items()
+        {"quantity": quantity, "direction": direction, "p": p.name, "eps": radius, "inputs": inputs}
+        | statistics(values)
+        for (quantity, direction, radius), values in found.items()
     ]

@@ -1,4 +1,4 @@
-"""How attacks, the power method and the maximiser of the (p, q) norm relate on trained networks."""
+"""How attacks, the power method and the maximiser of the (p, q) norm relate."""
 
 from __future__ import annotations
 
@@ -7,68 +7,73 @@ import math
 import numpy as np
 
 from onr.arrays import like
-from onr.experiments import Row, Subject, statistics
 from onr.jacobians.iterations import projected_gradient_ascent, walk
 from onr.jacobians.operator_norms import operator_norm
+from onr.losses import LogitDistance
+from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import STEPS, absolute_cosine
-from onr.registry import load
-from onr.registry import norm as norm_named
+from onr.protocols import Network, Norm
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["directions"]
 
 BATCH = 50
 
 
-def directions(subject: Subject, *, p: str, q: str, eps: float, images: int) -> list[Row]:
-    """Projected gradient ascent on the lq distance of the logits, in Theorem 1's limit of alpha.
+def directions(
+    network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm, eps: float, seed: int = 0
+) -> list[Row]:
+    """Compare an attack on the lq distance of the logits with Eq. 12 and with the maximiser.
 
-    Rows of five quantities: ``power method``, ``|cos|`` of the attack's perturbation with the
-    iterate of Eq. 12 from the same start after as many steps, 1 by Theorem 1 inside the cell;
-    ``gain``, ``||J z||_q / (||z||_p ||J||_{p,q})`` with the upper bound of the norm, 1 where the
-    attack's direction is a maximiser; ``actual gain``, the same of the change of the logits
-    themselves; ``cosine`` with the maximiser that :mod:`onr.jacobians.operator_norms` finds; and ``bracket``,
-    the norm's lower bound over its upper one, 1 where it is exact.
+    The attack is ten steps of projected gradient ascent in Theorem 1's limit of alpha (Eq. 108).
+    Rows of five quantities:
+
+    ``power method``  ``|cos|`` of the attack's perturbation with the iterate of Eq. 12 from the
+                      same start after as many steps; 1 inside the ReLU cell, by Theorem 1
+    ``gain``          ``||J z||_q / (||z||_p ||J||_{p,q})`` with the norm's upper bound; 1 where the
+                      attack's direction is a maximiser
+    ``actual gain``   the same of the change of the logits themselves
+    ``cosine``        ``|cos|`` with the maximiser of :mod:`onr.jacobians.operator_norms`
+    ``bracket``       the norm's lower bound over its upper bound; 1 where the norm is exact
 
     Args:
-        subject: the model.
-        p: the norm of the attack.
-        q: the norm of the logits.
+        network: with at most 64 outputs.
+        x: inputs, ``(N, *input_shape)``.
+        y: their labels; the lq distance does not depend on them.
+        p: the norm of the attack, an lp norm.
+        q: the norm of the logits, an lp norm.
         eps: the radius.
-        images: of the test part, its first ones.
+        seed: of the starts.
 
     """
-    domain, codomain = norm_named(p), norm_named(q)
-    loss = load("loss", f"lq:{q}")()
-    found: dict[str, list[np.ndarray]] = {}
-    for index, (x, y) in enumerate(subject.batches(images, BATCH)):
-        rng = np.random.default_rng([subject.config.seed, index])
-        start = eps * like(domain.sample_ball(rng, tuple(x.shape)), x)
+    found = Values[str]()
+    for index, images, labels in batches(x, y, BATCH):
+        rng = np.random.default_rng([seed, index])
+        start = eps * like(p.sample_ball(rng, tuple(images.shape)), images)
         z = projected_gradient_ascent(
-            subject.network,
-            x,
+            network,
+            images,
             start,
-            loss=loss,
-            labels=y,
-            p=domain,
+            loss=LogitDistance(q),
+            labels=labels,
+            p=p,
             eps=eps,
             alpha=math.inf,
             steps=STEPS,
             keep="last",
         ).delta
-        at = subject.network.linearize(x)
-        norm = operator_norm(at, p=domain, q=codomain)
+        here = network.linearize(images)
+        norm = operator_norm(here, p=p, q=q)
         assert norm.upper is not None  # noqa: S101 - lp norms have both bounds
-        largest = domain(z) * norm.upper
-        walked = walk(at, start, p=domain, q=codomain, alpha=math.inf, steps=STEPS).v
-        for quantity, values in (
-            ("power method", absolute_cosine(z, walked)),
-            ("gain", codomain(at.jvp(z)) / largest),
-            ("actual gain", codomain(subject.network(x + z) - at.value) / largest),
-            ("cosine", absolute_cosine(z, norm.v)),
-            ("bracket", norm.lower / norm.upper),
-        ):
-            found.setdefault(quantity, []).append(subject.backend.to_numpy(values))
+        largest = p(z) * norm.upper
+        walked = walk(here, start, p=p, q=q, alpha=math.inf, steps=STEPS).v
+        found.add("power method", absolute_cosine(z, walked))
+        found.add("gain", q(here.jvp(z)) / largest)
+        found.add("actual gain", q(network(images + z) - here.value) / largest)
+        found.add("cosine", absolute_cosine(z, norm.v))
+        found.add("bracket", norm.lower / norm.upper)
     return [
-        {"quantity": quantity, "p": p, "q": q, "eps": eps} | statistics(np.concatenate(parts))
-        for quantity, parts in found.items()
+        {"quantity": quantity, "p": p.name, "q": q.name, "eps": eps} | statistics(values)
+        for quantity, values in found.items()
     ]

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from onr.arrays import array_namespace
-from onr.experiments import Row, Subject, statistics
 from onr.jacobians.lanczos import singular_triplets
+from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import adversarial, random_of_length
 from onr.norms import LpNorm
-from onr.protocols import Array, Network
+from onr.protocols import BackendNetwork, Network, Norm
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["linearity"]
 
@@ -21,58 +23,67 @@ TOLERANCE = 1e-3
 LANCZOS_STEPS = 60
 
 
-def linearity(subject: Subject, *, p: str, radii: Sequence[float], images: int) -> list[Row]:
+def linearity(
+    network: BackendNetwork, x: Inputs, y: Array, /, *, p: Norm, eps: Sequence[float], seed: int = 0
+) -> list[Row]:
     """The deviation from linearity and the largest singular value at ``x + z``, both of features.
 
-    Rows of three quantities by direction and distance, which is the mean ``||z||_2``:
+    Rows of three quantities for each direction and ``distance``, the mean ``||z||_2``:
     ``deviation``, ``||phi(x + z) - phi(x) - J z||_2``; ``relative deviation``, that over
-    ``||phi(x + z) - phi(x)||_2``; and ``sigma_1``, the largest singular value of the Jacobian at
-    ``x + z``, a lower bound with a residual of at most 1e-3 of it. Adversarial ``z`` are those of
-    the attack with each radius; random ones have the same l2 lengths. None is kept to the box.
+    ``||phi(x + z) - phi(x)||_2``, 0 where the features do not change; and ``sigma_1``, the largest
+    singular value of the Jacobian at ``x + z``, a lower bound with a residual of at most 1e-3 of
+    it.
+    Adversarial ``z`` are those of the paper's attack at each radius, random ones have the same l2
+    lengths. Neither is kept to the box.
 
     Args:
-        subject: the model.
+        network: whose features ``phi`` are the input of its last affine layer.
+        x: inputs, ``(N, *input_shape)``.
+        y: their labels, which the attack leads away from.
         p: the norm of the attack.
-        radii: of the attack, pixels in [0, 1]; 0 is added.
-        images: of the test part, its first ones.
+        eps: its radii; 0 is added.
+        seed: of the attack's starts.
+
+    Raises:
+        OnrError: the network has no last affine layer.
 
     """
-    found: dict[tuple[str, str, float], list[np.ndarray]] = {}
-
-    def keep(quantity: str, direction: str, radius: float, values: Array) -> None:
-        key = (quantity, direction, radius)
-        found.setdefault(key, []).append(subject.backend.to_numpy(values))
-
+    found = Values[tuple[str, str, float]]()
+    features = network.features()
     two = LpNorm(2)
-    for index, (x, y) in enumerate(subject.batches(images, BATCH)):
-        at = subject.features.linearize(x)
-        for radius in [0.0, *radii]:
-            z = x * 0
+    for index, images, labels in batches(x, y, BATCH):
+        here = features.linearize(images)
+        for radius in [0.0, *eps]:
+            z = images * 0
             if radius > 0:
-                z = adversarial(subject, x, y, p=p, eps=radius, seed=index)
+                z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))
             length = two(z)
             for direction, step in (
                 ("adversarial", z),
-                ("random", z if radius == 0 else random_of_length(x, length, seed=index)),
+                ("random", z if radius == 0 else random_of_length(images, length, seed=index)),
             ):
-                there = subject.features(x + step)
-                change, deviation = there - at.value, there - at.value - at.jvp(step)
-                keep("length", direction, radius, two(step))
-                keep("deviation", direction, radius, two(deviation))
+                there = features(images + step)
+                change = there - here.value
+                deviation = change - here.jvp(step)
+                found.add(("length", direction, radius), two(step))
+                found.add(("deviation", direction, radius), two(deviation))
                 if radius > 0:
                     ratio = _ratio(two(deviation), two(change))
-                    keep("relative deviation", direction, radius, ratio)
-                keep("sigma_1", direction, radius, _largest(subject.features, x + step, index))
-    rows = []
-    for (quantity, direction, radius), parts in found.items():
-        if quantity == "length":
-            continue
-        distance = float(np.concatenate(found["length", direction, radius]).mean())
-        rows.append(
-            {"quantity": quantity, "direction": direction, "eps": radius, "distance": distance}
-            | statistics(np.concatenate(parts))
-        )
-    return rows
+                    found.add(("relative deviation", direction, radius), ratio)
+                sigma = _largest(features, images + step, index)
+                found.add(("sigma_1", direction, radius), sigma)
+    values = dict(found.items())
+    return [
+        {
+            "quantity": quantity,
+            "direction": direction,
+            "eps": radius,
+            "distance": float(values["length", direction, radius].mean()),
+        }
+        | statistics(each)
+        for (quantity, direction, radius), each in values.items()
+        if quantity != "length"
+    ]
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import numpy as np
 
-from onr.experiments import Row, Subject, statistics
+from onr.arrays import to_numpy
 from onr.jacobians.operator_norms import operator_norm
-from onr.registry import norm as norm_named
+from onr.measurements.batches import Inputs, batches
+from onr.protocols import Network, Norm
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["norms"]
 
 BATCH = 50
 
 
-def norms(subject: Subject, *, p: str, q: str, images: int) -> list[Row]:
+def norms(network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm) -> list[Row]:
     """Both bounds of ``||J||_{p,q}``, equal where the norm is exact.
 
-    Rows of three quantities: ``lower``, ``upper``, and the ``bracket`` of each image, the lower
-    bound over the upper one (1 where both are zero); of each the ``least`` too. The first alone
-    where no upper bound is known: norms of plugins, more than 64 outputs.
+    Rows of three quantities: ``lower``, ``upper``, and the ``bracket`` of each input, the lower
+    bound over the upper one (1 where both are zero). The column ``least`` is the smallest value,
+    ``kind`` says ``exact``, ``bracket`` or ``lower``. Where no upper bound is known (a norm of a
+    plugin, more than 64 outputs) there is the row ``lower`` alone.
 
     Args:
-        subject: the model.
+        network: to measure.
+        x: inputs, ``(N, *input_shape)``.
+        y: their labels, on which the Jacobian does not depend.
         p: the norm of the inputs.
         q: the norm of the logits.
-        images: of the test part, its first ones.
 
     """
     lower, upper, kinds = [], [], set()
-    for x, _ in subject.batches(images, BATCH):
-        found = operator_norm(subject.network.linearize(x), p=norm_named(p), q=norm_named(q))
+    for _, images, _ in batches(x, y, BATCH):
+        found = operator_norm(network.linearize(images), p=p, q=q)
         kinds.add(found.kind)
-        lower.append(subject.backend.to_numpy(found.lower))
+        lower.append(to_numpy(found.lower))
         if found.upper is not None:
-            upper.append(subject.backend.to_numpy(found.upper))
+            upper.append(to_numpy(found.upper))
     low = np.concatenate(lower)
     quantities = {"lower": low}
     if upper:
@@ -42,7 +47,7 @@ def norms(subject: Subject, *, p: str, q: str, images: int) -> list[Row]:
         quantities |= {"upper": high, "bracket": bracket}
     kind = kinds.pop() if len(kinds) == 1 else "bracket"
     return [
-        {"quantity": quantity, "p": p, "q": q, "kind": kind}
+        {"quantity": quantity, "p": p.name, "q": q.name, "kind": kind}
         | statistics(values)
         | {"least": float(values.min())}
         for quantity, values in quantities.items()

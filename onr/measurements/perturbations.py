@@ -1,45 +1,49 @@
-"""The directions that are measured along: of an attack, and random ones."""
+"""The directions that are measured along: those of the paper's attack, and random ones."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from onr.arrays import array_namespace, column, flatten, like
-from onr.experiments import Subject
+from onr.attacks.projected_gradient import ProjectedGradientAscent
+from onr.losses import CrossEntropy
 from onr.norms import LpNorm
-from onr.protocols import Array, Attack, Norm
-from onr.registry import load
-from onr.registry import norm as norm_named
+from onr.protocols import Network, Norm
+from onr.typing import Array
 
-__all__ = ["absolute_correlation", "absolute_cosine", "adversarial", "attack", "random_of_length"]
+__all__ = [
+    "STEPS",
+    "absolute_correlation",
+    "absolute_cosine",
+    "adversarial",
+    "paper_attack",
+    "random_of_length",
+]
 
 STEPS = 10
-"""Of every attack, as in the paper (section 5.1)."""
+"""The iterations of every attack, as in the paper (section 5.1)."""
 
 
-def attack(p: Norm, eps: float, *, boxed: bool, **options: Any) -> Attack:
+def paper_attack(p: Norm, eps: float, *, boxed: bool) -> ProjectedGradientAscent:
     """The paper's attack: ten steps of ``2 eps / 10`` from a random start, on cross-entropy.
 
     Args:
         p: the norm of the ball.
         eps: its radius.
-        boxed: whether it keeps to pixels in [0, 1], as an adversary must. Where directions are
-            measured it does not, so that they are as long as the radius says.
-        options: of ``pga``, in place of these.
+        boxed: whether the perturbed inputs are kept to pixels in [0, 1], as an adversary must keep
+            them. Where directions are measured they are not, so that they are as long as ``eps``.
 
     """
-    usual = {"loss": load("loss", "cross-entropy")(), "steps": STEPS}
     bounds = (0.0, 1.0) if boxed else None
-    made: Attack = load("attack", "pga")(p=p, eps=eps, bounds=bounds, **{**usual, **options})
-    return made
+    return ProjectedGradientAscent(p=p, loss=CrossEntropy(), eps=eps, bounds=bounds, steps=STEPS)
 
 
-def adversarial(subject: Subject, x: Array, y: Array, *, p: str, eps: float, seed: int) -> Array:
-    """The perturbations that the attack finds, shaped as ``x``; not kept to the box."""
-    rng = np.random.default_rng([subject.config.seed, seed])
-    return attack(norm_named(p), eps, boxed=False)(subject.network, x, y, rng=rng) - x
+def adversarial(
+    network: Network, x: Array, y: Array, *, p: Norm, eps: float, seed: tuple[int, ...]
+) -> Array:
+    """The perturbations that the paper's attack finds, shaped as ``x``; not kept to the box."""
+    attack = paper_attack(p, eps, boxed=False)
+    return attack(network, x, y, rng=np.random.default_rng(seed)) - x
 
 
 def random_of_length(x: Array, length: Array, *, seed: int) -> Array:
@@ -49,9 +53,9 @@ def random_of_length(x: Array, length: Array, *, seed: int) -> Array:
 
 
 def absolute_cosine(a: Array, b: Array) -> Array:
-    """``|<a, b>| / (||a|| ||b||)`` of each example; NaN where one is zero.
+    """``|<a, b>| / (||a|| ||b||)`` of each example; NaN where one of the two is zero.
 
-    A singular vector has no sign, so that the magnitude alone has a meaning.
+    A singular vector has no sign, so that only the magnitude has a meaning.
     """
     xp = array_namespace(a)
     a, b = flatten(a), flatten(b)
@@ -60,6 +64,6 @@ def absolute_cosine(a: Array, b: Array) -> Array:
 
 
 def absolute_correlation(a: Array, b: Array) -> Array:
-    """The same of the two less their means over the coordinates, as the paper's code has it."""
+    """The same of both less their means over the coordinates, as the paper's code has it."""
     a, b = flatten(a), flatten(b)
     return absolute_cosine(a - a.mean(axis=1)[:, None], b - b.mean(axis=1)[:, None])

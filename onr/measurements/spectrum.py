@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
-
 from onr.arrays import array_namespace, flatten
-from onr.experiments import Row, Subject, statistics
 from onr.jacobians.dense import jacobian
+from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import adversarial
 from onr.norms import LpNorm
-from onr.protocols import Array, Network
+from onr.protocols import BackendNetwork, Network, Norm
+from onr.records import statistics
+from onr.typing import Array, Row
 
 __all__ = ["spectrum"]
 
@@ -19,53 +17,65 @@ BATCH = 20
 """How many Jacobians and their factors are in memory at once."""
 
 
-def spectrum(subject: Subject, *, p: str, eps: float, images: int) -> list[Row]:
+def spectrum(
+    network: BackendNetwork,
+    x: Inputs,
+    y: Array,
+    /,
+    *,
+    p: Norm,
+    eps: float,
+    seed: int = 0,
+    reference: BackendNetwork | None = None,
+) -> list[Row]:
     """The spectrum of ``J`` of ``phi^(L-1)`` and the alignment of an attack with its vectors.
 
-    Rows of three quantities by rank: ``singular value`` at clean and at attacked images; ``cosine``
-    and ``correlation``, in magnitude, of the attack's perturbations with the right singular vectors
-    at the clean image, of this network and of the same network as it was drawn; images at which a
-    singular value is zero are left out of that rank.
+    Rows of three quantities by rank: ``singular value``, at clean and at attacked inputs;
+    ``cosine`` and ``correlation``, in magnitude, of the attack's perturbations with the right
+    singular vectors at the clean input. Inputs at which a singular value is zero are left out of
+    that rank.
 
     Args:
-        subject: the model.
-        p: the norm of the attack.
+        network: whose features ``phi`` are the input of its last affine layer.
+        x: inputs, ``(N, *input_shape)``.
+        y: their labels, which the attack leads away from.
+        p: the norm of the paper's attack.
         eps: its radius.
-        images: of the test part, its first ones.
+        seed: of its starts.
+        reference: another network, whose singular vectors the same perturbations are compared with;
+            the paper takes the network as it was drawn. Its rows say ``random``, those of
+            ``network`` say ``trained``.
+
+    Raises:
+        OnrError: the network has no last affine layer.
 
     """
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
-
-    def keep(quantity: str, of: str, values: Array) -> None:
-        found.setdefault((quantity, of), []).append(subject.backend.to_numpy(values))
-
-    for index, (x, y) in enumerate(subject.batches(images, BATCH)):
-        z = adversarial(subject, x, y, p=p, eps=eps, seed=index)
-        S, V = _factors(subject.features, x)
-        keep("singular value", "clean", S)
-        keep("singular value", "adversarial", _factors(subject.features, x + z)[0])
-        for of, vectors in (
-            ("trained", V),
-            ("random", _factors(subject.untrained.features, x)[1]),
-        ):
-            cosine, correlation = _alignment(flatten(z), vectors)
-            keep("cosine", of, cosine)
-            keep("correlation", of, correlation)
+    found = Values[tuple[str, str]]()
+    features = network.features()
+    others = None if reference is None else reference.features()
+    for index, images, labels in batches(x, y, BATCH):
+        z = adversarial(network, images, labels, p=p, eps=eps, seed=(seed, index))
+        S, V = _factors(features, images)
+        found.add(("singular value", "clean"), S)
+        found.add(("singular value", "adversarial"), _factors(features, images + z)[0])
+        vectors = {"trained": V}
+        if others is not None:
+            vectors["random"] = _factors(others, images)[1]
+        for of, rows in vectors.items():
+            cosine, correlation = _alignment(flatten(z), rows)
+            found.add(("cosine", of), cosine)
+            found.add(("correlation", of), correlation)
     return [
-        {"quantity": quantity, "of": of, "rank": rank + 1, **statistics(values)}
-        for (quantity, of), parts in found.items()
-        for rank, values in _ranks(parts)
+        {"quantity": quantity, "of": of, "rank": rank, **statistics(values)}
+        for (quantity, of), ranks in found.items()
+        for rank, values in enumerate(ranks.T, start=1)
     ]
-
-
-def _ranks(parts: list[np.ndarray]) -> Iterable[tuple[int, np.ndarray]]:
-    return enumerate(np.concatenate(parts).T)
 
 
 def _factors(network: Network, x: Array) -> tuple[Array, Array]:
     """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``.
 
-    Vectors are NaN where the value is zero to rounding, as they could be any.
+    Vectors are NaN where the value is zero to rounding: any vector would do there.
     """
     J = jacobian(network.linearize(x))
     xp = array_namespace(J)

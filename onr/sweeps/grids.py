@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from onr.errors import OnrError, UnknownNameError
-from onr.registry import load, registry
-from onr.text import call, written
+from onr.numerals import written
+from onr.registry import canonical, load, registry
+from onr.text import call
+from onr.training.config import TrainConfig
+from onr.training.factories import make_method
 from onr.training.layers import OPTIONS, absolute, configuration, preset, read_configuration
-from onr.training.loop import TrainConfig
 
 __all__ = ["expanded", "flat", "point_hash", "read_grid"]
 
 LEFT_OUT = ("data_dir", "device", "download", "tensorboard")
-"""Where a point is trained and what is kept of it besides: no part of its hash."""
+"""Settings that do not affect the weights; they are excluded from the hash."""
+NAMES = ("backend", "dataset", "model", "method")
 FORMULA = "="
 
 
@@ -154,14 +157,19 @@ def _factor(text: str, options: Mapping[str, str]) -> Fraction:
 
 
 def point_hash(config: TrainConfig) -> str:
-    """12 hexadecimal digits of all that determines the weights."""
-    settings = {
-        field.name: float(getattr(config, field.name))
-        if field.type == "float"
-        else getattr(config, field.name)
-        for field in fields(config)
-        if field.name not in LEFT_OUT
-    }
+    """12 hexadecimal digits of all that determines the weights.
+
+    Settings at their defaults are left out, so that a setting that a later version adds changes no
+    hash. Names count with their plugin, whichever way they were written.
+    """
+    settings = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in NAMES:
+            value = canonical(field.name, value)
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if field.name not in LEFT_OUT and value != default:
+            settings[field.name] = float(value) if isinstance(default, float) else value
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -169,7 +177,7 @@ def _check(configs: Iterable[TrainConfig]) -> None:
     """Raise for names and options that no plugin has, before anything is trained."""
     seen: set[str] = set()
     for config in configs:
-        names = {kind: getattr(config, kind) for kind in ("backend", "dataset", "model")}
+        names = {kind: getattr(config, kind) for kind in NAMES if kind != "method"}
         model = json.dumps([names, config.model_options], sort_keys=True)
         if model not in seen:
             seen.add(model)
@@ -178,7 +186,7 @@ def _check(configs: Iterable[TrainConfig]) -> None:
             made = load("model", config.model)
             reader = functools.wraps(made)(lambda *arguments, **options: None)
             call(reader, config.model_options, what=f"model {config.model}", normalize=None)
-        config.method_object()
+        make_method(config)
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:

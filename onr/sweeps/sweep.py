@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from onr import __version__
 from onr.errors import OnrError, missing_extra
+from onr.files import write_atomic
 from onr.sweeps.grids import flat, point_hash
-from onr.training.loop import TrainConfig, Training
-from onr.training.runs import LockedError, Run, write_atomic
+from onr.training.config import TrainConfig
+from onr.training.factories import make_dataset, run_record
+from onr.training.loop import Training
+from onr.training.runs import LockedError, Run
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -92,7 +95,7 @@ def _train(config: TrainConfig, out: Path) -> str:
             return "finished"
         training = Training(config)
         if not (run.path / "config.json").exists():
-            content = json.dumps(config.record(training.method), indent=2) + "\n"
+            content = json.dumps(run_record(config, training.method), indent=2) + "\n"
             write_atomic(run.path / "config.json", content.encode())
         elif point_hash(TrainConfig.read(Run.open(run.path).config)) != run.path.name:
             raise OnrError(f"{run.path} holds another run: remove it")
@@ -238,7 +241,7 @@ class Sweep:
         left = self.unfinished()
         for config in {self.points[name].dataset: self.points[name] for name in left}.values():
             if config.download:
-                config.dataset_object()  # once, before the workers all do
+                make_dataset(config)  # once, before the workers all do
         done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         pending: dict[str, tuple[str, Future[Any]]] = {}
         busy: dict[str, bool] = {}  # whether it waits for its turn here

@@ -1,38 +1,40 @@
-"""Measure a run and keep the result in its folder."""
+"""Evaluate a run or a model: accuracy under attack, with a record and a table."""
 
 from __future__ import annotations
 
-import csv
 import inspect
-import io
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onr.arrays import to_numpy
 from onr.errors import OnrError
+from onr.files import write_atomic
 from onr.measurements.accuracy import (
     attack_outcome,
     largest_singular_values,
     logits,
+    share,
     target_classes,
 )
 from onr.plots import Curve
 from onr.protocols import Attack, Loss, Norm
-from onr.registry import load, norm_spec, served
-from onr.registry import norm as norm_named
+from onr.records import columns_as_rows, csv_table
+from onr.registry import bare, load, norm_spec, served
 from onr.text import call
-from onr.training.loop import TrainConfig, validation_split, versions
-from onr.training.runs import Run, write_atomic
+from onr.text import norm as norm_named
+from onr.training.factories import versions
+from onr.training.subject import Subject
 
-__all__ = ["Evaluation", "EvaluationConfig", "evaluate_run"]
+__all__ = ["Evaluation", "EvaluationConfig", "evaluate"]
 
 DEFAULT_IMAGES = 1000
 USUAL_RADIUS = 0.5
+CROSS_ENTROPY = "onr_paper:cross-entropy"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class EvaluationConfig:
     """Radii; by default fractions and a multiple of the radius of training."""
     p: str | None = None
     """The norm of the ball; by default that of training, or 2."""
-    attack: str = "pga"
+    attack: str = "onr_paper:pga"
     loss: str | None = None
     """By default cross-entropy, targeted if there is a target."""
     steps: int | None = None
@@ -60,11 +62,9 @@ class EvaluationConfig:
     """The first so many; by default 1,000 at most."""
     part: str = "test"
     best: bool = False
-    """Measure the epoch of best validation accuracy, not the last."""
+    """Whether the subject was opened at the epoch of best validation accuracy, for the record."""
     spectrum: int = 200
     """How many images to find the largest singular value at."""
-    device: str | None = None
-    data_dir: str | None = None
     seed: int = 0
 
 
@@ -80,47 +80,45 @@ class Evaluation:
     """The radius of training, if it was in the same norm."""
 
     @property
+    def name(self) -> str:
+        """What was evaluated: the method of a run, or the model."""
+        run = self.record["run"]
+        return bare(self.record["model"] if run is None else run["train"]["method"])
+
+    @property
     def curve(self) -> Curve:
         """Accuracy over eps."""
         record = self.record
-        method = record["run"]["train"]["method"]
-        return Curve(method, record["eps"], record["accuracy"], record["images"])
+        return Curve(self.name, record["eps"], record["accuracy"], record["images"])
 
 
-def evaluate_run(
-    run: Run,
+def evaluate(
+    subject: Subject,
     config: EvaluationConfig,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
-    out: Path | None = None,
+    out: Path,
 ) -> Evaluation:
     """Accuracy, clean and under attack, and the largest singular values.
 
-    An example counts as robust at a radius if the iterate that the attack returns is still
+    An example counts as robust at a radius if the perturbed input that the attack returns is still
     classified as its true label, whatever labels the attack knows and wherever it leads. A targeted
-    attack has a rate of success too: how many of the examples whose target is not the label that
-    the attack knows are given their target. Writes ``evaluation.json`` and ``evaluation.csv``, a
-    row an example, into the run's folder.
+    attack has a rate of success too: the share of examples that are given their target, of those
+    whose target is not the label that the attack knows. Writes ``evaluation.json`` and
+    ``evaluation.csv``, a row an example.
 
     Args:
-        run: a run with a checkpoint.
+        subject: a run, or another model.
         config: what to measure.
         on_progress: called with the attacks done and all attacks, counted in examples.
-        out: the folder for evaluation.json and evaluation.csv; the run's if not given.
+        out: the folder for evaluation.json and evaluation.csv.
 
     Raises:
-        OnrError: the run has no checkpoint, or the configuration does not fit it.
+        OnrError: the configuration does not fit the subject.
 
     """
-    model, epochs = run.model(best=config.best)
-    train = TrainConfig.read(run.config)
-    # bfloat16 is for training: its rounding would blunt the attack and cost accuracy.
-    train = replace(train, dtype="float32" if train.dtype == "bfloat16" else train.dtype)
-    for name in ("device", "data_dir"):
-        if getattr(config, name) is not None:
-            train = replace(train, **{name: getattr(config, name)})
-    settings = run.config.get("settings", {})
-    # As the user wrote it, which may name the plugin too.
+    train, settings = subject.config, _settings(subject)
+    # The user's own text, which may name the plugin too.
     p = config.p or train.method_options.get("p", str(settings.get("p", "2")))
     norm = norm_named(p)
     same = settings.get("p") == norm.name and "eps" in settings
@@ -128,60 +126,61 @@ def evaluate_run(
     radii = config.eps
     if radii is None:
         if trained is None and norm.name != "2":
-            raise OnrError(f"give --eps: the run was not trained with norm {norm.name}")
+            raise OnrError(f"give --eps: the model was not trained with norm {norm.name}")
         radii = tuple(factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))
     chosen = _choose(config)
     attacks = [chosen.attack(norm, eps) for eps in radii]
 
-    dataset, backend = train.dataset_object(), train.backend_object()
-    part = dataset.test if config.part == "test" else validation_split(dataset.train)[1]
-    part = part.take(config.images or min(DEFAULT_IMAGES, len(part)))
-    network = backend.frozen(train.network(backend, dataset, model))
-
-    clean = logits(backend, network, part.images)
+    images = config.images or min(DEFAULT_IMAGES, len(subject.part(config.part)))
+    x, y = subject.inputs(images, config.part)
+    true = to_numpy(y)
+    clean = logits(subject.network, x)
     guessed = clean.argmax(axis=1)
-    columns = {"label": part.labels, "predicted": guessed}
-    accuracy = [float(np.mean(guessed == part.labels))]
-    labels = guessed if config.labels == "predicted" else part.labels
+    columns = {"example": np.arange(images), "label": true, "predicted": guessed}
+    accuracies = [share(guessed == true)]
+    labels = guessed if config.labels == "predicted" else true
     target = labels
     if config.target is not None:
         rng = np.random.default_rng(np.random.SeedSequence(config.seed).spawn(1)[0])
         target = columns["target"] = target_classes(config.target, labels, clean, rng=rng)
     success = [_rate(guessed == target, target != labels)]
-    total = len(radii) * len(part)
+    total = len(radii) * images
     for index, (eps, attack) in enumerate(zip(radii, attacks, strict=True)):
 
-        def on_batch(done: int, before: int = index * len(part)) -> None:
+        def on_batch(done: int, before: int = index * images) -> None:
             on_progress(before + done, total)
 
         outcome = attack_outcome(
-            backend,
-            network,
+            subject.network,
             attack,
-            part.images,
-            target,
+            x,
+            subject.network.asarray(target),
             norm=norm,
             seed=(config.seed, index),
             on_batch=on_batch,
         )
-        correct = outcome.predicted == part.labels
+        correct = outcome.predicted == true
         columns[f"correct at {eps!r}"] = correct.astype(int)
         columns[f"perturbation at {eps!r}"] = outcome.size
-        accuracy.append(float(np.mean(correct)))
+        accuracies.append(share(correct))
         if config.target is not None:
             columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
             success.append(_rate(outcome.predicted == target, target != labels))
-    sigma = largest_singular_values(backend, network, part.images[: config.spectrum])
+    sigma = largest_singular_values(subject.network, x[: config.spectrum])
     names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss is not None:
         names["loss"] = chosen.loss
     record = {
-        "run": run.config,
-        "epochs": epochs,
+        "run": None if subject.run is None else subject.run.config,
+        "model": train.model,
+        "model_options": train.model_options,
+        "weights": subject.origin,
+        "dataset": train.dataset,
+        "epochs": subject.epochs,
         "best": config.best,
         "dtype": train.dtype,
         "part": config.part,
-        "images": len(part),
+        "images": images,
         "p": norm.name,
         "attack": config.attack,
         "attack_options": dict(config.attack_options),
@@ -190,18 +189,22 @@ def evaluate_run(
         "target": config.target,
         "seed": config.seed,
         "eps": [0.0, *radii],
-        "accuracy": accuracy,
-        "standard_error": [math.sqrt(a * (1 - a) / len(part)) for a in accuracy],
+        "accuracy": [found for found, _ in accuracies],
+        "standard_error": [error for _, error in accuracies],
         "sigma_1": {"images": len(sigma), "mean": float(sigma.mean()), "max": float(sigma.max())},
         "versions": versions() | getattr(attacks[0], "versions", {}),
         "served": served(names),
     }
     if config.target is not None:
         record["targeted_success"] = success
-    out = out or run.path
-    write_atomic(out / "evaluation.csv", _csv(columns))
+    write_atomic(out / "evaluation.csv", csv_table(columns_as_rows(columns)))
     write_atomic(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
     return Evaluation(record, sigma, trained)
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    """The settings of the method that a run was trained with; none for another model."""
+    return {} if subject.run is None else dict(subject.run.config.get("settings", {}))
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,9 @@ def _choose(config: EvaluationConfig) -> _Choice:
                 raise OnrError(f"{what} has no usual {name}: give --{name}")
     loss = None
     if "loss" in parameters:
-        loss = config.loss or ("targeted-" if config.target is not None else "") + "cross-entropy"
+        loss = config.loss or (
+            "onr_paper:targeted-cross-entropy" if config.target is not None else CROSS_ENTROPY
+        )
         given["loss"] = _loss(loss, targeted=config.target is not None)
     elif config.target is not None:
         raise OnrError(f"{what} has a loss of its own, without a target: leave out --target")
@@ -265,12 +270,3 @@ def _loss(spec: str, *, targeted: bool) -> Loss:
 def _rate(success: np.ndarray, among: np.ndarray) -> float | None:
     """The mean of ``success`` over the examples ``among``; ``None`` if there are none."""
     return float(np.mean(success[among])) if np.any(among) else None
-
-
-def _csv(columns: dict[str, np.ndarray]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["example", *columns])
-    for index, row in enumerate(zip(*columns.values(), strict=True)):
-        writer.writerow([index, *row])
-    return text.getvalue().encode()

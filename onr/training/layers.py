@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onr.errors import OnrError
-from onr.registry import load, located
-from onr.text import written
-from onr.training.loop import TrainConfig
+from onr.errors import OnrError, UnknownNameError
+from onr.numerals import written
+from onr.registry import canonical, load, located
+from onr.training.config import TrainConfig
 
 __all__ = ["absolute", "configuration", "preset", "read_configuration"]
 
@@ -49,13 +49,23 @@ def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
             options = given.pop(table, {})
             if not isinstance(options, Mapping):
                 raise OnrError(f"{table} = {options!r}: expected a table of options")
-            same = given.get(owner, merged[owner]) == merged[owner]
+            same = owner not in given or _same(owner, given[owner], merged[owner])
             below = merged.get(table, {}) if same else {}
             merged[table] = below | {
                 name.replace("-", "_"): _text(name, value) for name, value in options.items()
             }
         merged |= given
     return TrainConfig(**merged)
+
+
+def _same(kind: str, one: Any, other: Any) -> bool:
+    """Whether two names of models or of methods stand for the same thing."""
+    if one == other or not (isinstance(one, str) and isinstance(other, str)):
+        return bool(one == other)
+    try:
+        return canonical(kind, one) == canonical(kind, other)
+    except UnknownNameError:  # said where the name is used
+        return False
 
 
 def _text(name: str, value: Any) -> str:

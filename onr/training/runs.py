@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,37 +27,15 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from onr.errors import OnrError
+from onr.files import write_atomic
 
-__all__ = ["Checkpoint", "LockedError", "Run", "write_atomic"]
+__all__ = ["Checkpoint", "LockedError", "Run"]
 
 LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
 
 class LockedError(OnrError):
     """Another process trains the run."""
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OnrError: the folder cannot be written to, or the disk is full.
-
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        if not isinstance(error, OSError):
-            raise
-        raise OnrError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)

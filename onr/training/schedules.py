@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from onr.errors import OnrError
-from onr.text import number
+from onr.numerals import number
 
 __all__ = ["SCHEDULES", "schedule"]
 

@@ -10,7 +10,7 @@ def onr_norms() -> list[Entry]:
         Entry("1", "onr.norms:l1", "sum of magnitudes"),
         Entry("2", "onr.norms:l2", "Euclidean"),
         Entry("inf", "onr.norms:linf", "largest magnitude"),
-        Entry("lp", "onr.norms:lp", "lp:P, for any real P >= 1"),
+        Entry("lp", "onr.text:lp", "lp:P, for any real P >= 1"),
     ]
 
 
@@ -18,15 +18,13 @@ def onr_norms() -> list[Entry]:
 def onr_losses() -> list[Entry]:
     """Section 7.4 and Eq. 108, and the margin."""
     return [
-        Entry(
-            "cross-entropy", "onr.losses:cross_entropy", "softmax, Eq. 26; :BETA for temperature"
-        ),
+        Entry("cross-entropy", "onr.text:cross_entropy", "softmax, Eq. 26; :BETA for temperature"),
         Entry(
             "targeted-cross-entropy",
-            "onr.losses:targeted_cross_entropy",
+            "onr.text:targeted_cross_entropy",
             "towards the label given, Eq. 27",
         ),
-        Entry("lq", "onr.losses:logit_distance", "lq:Q, distance of the logits, Eq. 108"),
+        Entry("lq", "onr.text:logit_distance", "lq:Q, distance of the logits, Eq. 108"),
         Entry("margin", "onr.losses:Margin", "best other logit minus the label's"),
     ]
 

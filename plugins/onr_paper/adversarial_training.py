@@ -11,8 +11,8 @@ from onr.attacks.fast_gradient import FastGradient
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.protocols import Array, Attack, Cost, Loss, Network, Outputs, Probe
-from onr.registry import load
-from onr.registry import norm as norm_named
+from onr.text import loss as loss_named
+from onr.text import norm as norm_named
 from onr_paper.methods import training_radius, with_clean
 
 __all__ = ["AdversarialTraining", "adversarial_training"]
@@ -65,7 +65,7 @@ def adversarial_training(
     *,
     attack: str = "pga",
     p: str = "2",
-    loss: str = "cross-entropy",
+    loss: str = "onr_paper:cross-entropy",
     eps: float | None = None,
     steps: int | None = None,
     alpha: float | None = None,
@@ -89,10 +89,10 @@ def adversarial_training(
 
     """
     norm, radius = norm_named(p), training_radius(norm_named(p), eps)
-    ascended: Loss = load("loss", loss)()
+    ascended = loss_named(loss)
     if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
         raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
-    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": ascended.name}
+    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": loss}
     settings |= {"eps": radius}
     if attack == "fgm":
         if steps is not None or alpha is not None:

@@ -11,7 +11,7 @@ from onr.arrays import inner, like
 from onr.losses import one_hot
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Network, Norm, Outputs, Probe
-from onr.registry import norm as norm_named
+from onr.text import norm as norm_named
 from onr_paper.methods import CROSS_ENTROPY, require_weight, training_radius, with_clean
 
 __all__ = ["FrobeniusNorm", "InputGradient"]

@@ -14,7 +14,7 @@ from onr.jacobians.iterations import walk
 from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Linearization, Network, Norm, Outputs, Probe
-from onr.registry import norm as norm_named
+from onr.text import norm as norm_named
 from onr_paper.methods import require_weight, training_radius, with_clean
 
 __all__ = ["Exact", "Iteration", "OperatorNorm", "dd_onr", "dd_onr_exact", "dd_snr"]

@@ -16,21 +16,24 @@ from onr.errors import OnrError
 __all__ = ["paper"]
 
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
-    "standard": ("standard", {}),
-    "at-l2": ("at", {"p": "2", "eps": "0.875", "steps": "10"}),
-    "at-linf": ("at", {"p": "inf", "eps": "4/255", "steps": "10"}),
-    "dd-snr": ("dd-snr", {"eps": "0.875", "lam": "0.03", "steps": "10"}),
-    "dd-onr": ("dd-onr", {"p": "inf", "q": "2", "eps": "4/255", "lam": "0.03", "steps": "10"}),
-    "global-snr": ("global-snr", {"lam": "3e-4", "steps": "1"}),
+    "standard": ("onr_paper:standard", {}),
+    "at-l2": ("onr_paper:at", {"p": "2", "eps": "0.875", "steps": "10"}),
+    "at-linf": ("onr_paper:at", {"p": "inf", "eps": "4/255", "steps": "10"}),
+    "dd-snr": ("onr_paper:dd-snr", {"eps": "0.875", "lam": "0.03", "steps": "10"}),
+    "dd-onr": (
+        "onr_paper:dd-onr",
+        {"p": "inf", "q": "2", "eps": "4/255", "lam": "0.03", "steps": "10"},
+    ),
+    "global-snr": ("onr_paper:global-snr", {"lam": "3e-4", "steps": "1"}),
 }
 CNN7: dict[str, Any] = {
-    "model": "cnn7",
+    "model": "onr_paper:cnn7",
     "model_options": {"width": "128"},
     "epochs": 100,
     "lr": 0.001,
 }
 WRN: dict[str, Any] = {
-    "model": "wrn-28-10",
+    "model": "onr_torch:wrn-28-10",
     "optimizer": "sgd",
     "nesterov": True,
     "weight_decay": 5e-4,
@@ -41,9 +44,9 @@ WRN: dict[str, Any] = {
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "cifar10": CNN7 | {"dataset": "cifar10"},
-    "svhn": CNN7 | {"dataset": "svhn"},
-    "cifar10-wrn": WRN | {"dataset": "cifar10"},
+    "cifar10": CNN7 | {"dataset": "onr_paper:cifar10"},
+    "svhn": CNN7 | {"dataset": "onr_paper:svhn"},
+    "cifar10-wrn": WRN | {"dataset": "onr_paper:cifar10"},
 }
 
 

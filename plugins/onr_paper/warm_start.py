@@ -14,7 +14,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, like, max_abs
 from onr.protocols import Array, Linearization, Norm
-from onr.registry import norm as norm_named
+from onr.text import norm as norm_named
 from onr_paper.methods import training_radius
 from onr_paper.operator_norm import OperatorNorm
 

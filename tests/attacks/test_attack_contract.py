@@ -21,11 +21,12 @@ from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.feasible import require_inside
 from onr.protocols import Attack
-from onr.registry import load, norm, registry
+from onr.registry import load, registry
 from onr.testing import check_attack
+from onr.text import norm
 from onr_numpy.network import DenseNetwork
 from onr_paper.models import mlp
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 from onr_torch.testing import check_attack as check_torch_attack
 
 RADII = {"1": 6.0, "2": 0.75, "inf": 0.05}

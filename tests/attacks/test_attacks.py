@@ -16,11 +16,12 @@ from onr.attacks.fast_gradient import FastGradient
 from onr.attacks.noise import Noise
 from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent
-from onr.registry import load, norm
+from onr.registry import load
+from onr.text import norm
 from onr_numpy.network import DenseNetwork
 from onr_paper.models import mlp
 from onr_torch.library_attacks.library import Classifier, LibraryAttack
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 
 CROSS_ENTROPY = load("loss", "cross-entropy")()
 
@@ -71,7 +72,7 @@ def test_fgm_is_one_step_of_ascent_from_the_input(p: str, loss: str) -> None:
 def test_fgm_returns_the_input_where_the_gradient_is_zero() -> None:
     x, y = examples()
     network = dense()
-    network.parameters = {name: 0 * value for name, value in network.parameters.items()}
+    network.weights = {name: 0 * value for name, value in network.weights.items()}
     for p in ("1", "1.5", "2", "inf"):
         attack = FastGradient(p=norm(p), loss=CROSS_ENTROPY, eps=0.2)
         assert np.array_equal(attack(network, x, y, rng=np.random.default_rng(0)), x)

@@ -27,7 +27,7 @@ def at():
     model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=16)
     network = TorchBackend().build(model)
     images = np.random.default_rng(0).random((BATCH, 3, 32, 32), dtype=np.float32)
-    return network.linearize(TorchBackend().asarray(images, network))
+    return network.linearize(network.asarray(images))
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,13 @@ from onr.data import Split, pixels
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
 from onr.registry import load
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.loop import Training
 from onr.training.optimizers import Optimizer
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
-from onr_torch.linearization import TorchNetwork
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
+from onr_torch.network import TorchNetwork
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the others warn of is not ours
 logging.getLogger("art").setLevel(logging.ERROR)
@@ -67,7 +68,7 @@ def bare_loop(module: torch.nn.Module, p: float) -> Attack:
         delta = torch.empty_like(x).uniform_(-eps, eps)
         if p == 2:
             delta = scaled(delta, eps / delta.flatten(1).norm(dim=1))
-        with frozen(module):
+        with constant_parameters(module):
             for _ in range(STEPS):
                 delta.requires_grad_(True)
                 loss = functional.cross_entropy(module(x + delta), y)

@@ -16,7 +16,7 @@ from onr_numpy.backend import NumpyBackend
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
 from onr_validation.theorem.draws import check_draws, random_draws
 
 BATCH = 128
@@ -32,7 +32,7 @@ def network():
 @pytest.fixture(scope="module")
 def x(network):
     images = np.random.default_rng(0).random((BATCH, 3, 32, 32), dtype=np.float32)
-    return TorchBackend().asarray(images, network)
+    return network.asarray(images)
 
 
 def ascent_step(network, x):
@@ -51,7 +51,7 @@ def ascent_step(network, x):
 
 
 def torch_func_jvp(network, x):
-    with torch.no_grad(), frozen(network.module):
+    with torch.no_grad(), constant_parameters(network.module):
         jvp(network.module, x, x)
 
 

@@ -13,11 +13,11 @@ import torch
 from click.testing import CliRunner, Result
 
 from onr.cli.main import main
-from onr.experiments import Subject
 from onr.jacobians.dense import jacobian
 from onr.jacobians.operator_norms import operator_norm
-from onr.training.loop import TrainConfig
+from onr.training.config import TrainConfig
 from onr.training.runs import Run
+from onr.training.subject import Subject
 
 NET = """
 import torch
@@ -76,7 +76,7 @@ def test_norms_of_a_module_with_the_weights_that_it_has(net: str, tmp_path: Path
     assert "exact" in text
     assert str(tmp_path) in text
     subject = Subject(TrainConfig(model=f"{net}:net"))
-    ((x, _),) = subject.batches(7, 7)
+    x, _ = subject.batch(7)
     expected = operator_norm(subject.network.linearize(x), p=np.inf, q=1).value
     for quantity in ("lower", "upper"):
         (row,) = table(tmp_path / "norms.csv", quantity=quantity)
@@ -110,8 +110,8 @@ def test_a_run_is_measured_with_the_weights_that_it_trained(run: Path, tmp_path:
     works("measure", "spectrum", run, "--eps", "0.5", "--images", 6, "--out", tmp_path)
     config = TrainConfig.read(Run.open(run).config)
     subject = Subject(config, Run.open(run).model()[0])
-    ((x, _),) = subject.batches(6, 6)
-    S = np.linalg.svd(jacobian(subject.features.linearize(x)).numpy(), compute_uv=False)
+    x, _ = subject.batch(6)
+    S = np.linalg.svd(jacobian(subject.network.features().linearize(x)).numpy(), compute_uv=False)
     rows = table(tmp_path / "spectrum.csv", quantity="singular value", of="clean")
     first = [float(row["mean"]) for row in rows][:10]
     assert first == pytest.approx(S.mean(axis=0)[:10].tolist(), rel=1e-4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from onr.architectures import Affine, Architecture, ReLU, initial_parameters
+from onr.arrays import to_numpy
 from onr.errors import NotAvailableError, OnrError
 from onr.jacobians.iterations import (
     estimate_operator_norm,
@@ -330,7 +331,7 @@ def test_norm_iteration_in_torch(p, q):
     x = np.random.default_rng(14).standard_normal((3, 6))
     dense = DenseNetwork(model, parameters).linearize(x)
     network = backend.build(model, parameters=parameters, dtype="float64")
-    module = network.linearize(backend.asarray(x, network))
+    module = network.linearize(network.asarray(x))
     options = {"p": LpNorm(p), "q": LpNorm(q), "restarts": 2, "steps": 4}
     wanted = estimate_operator_norm(dense, rng=np.random.default_rng(1), like_input=x, **options)
     found = estimate_operator_norm(
@@ -338,7 +339,7 @@ def test_norm_iteration_in_torch(p, q):
     )
     for name in ("value", "v", "u", "converged"):
         np.testing.assert_allclose(
-            backend.to_numpy(getattr(found, name)), getattr(wanted, name), atol=1e-10
+            to_numpy(getattr(found, name)), getattr(wanted, name), atol=1e-10
         )
 
 
@@ -482,7 +483,7 @@ def test_ascent_in_torch(p, loss):
     start = np.full_like(x, 0.01)
     eps = np.linspace(0.1, 0.5, len(x))
     network = backend.build(
-        classifier().architecture, parameters=classifier().parameters, dtype="float64"
+        classifier().architecture, parameters=classifier().weights, dtype="float64"
     )
     for alpha in (0.1, INF):
         options = {"alpha": alpha, "steps": 3, "bounds": (0, 1), "keep": "best"}
@@ -497,7 +498,7 @@ def test_ascent_in_torch(p, loss):
         )
         for name in ("delta", "value"):
             np.testing.assert_allclose(
-                backend.to_numpy(getattr(found, name)), getattr(wanted, name), atol=1e-9
+                to_numpy(getattr(found, name)), getattr(wanted, name), atol=1e-9
             )
 
 

@@ -321,7 +321,7 @@ def test_networks(model, dtype):
     backend = TorchBackend()
     module = backend.build(model, parameters=parameters, dtype=dtype)
     dense = DenseNetwork(model, parameters).linearize(x)
-    at = module.linearize(backend.asarray(x, module))
+    at = module.linearize(module.asarray(x))
     k = 4
     for linearization in (dense, at):
         found = singular_triplets(linearization, k, rng=np.random.default_rng(0))

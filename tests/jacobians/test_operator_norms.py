@@ -532,7 +532,7 @@ def networks(model, seed=0, batch=3):
     backend = TorchBackend()
     module = backend.build(model, parameters=parameters, dtype="float64")
     dense = DenseNetwork(model, parameters).linearize(x)
-    return dense, module.linearize(backend.asarray(x, module))
+    return dense, module.linearize(module.asarray(x))
 
 
 @pytest.mark.parametrize("model", [CNN, MLP], ids=["cnn", "mlp"])

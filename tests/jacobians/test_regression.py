@@ -111,7 +111,7 @@ def test_networks(dtype):
     dense = DenseNetwork(model, parameters)
     backend = TorchBackend()
     module = backend.build(model, parameters=parameters, dtype=dtype)
-    for at in (dense.linearize(x), module.linearize(backend.asarray(x, module))):
+    for at in (dense.linearize(x), module.linearize(module.asarray(x))):
         W, fitted = regress_jacobian(at, rng=np.random.default_rng(4))
         atol = 1e3 * precision(at.value)
         np.testing.assert_allclose(W, jacobian(at), atol=atol)

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse.linalg import LinearOperator, lsqr, svds
 
 from onr.architectures import Affine, Architecture, Conv, Flatten, ReLU, initial_parameters
+from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.jacobians.dense import Matrices
 from onr.jacobians.scipy_operator import linear_operator
@@ -118,10 +119,10 @@ def test_networks(dtype):
     backend = TorchBackend()
     module = backend.build(model, parameters=parameters, dtype=dtype)
     J = dense.jacobian(x)[0]
-    for at in (dense.linearize(x), module.linearize(backend.asarray(x, module))):
+    for at in (dense.linearize(x), module.linearize(module.asarray(x))):
         A = linear_operator(at)
         assert A.shape == (4, 40)
-        assert A.dtype == backend.to_numpy(torch.as_tensor(at.value)).dtype
+        assert A.dtype == to_numpy(torch.as_tensor(at.value)).dtype
         np.testing.assert_allclose(A @ np.eye(40), J, atol=1e-5)
         np.testing.assert_allclose(A.T @ np.eye(4), J.T, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""What the reproduction measures, against naive twins and where the answer is known."""
+"""Measurements of networks, against naive twins and where the answer is known."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from onr.architectures import Affine, Architecture, Flatten, ReLU
-from onr.data import Dataset, Split
+from onr.data import Dataset, Split, validation_split
 from onr.errors import OnrError
-from onr.experiments import Claim, Subject, statistics
+from onr.experiments import Claim
 from onr.jacobians.operator_norms import operator_norm
-from onr.measurements.accuracy import predict
+from onr.measurements.accuracy import accuracy, logits
 from onr.measurements.activations import activations
 from onr.measurements.alignment import alignment
 from onr.measurements.directions import directions
@@ -28,9 +28,13 @@ from onr.measurements.perturbations import (
     adversarial,
     random_of_length,
 )
-from onr.measurements.radii import accuracy
 from onr.measurements.spectrum import spectrum
-from onr.training.loop import TrainConfig, validation_split
+from onr.norms import LpNorm
+from onr.records import statistics
+from onr.text import norm
+from onr.training.config import TrainConfig
+from onr.training.factories import make_backend
+from onr.training.subject import Subject
 
 SHAPE = (1, 3, 4)
 CONFIG = TrainConfig(dtype="float64", model="mlp", model_options={"width": "9"})
@@ -41,8 +45,9 @@ class Fixed(Subject):
 
     def __init__(self, config: TrainConfig, dataset: Dataset, architecture: Architecture) -> None:
         self.config, self.dataset, self._architecture = config, dataset, architecture
-        self.backend = config.backend_object()
+        self.backend = make_backend(config)
         self.network = self.backend.build(architecture, seed=config.seed, dtype=config.dtype)
+        self._built, self.run, self.epochs = self.network, None, None
 
     @property
     def untrained(self) -> Subject:  # type: ignore[override]
@@ -131,8 +136,8 @@ def test_cosine_and_correlation_are_those_of_numpy():
 @pytest.mark.parametrize("p", ["1", "2", "inf"])
 def test_attacks_reach_the_radius_and_gain_loss(p: str):
     one = subject()
-    ((x, y),) = one.batches(12, 12)
-    z = adversarial(one, x, y, p=p, eps=0.05, seed=0)
+    x, y = one.batch(12)
+    z = adversarial(one.network, x, y, p=norm(p), eps=0.05, seed=(0, 0))
     sizes = torch.linalg.vector_norm(z.flatten(1), ord=float(p), dim=1)
     assert (sizes <= 0.05 * (1 + 1e-9)).all()
     assert (sizes > 0.045).all()
@@ -145,8 +150,10 @@ def test_attacks_reach_the_radius_and_gain_loss(p: str):
 
 def test_the_spectrum_is_numpys():
     one = subject(images=3)
-    found = spectrum(one, p="2", eps=0.1, images=3)
-    ((x, _),) = one.batches(3, 3)
+    found = spectrum(
+        one.network, *one.inputs(3), p=LpNorm(2), eps=0.1, reference=one.untrained.network
+    )
+    x, _ = one.batch(3)
     module = nn.Sequential(*list(one.network.module)[:-1])
     J = torch.func.vmap(torch.func.jacrev(lambda z: module(z[None])[0]))(x).reshape(3, 7, -1)
     S = np.linalg.svd(J.detach().numpy(), compute_uv=False)
@@ -163,7 +170,9 @@ def test_the_spectrum_is_numpys():
 def test_alignment_by_rank_is_a_projection():
     """Squared cosines with an orthonormal set sum to at most one, and to one if it is complete."""
     whole = subject(Flatten(), Affine(12), Affine(4), images=1)
-    found = spectrum(whole, p="2", eps=0.1, images=1)
+    found = spectrum(
+        whole.network, *whole.inputs(1), p=LpNorm(2), eps=0.1, reference=whole.untrained.network
+    )
     for of in ("trained", "random"):
         assert np.sum(means(found, quantity="cosine", of=of) ** 2) == pytest.approx(1)
         assert (means(found, quantity="correlation", of=of) <= 1).all()
@@ -171,8 +180,10 @@ def test_alignment_by_rank_is_a_projection():
 
 def test_vectors_of_singular_values_that_are_zero_are_left_out():
     whole = subject(Flatten(), Affine(12), ReLU(), Affine(4), images=1)
-    found = spectrum(whole, p="2", eps=0.1, images=1)
-    ((x, _),) = whole.batches(1, 1)
+    found = spectrum(
+        whole.network, *whole.inputs(1), p=LpNorm(2), eps=0.1, reference=whole.untrained.network
+    )
+    x, _ = whole.batch(1)
     on = int(whole.network.activation_pattern(x).sum())
     counted = [row["images"] for row in rows(found, quantity="cosine", of="trained")]
     assert counted == [1] * on + [0] * (12 - on)
@@ -185,11 +196,11 @@ def test_vectors_of_singular_values_that_are_zero_are_left_out():
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
 def test_a_linear_network_is_linear_everywhere(backend: str):
     one = subject(*LINEAR, backend=backend)
-    found = linearity(one, p="2", radii=[0.1, 2.0], images=12)
+    found = linearity(one.network, *one.inputs(12), p=LpNorm(2), eps=[0.1, 2.0])
     assert means(found, quantity="deviation") == pytest.approx(0, abs=1e-12)
     assert means(found, quantity="relative deviation") == pytest.approx(0, abs=1e-9)
     sigma = means(found, quantity="sigma_1")
-    W = one.backend.parameters(one.network)["1.weight"]
+    W = one.network.parameters()["1.weight"]
     np.testing.assert_allclose(sigma, np.linalg.svd(W, compute_uv=False)[0], rtol=1e-5)
     for radius in (0.0, 0.1, 2.0):
         for row in rows(found, eps=radius):
@@ -198,9 +209,9 @@ def test_a_linear_network_is_linear_everywhere(backend: str):
 
 def test_deviation_is_what_the_formula_says():
     one = subject(images=2)
-    found = linearity(one, p="inf", radii=[0.3], images=2)
-    ((x, y),) = one.batches(2, 50)
-    z = adversarial(one, x, y, p="inf", eps=0.3, seed=0)
+    found = linearity(one.network, *one.inputs(2), p=LpNorm(math.inf), eps=[0.3])
+    x, y = one.batch(2)
+    z = adversarial(one.network, x, y, p=norm("inf"), eps=0.3, seed=(0, 0))
     phi = nn.Sequential(*list(one.network.module)[:-1])
     with torch.no_grad():
         J = torch.func.vmap(torch.func.jacrev(lambda x: phi(x[None])[0]))(x).flatten(2)
@@ -220,12 +231,12 @@ def test_deviation_is_what_the_formula_says():
 
 def test_shared_activations_count_units():
     one = subject()
-    settings: dict[str, Any] = {"around": "data", "direction": "random", "images": 12}
-    found = activations(one, radii=[1e-9, 0.5, 50.0], **settings)
+    settings: dict[str, Any] = {"around": "data", "direction": "random"}
+    found = activations(one.network, *one.inputs(12), eps=[1e-9, 0.5, 50.0], **settings)
     shared = means(found, quantity="shared")
     assert shared[0] == 1
     assert shared[0] > shared[1] > shared[2]
-    ((x, _),) = one.batches(12, 50)
+    x, _ = one.batch(12)
     here = one.network.activation_pattern(x)
     both = means(found, quantity="on in both")
     assert both[0] == pytest.approx(float(here.double().mean()))
@@ -238,11 +249,13 @@ def test_shared_activations_count_units():
 
 def test_noise_inputs_are_not_the_images():
     one = subject()
-    settings: dict[str, Any] = {"direction": "random", "radii": [0.2], "images": 12}
-    on_data = activations(one, around="data", **settings)
-    on_noise = activations(one, around="noise", **settings)
+    settings: dict[str, Any] = {"direction": "random", "eps": [0.2]}
+    on_data = activations(one.network, *one.inputs(12), around="data", **settings)
+    on_noise = activations(one.network, *one.inputs(12), around="noise", **settings)
     assert means(on_data, quantity="on in both") != means(on_noise, quantity="on in both")
-    attacked = activations(one, around="data", **{**settings, "direction": "adversarial"})
+    attacked = activations(
+        one.network, *one.inputs(12), around="data", **{**settings, "direction": "adversarial"}
+    )
     assert rows(attacked, direction="adversarial")
     assert means(attacked, quantity="shared") != means(on_data, quantity="shared")
 
@@ -255,7 +268,7 @@ def test_with_two_opposite_logits_attacks_are_the_singular_vector():
     weight = one.network.module[1].weight
     with torch.no_grad():
         weight[1] = -weight[0]
-    found = alignment(one, p="2", radii=[0.1, 1.0], images=12)
+    found = alignment(one.network, *one.inputs(12), p=LpNorm(2), eps=[0.1, 1.0])
     # A little of the random start is left after ten steps.
     assert (means(found, quantity="cosine", direction="adversarial") > 0.9).all()
     random = means(found, quantity="cosine", direction="random")
@@ -266,7 +279,10 @@ def test_an_image_without_a_singular_vector_is_left_out():
     one = subject(*LINEAR)
     with torch.no_grad():
         one.network.module[-1].weight.zero_()
-    assert all(row["images"] == 0 for row in alignment(one, p="2", radii=[0.1], images=12))
+    assert all(
+        row["images"] == 0
+        for row in alignment(one.network, *one.inputs(12), p=LpNorm(2), eps=[0.1])
+    )
 
 
 # Directions and norms
@@ -276,7 +292,7 @@ def test_an_image_without_a_singular_vector_is_left_out():
 @pytest.mark.parametrize("q", ["1", "2", "inf"])
 def test_on_a_linear_network_attack_and_power_method_are_one(p: str, q: str):
     one = subject(*LINEAR)
-    found = directions(one, p=p, q=q, eps=0.3, images=12)
+    found = directions(one.network, *one.inputs(12), p=norm(p), q=norm(q), eps=0.3)
     assert means(found, quantity="power method") == pytest.approx(1)
     gain = means(found, quantity="gain")
     assert 0.3 < gain <= 1 + 1e-9
@@ -286,17 +302,17 @@ def test_on_a_linear_network_attack_and_power_method_are_one(p: str, q: str):
 
 def test_on_a_linear_network_the_attack_finds_the_largest_singular_vector():
     one = subject(*LINEAR)
-    found = directions(one, p="2", q="2", eps=0.3, images=12)
+    found = directions(one.network, *one.inputs(12), p=LpNorm(2), q=LpNorm(2), eps=0.3)
     assert means(found, quantity="gain") > 0.98
     assert means(found, quantity="cosine") > 0.95
 
 
 def test_norms_are_those_of_the_core():
     one = subject()
-    ((x, _),) = one.batches(12, 50)
+    x, _ = one.batch(12)
     for p in ("1", "2", "inf"):
         for q in ("1", "2", "inf"):
-            found = norms(one, p=p, q=q, images=12)
+            found = norms(one.network, *one.inputs(12), p=norm(p), q=norm(q))
             truth = operator_norm(one.network.linearize(x), p=float(p), q=float(q))
             assert means(found, quantity="lower") == pytest.approx(float(truth.lower.mean()))
             assert truth.upper is not None
@@ -311,9 +327,9 @@ def test_accuracy_falls_from_that_of_clean_images():
     one = subject(*LINEAR, images=40)
     with torch.no_grad():
         one.network.module[1].weight.mul_(20)
-    guessed = predict(one.backend, one.network, one.dataset.test.images)
+    guessed = logits(one.network, one.batch(40)[0]).argmax(axis=1)
     one.dataset = replace(one.dataset, test=Split(one.dataset.test.images, guessed))
-    found = accuracy(one, p="2", radii=[0.05, 0.5, 3.0], images=40)
+    found = accuracy(one.network, *one.inputs(40), p=LpNorm(2), eps=[0.05, 0.5, 3.0])
     values = means(found)
     assert [row["eps"] for row in found] == [0.0, 0.05, 0.5, 3.0]
     assert values[0] == 1
@@ -326,12 +342,12 @@ def test_accuracy_falls_from_that_of_clean_images():
 
 def test_the_validation_part_is_what_no_run_trains_on():
     one = subject()
-    held = one.images(3, "validation")
+    held = one.part("validation", 3)
     np.testing.assert_array_equal(held.images, validation_split(one.dataset.train)[1].images)
     with pytest.raises(OnrError, match=r"validation part .* has 3 images, 4 are asked for"):
-        accuracy(one, p="2", radii=[], images=4, part="validation")
+        one.inputs(4, "validation")
     with pytest.raises(OnrError, match=r"test part .* has 12 images, 13 are asked for"):
-        one.batches(13, 5)
+        one.inputs(13)
 
 
 # Subjects
@@ -339,12 +355,12 @@ def test_the_validation_part_is_what_no_run_trains_on():
 
 def test_a_subject_has_the_weights_that_it_is_given():
     fresh = Subject(CONFIG)
-    weights = fresh.backend.parameters(fresh.network)
+    weights = fresh.network.parameters()
     changed = {name: value + 1 for name, value in weights.items()}
     trained = Subject(CONFIG, changed)
-    for name, value in trained.backend.parameters(trained.network).items():
+    for name, value in trained.network.parameters().items():
         np.testing.assert_array_equal(value, changed[name])
-        drawn = trained.untrained.backend.parameters(trained.untrained.network)[name]
+        drawn = trained.untrained.network.parameters()[name]
         np.testing.assert_array_equal(drawn, weights[name])
 
 

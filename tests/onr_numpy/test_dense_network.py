@@ -18,6 +18,7 @@ from onr.architectures import (
     ReLU,
     initial_parameters,
 )
+from onr.arrays import to_numpy
 from onr.jacobians.dense import jacobian
 from onr.norms import LpNorm
 from onr_numpy.layers import toeplitz
@@ -102,7 +103,7 @@ def test_value_and_products_are_torch_s(model, seed):
     backend = TorchBackend()
     module = backend.build(model, seed=seed, parameters=parameters(model, seed), dtype="float64")
     at = module.linearize(torch.from_numpy(x))
-    np.testing.assert_allclose(network(x), rows(backend.to_numpy(at.value)), atol=1e-12)
+    np.testing.assert_allclose(network(x), rows(to_numpy(at.value)), atol=1e-12)
     rng = np.random.default_rng(seed)
     v, u = rng.standard_normal(x.shape), rng.standard_normal(at.value.shape)
     dense = network.linearize(x)
@@ -169,7 +170,7 @@ def test_folding_changes_nothing(model):
     assert len(folded.layers) <= len(apart.layers)
     np.testing.assert_allclose(folded(x), apart(x), atol=1e-12)
     np.testing.assert_allclose(folded.jacobian(x), apart.jacobian(x), atol=1e-12)
-    assert np.array_equal(folded.activation_pattern(x), apart.activation_pattern(x))
+    assert np.array_equal(folded.linear_region(x), apart.linear_region(x))
     for p in NORMS:
         np.testing.assert_allclose(folded.cell_radius(x, p=p), apart.cell_radius(x, p=p), rtol=1e-9)
 
@@ -241,13 +242,13 @@ def nearest_wall(network, x, p):
 @every_p
 def test_the_radius_is_the_distance_of_the_nearest_wall(model, p):
     network, x = build(model), inputs(model, 5)
-    pattern, radius = network.activation_pattern(x), network.cell_radius(x, p=p)
+    pattern, radius = network.linear_region(x), network.cell_radius(x, p=p)
     distance, step = nearest_wall(network, x, p)
     np.testing.assert_allclose(radius, distance, rtol=1e-12)
     assert np.all((radius > 0) & (radius < np.inf))
     scale = radius.reshape(-1, *[1] * (x.ndim - 1))
-    inside = network.activation_pattern(x + (1 - 1e-6) * scale * step)
-    outside = network.activation_pattern(x + (1 + 1e-6) * scale * step)
+    inside = network.linear_region(x + (1 - 1e-6) * scale * step)
+    outside = network.linear_region(x + (1 + 1e-6) * scale * step)
     assert np.array_equal(inside, pattern)
     assert np.all(np.any(outside != pattern, axis=1))
 
@@ -256,14 +257,14 @@ def test_the_radius_is_the_distance_of_the_nearest_wall(model, p):
 @every_p
 def test_the_pattern_is_constant_in_the_ball(model, p):
     network, x = build(model, 1), inputs(model, 2, 1)
-    pattern, radius = network.activation_pattern(x), network.cell_radius(x, p=p)
+    pattern, radius = network.linear_region(x), network.cell_radius(x, p=p)
     at, rng = network.linearize(x), np.random.default_rng(2)
     for _ in range(50):
         delta = p.sample_ball(rng, x.shape)
         if rng.random() < 0.5:  # vertices of the ball for p = 1 and inf
             delta = p.duality_map(delta, ties="vertex")
         delta *= 0.999 * radius.reshape(-1, *[1] * (x.ndim - 1))
-        assert np.array_equal(network.activation_pattern(x + delta), pattern)
+        assert np.array_equal(network.linear_region(x + delta), pattern)
         np.testing.assert_allclose(network(x + delta), at.value + at.jvp(delta), atol=1e-11)
 
 
@@ -305,7 +306,7 @@ def test_a_unit_at_zero_gives_radius_zero(p):
     radius = network.cell_radius(x, p=p)
     assert radius[0] == 0
     assert radius[1] > 0
-    assert not network.activation_pattern(x)[0, 0]  # z = 0 counts as off
+    assert not network.linear_region(x)[0, 0]  # z = 0 counts as off
     assert np.array_equal(network.jacobian(x), [[[3, 0]], [[4, -1]]])
 
 
@@ -316,7 +317,7 @@ def test_no_hidden_units_no_walls(p, layers):
     x = inputs(model, 3)
     network = build(model)
     assert network.cell_radius(x, p=p).tolist() == [math.inf] * 3
-    assert network.activation_pattern(x).shape == (3, 0)
+    assert network.linear_region(x).shape == (3, 0)
 
 
 @every_p
@@ -333,7 +334,7 @@ def test_rows_are_independent():
     for method in (
         network,
         network.jacobian,
-        network.activation_pattern,
+        network.linear_region,
         lambda z: network.cell_radius(z, p=LpNorm(3)),
     ):
         alone = np.concatenate([method(x[i : i + 1]) for i in range(5)])

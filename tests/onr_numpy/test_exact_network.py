@@ -133,7 +133,7 @@ def test_it_is_the_network_in_floats(name, kind):
             assert only(number, found)
             assert found.shape == wanted.shape
             np.testing.assert_allclose(float_array(found), wanted, atol=1e-12)
-        assert np.array_equal(exact.activation_pattern(y), dense.activation_pattern(x))
+        assert np.array_equal(exact.linear_region(y), dense.linear_region(x))
         assert exact.input_shape == dense.input_shape
         assert other.output_shape == one.output_shape
         for p in (1, 2, math.inf):
@@ -146,7 +146,7 @@ def test_it_is_the_network_in_floats(name, kind):
 def test_the_coefficients_are_taken_without_loss(name, dtype):
     dense = build(name, dtype=dtype, fold=False)
     exact = ExactNetwork(dense)
-    doubles = {key: value.astype(float) for key, value in dense.parameters.items()}
+    doubles = {key: value.astype(float) for key, value in dense.weights.items()}
     apart = DenseNetwork(dense.architecture, doubles, fold=False)
     count = 0
     for one, other, original in zip(exact.layers, apart.layers, dense.layers, strict=True):
@@ -165,7 +165,7 @@ def test_the_coefficients_are_taken_without_loss(name, dtype):
                 count += 1
     assert count >= 2
     # The network that it was taken from is left as it was.
-    assert all(value.dtype == dtype for value in dense.parameters.values())
+    assert all(value.dtype == dtype for value in dense.weights.values())
 
 
 @every_model
@@ -235,7 +235,7 @@ def test_the_network_is_affine_in_its_cell(name, kind, p):
                 if (steep := norm.dual(g.reshape(1, *x.shape[1:]))[0]) > 0
             ]
             assert radius[i] == min(distances)
-    at, pattern, J = exact.linearize(x), exact.activation_pattern(x), exact.jacobian(x)
+    at, pattern, J = exact.linearize(x), exact.linear_region(x), exact.jacobian(x)
     for _ in range(3):
         v = vectors(number, x.shape, rng)
         v = norm.duality_map(v) if p != 2 else norm.project_ball(v, number(1))
@@ -244,7 +244,7 @@ def test_the_network_is_affine_in_its_cell(name, kind, p):
             # Its radius and its direction have two different roots: a rational point inside.
             h = exact_array(0.9 * float_array(h) / 0.999, number)
         moved = exact.linearize(x + h)
-        assert np.array_equal(exact.activation_pattern(x + h), pattern)
+        assert np.array_equal(exact.linear_region(x + h), pattern)
         assert np.array_equal(moved.value - at.value, at.jvp(h))
         assert np.array_equal(exact.jacobian(x + h), J)
 
@@ -266,10 +266,9 @@ def test_the_wall_is_where_the_radius_says(name, kind, p):
             step = norm.duality_map(g, ties="vertex") * np.sign(-value) * radius
             # Exactly on the wall, and through it a moment later.
             assert value + inner(g, step)[0] == 0
-            pattern = exact.activation_pattern(x)
+            pattern = exact.linear_region(x)
             before, after = (
-                exact.activation_pattern(x + step * number(k, 10**9))
-                for k in (10**9 - 1, 10**9 + 1)
+                exact.linear_region(x + step * number(k, 10**9)) for k in (10**9 - 1, 10**9 + 1)
             )
             assert np.array_equal(before, pattern)
             assert not np.array_equal(after, pattern)
@@ -341,7 +340,7 @@ def test_a_unit_at_zero_is_off_and_leaves_no_room():
     }
     exact = ExactNetwork(NumpyBackend().build(model, parameters=weights, dtype="float64"))
     x = exact_array(np.array([[0.3, 0.3], [0.3, math.nextafter(0.3, 0)]]))
-    assert exact.activation_pattern(x).tolist() == [[False], [True]]
+    assert exact.linear_region(x).tolist() == [[False], [True]]
     assert exact(x)[0] == Fraction(0.3) < exact(x)[1]
     for p in (1, 2, math.inf):
         radius = exact.cell_radius(x, p=LpNorm(p))
@@ -367,4 +366,4 @@ def test_balls_hold_the_exact_numbers(name):
         for ball, number in zip(found.reshape(-1), wanted.reshape(-1), strict=True):
             assert ball.arb.overlaps(flint.arb(number))
             assert ball.arb.rad() < 1e-12
-    assert np.array_equal(balls.activation_pattern(other), exact.activation_pattern(one))
+    assert np.array_equal(balls.linear_region(other), exact.linear_region(one))

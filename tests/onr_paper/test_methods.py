@@ -20,7 +20,7 @@ from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.registry import load
 from onr.training.optimizers import Optimizer
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 from onr_torch.training.layer_maps import layer_weights
 from onr_torch.training.learner import Objective, Paid, TorchLearner
 

@@ -19,10 +19,12 @@ from torch.nn import functional
 
 from onr.data import Split
 from onr.registry import load
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
+from onr.training.loop import Training
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import SIZE_AT, RowsOfGenerator
 from onr_torch.training.learner import TorchLearner
 
@@ -137,7 +139,7 @@ def stopped(path: Path) -> None:
     """One epoch and two steps of a run, in one process."""
     config = TrainConfig(method="dd-snr-warm", **SMALL)
     training = Training(config)
-    run = Run.create(path, config.record(training.method))
+    run = Run.create(path, run_record(config, training.method))
     for _ in range(training.steps):
         training._take_step(0, training.step)
     training.records.append(training._record(1))
@@ -214,7 +216,7 @@ def test_torchrun_starts_the_command_line(tmp_path: Path) -> None:
     run = Run.open(tmp_path / "run")
     config = TrainConfig.read(run.config)
     training = Training(config)
-    alone = Run.create(tmp_path / "alone", config.record(training.method))
+    alone = Run.create(tmp_path / "alone", run_record(config, training.method))
     with alone.locked():
         training.finish(alone)
     same_run(run, alone)

@@ -17,7 +17,7 @@ from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
-from onr_torch.linearization import TorchNetwork
+from onr_torch.network import TorchNetwork
 
 SHAPE = (3, 32, 32)
 NORMALIZE = Normalize((0.5,) * 3, (0.25,) * 3)

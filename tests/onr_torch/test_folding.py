@@ -16,9 +16,9 @@ from torch import nn
 from onr.data import Split
 from onr.registry import load
 from onr.training.optimizers import Optimizer
-from onr_torch.backend import TorchBackend
 from onr_torch.folding import folded, overwriting
-from onr_torch.linearization import TorchNetwork, linearize
+from onr_torch.linearization import linearize
+from onr_torch.network import TorchNetwork
 from onr_torch.training.learner import TorchLearner
 
 SHAPE = (3, 8, 8)
@@ -372,7 +372,7 @@ def test_training_and_evaluation_see_the_weights_of_each_step(method: str) -> No
         learner = TorchLearner(network, load("method", method)(), split, optimizer=Optimizer("sgd"))
         for step in range(4):
             learner.step(np.arange(12), lr=0.05, rng=np.random.default_rng(step))
-            now = TorchBackend().frozen(learner.network)(x)
+            now = learner.network.frozen()(x)
             torch.testing.assert_close(now, network(x), rtol=1e-10, atol=1e-10)
         states.append(learner.state())
     for name, value in states[0].items():

@@ -656,7 +656,7 @@ def test_weights_of_a_bare_model_fit_its_wrapper(tmp_path):
     block = torchvision.models.resnet.BasicBlock
     again = TorchBackend().build(
         Bare(block, [2, 2, 2, 2], num_classes=5),
-        parameters=TorchBackend().parameters(network),
+        parameters=network.parameters(),
     )
     for name, value in bare.state_dict().items():
         assert torch.equal(again.module.state_dict()[name], value)
@@ -686,7 +686,7 @@ def test_weights_of_a_wrapper_that_lack_some_stay_its_own():
 
 def test_weights_that_do_not_fit_say_which():
     network = built("torchvision:resnet18")
-    parameters = TorchBackend().parameters(network)
+    parameters = network.parameters()
     with pytest.raises(OnrError, match=r"of another shape \['model.fc.weight: \(5, 512\) for \(4"):
         built("torchvision:resnet18", classes=4, parameters=parameters)
     with pytest.raises(OnrError) as caught:

@@ -28,10 +28,11 @@ from onr.architectures import (
 )
 from onr.errors import OnrError
 from onr_numpy.backend import NumpyBackend
-from onr_torch import replay as rules
 from onr_torch.backend import TorchBackend
-from onr_torch.linearization import TorchNetwork, jvp, linearize, trainable_jvp
-from onr_torch.modes import frozen
+from onr_torch.linearization import jvp, linearize, trainable_jvp
+from onr_torch.modes import constant_parameters
+from onr_torch.network import TorchNetwork
+from onr_torch.replay import operations as rules
 from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
 
 IMAGE, ROW, WORDS = (2, 6, 6), (12,), (5, 4)
@@ -91,7 +92,7 @@ def prepared(module, dtype=F64):
 
 def recorded(module, x):
     recorder = Recorder()
-    with torch.enable_grad(), frozen(module), recorder:
+    with torch.enable_grad(), constant_parameters(module), recorder:
         module(x.detach().requires_grad_(True).clone())
     return recorder
 
@@ -919,7 +920,7 @@ def test_names_are_those_of_torch():
 def test_the_image_does_not_depend_on_the_recorded_input():
     module, x = built(PIECEWISE_LINEAR["sequential"]), drawn(2, *IMAGE).requires_grad_(True)
     recorder = Recorder()
-    with frozen(module), recorder:
+    with constant_parameters(module), recorder:
         module(x.clone())
     (gradient,) = torch.autograd.grad(
         replay(module, recorder, drawn(2, *IMAGE)).sum(), x, allow_unused=True

@@ -17,8 +17,9 @@ from onr.registry import load
 from onr.training.optimizers import Optimizer
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
-from onr_torch.linearization import TorchNetwork, linearize
-from onr_torch.modes import evaluating, frozen
+from onr_torch.linearization import linearize
+from onr_torch.modes import constant_parameters, evaluating
+from onr_torch.network import TorchNetwork
 
 SHAPE = (3, 8, 8)
 
@@ -118,7 +119,7 @@ def test_modes_gradients_and_buffers_are_left_alone():
         p=LpNorm(2), loss=load("loss", "cross-entropy")(), eps=0.1, bounds=None
     )
     attack(network, x, torch.zeros(4, dtype=torch.int64), rng=np.random.default_rng(0))
-    for context in (evaluating, frozen):
+    for context in (evaluating, constant_parameters):
         with pytest.raises(KeyError), context(module):
             raise KeyError
     assert modes(module) == before

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from onr.errors import OnrError
-from onr.experiments import Claim, Experiment, Row
+from onr.experiments import Claim, Experiment
+from onr.plots import average
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import equally_robust, more_robust, not_robust
 from onr_validation.experiments.activation_panels import larger_cells
 from onr_validation.experiments.alignment_panels import align_alike, alignment_claims
@@ -32,7 +34,7 @@ from onr_validation.experiments.linearity_panels import linearity_claims
 from onr_validation.experiments.table1 import Table1
 from onr_validation.experiments.table2 import Table2
 from onr_validation.experiments.table3 import Table3
-from onr_validation.reproduction.drawing import average, largest, least, ratio
+from onr_validation.reproduction.drawing import largest, least, ratio
 from onr_validation.reproduction.scales import TINY
 
 EPS = TINY.eps()

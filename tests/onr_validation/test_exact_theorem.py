@@ -15,7 +15,9 @@ from onr.errors import OnrError
 from onr.exact.surds import FASTEST, NotExactError, exact_array, float_array
 from onr.norms import LpNorm
 from onr.registry import load
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
+from onr.training.loop import Training
 from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
@@ -264,9 +266,7 @@ def spoiled_check(p, q, network=ExactNetwork, layers="6,5", alpha=math.inf):
     dense = NumpyBackend().build(model, seed=1, dtype="float32")
     reference, under_test = (kind(dense, number=FASTEST) for kind in (ExactNetwork, network))
     x, start = rng.standard_normal((2, 3, *model.input_shape)).astype(np.float16)
-    check = check_theorem(
-        NumpyBackend(), under_test, reference, x, start, p=p, q=q, iterations=2, alpha=alpha
-    )
+    check = check_theorem(under_test, reference, x, start, p=p, q=q, iterations=2, alpha=alpha)
     assert check.proven
     assert check.arithmetic == "exact"
     return CellReport(p.name, q.name, alpha, (check,))
@@ -507,7 +507,9 @@ def trained(tmp_path_factory):
         lr=0.02,
     )
     training = Training(config)
-    run = Run.create(tmp_path_factory.mktemp("trained") / "run", config.record(training.method))
+    run = Run.create(
+        tmp_path_factory.mktemp("trained") / "run", run_record(config, training.method)
+    )
     training.finish(run)
     assert training.records[0]["validation_accuracy"] > 0.2
     return run
@@ -558,5 +560,5 @@ def test_an_exact_eps_is_a_short_number_below_its_share():
         for _ in range(5):
             z = exact_array(rng.standard_normal(x.shape).astype(np.float16), FASTEST)
             corner = LpNorm(p).duality_map(z) * column(np.array([eps], dtype=object), x)
-            moved = exact.activation_pattern(x + corner)
-            assert np.array_equal(moved, exact.activation_pattern(x))
+            moved = exact.linear_region(x + corner)
+            assert np.array_equal(moved, exact.linear_region(x))

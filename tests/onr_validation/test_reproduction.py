@@ -25,19 +25,21 @@ from matplotlib.figure import Figure
 
 from onr.cli.main import main
 from onr.errors import OnrError
-from onr.experiments import Claim, Experiment, Measurement, Row, Subject
-from onr.plots import png, svg
+from onr.experiments import Claim, Experiment, Measurement
+from onr.numerals import number
+from onr.plots import average, png, svg
 from onr.registry import load, registry
 from onr.sweeps.grids import point_hash
 from onr.sweeps.sweep import train_point
-from onr.text import number
+from onr.training.config import TrainConfig
+from onr.training.factories import make_method
 from onr.training.layers import configuration, preset
-from onr.training.loop import TrainConfig
 from onr.training.runs import Run
+from onr.training.subject import Subject
+from onr.typing import Row
 from onr_paper.presets import METHODS
 from onr_validation.experiments.fig6 import USUAL
 from onr_validation.reproduction import results
-from onr_validation.reproduction.drawing import average
 from onr_validation.reproduction.results import Reproduction, key, measure
 from onr_validation.reproduction.scales import CPU, PAPER, SCALES, TINY, Scale, scale_named
 
@@ -87,7 +89,7 @@ def test_every_experiment_knows_every_scale(name: str, scale: str):
     assert len(labelled) == len(set(labelled))
     for measurement in found:
         if measurement.model is not None:
-            measurement.model.method_object()
+            make_method(measurement.model)
 
 
 def test_the_paper_scale_is_that_of_the_presets():
@@ -99,7 +101,7 @@ def test_the_paper_scale_is_that_of_the_presets():
             expected = configuration(preset(f"paper:{network}-{name}"))
             data = network.removesuffix("-wrn")
             found = PAPER.model(method, data=data, network=model)
-            assert found.method_object().settings == expected.method_object().settings
+            assert make_method(found).settings == make_method(expected).settings
             assert replace(found, method_options={}, device="cpu") == replace(
                 expected, method_options={}
             )

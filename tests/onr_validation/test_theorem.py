@@ -125,8 +125,8 @@ def spoiled_check(p, q, network=None, layers="24,24"):
     reference = NumpyBackend().build(model, seed=3, dtype="float64")
     rng = np.random.default_rng(0)
     x, start = rng.standard_normal((2, 10, *INPUT_SHAPE))
-    under_test = reference if network is None else network(model, reference.parameters)
-    check = check_theorem(NumpyBackend(), under_test, reference, x, start, p=p, q=q)
+    under_test = reference if network is None else network(model, reference.weights)
+    check = check_theorem(under_test, reference, x, start, p=p, q=q)
     assert check.proven
     return CellReport(p.name, q.name, math.inf, (check,))
 

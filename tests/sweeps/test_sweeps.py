@@ -29,7 +29,9 @@ from onr.errors import OnrError
 from onr.sweeps import sweep as sweeps
 from onr.sweeps.grids import LEFT_OUT, expanded, point_hash, read_grid
 from onr.sweeps.sweep import Sweep, connected, train_point
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.factories import make_method, run_record
+from onr.training.loop import Training
 from onr.training.runs import Run
 
 SMALL: dict[str, Any] = {
@@ -121,7 +123,7 @@ def tensors(path: Path) -> dict[str, bytes]:
 def alone(config: TrainConfig, path: Path) -> dict[str, bytes]:
     """The tensors of an uninterrupted training, without sweeps."""
     training = Training(config)
-    training.finish(Run.create(path, config.record(training.method)))
+    training.finish(Run.create(path, run_record(config, training.method)))
     return tensors(path)
 
 
@@ -281,7 +283,7 @@ def test_table_3_has_the_points_of_the_table() -> None:
 def test_the_steps_of_table_3_follow_the_radius() -> None:
     for name, largest in (("at-l2", 2.0), ("at-linf", 9 / 255)):
         methods = [
-            config.method_object().settings
+            make_method(config).settings
             for config in expanded(read_grid(f"paper:table3-{name}")).values()
         ]
         assert max(float(s["eps"]) for s in methods) == pytest.approx(largest)

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from onr.cli.main import main
 from onr.errors import OnrError
+from onr.numerals import number
 from onr.registry import load
 from onr.sweeps.grids import expanded
-from onr.text import number
+from onr.training.config import FIELD_TYPES, TrainConfig
+from onr.training.factories import make_method, run_record
 from onr.training.layers import configuration, preset, read_configuration
-from onr.training.loop import FIELD_TYPES, TrainConfig, Training
+from onr.training.loop import Training
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run
 from onr.training.schedules import SCHEDULES, schedule
@@ -286,12 +288,12 @@ def test_every_preset_of_the_paper(network: str, method: str) -> None:
     assert config.method == name
     assert config.dataset == network.partition("-")[0]
     assert config.model == ("wrn-28-10" if "wrn" in network else "cnn7")
-    settings = config.method_object().settings
+    settings = make_method(config).settings
     assert settings.get("eps") == (eps if eps is None else eps / 2)
     if eps is not None:
         assert settings["p"] == ("inf" if eps < 1 else "2")
         assert settings["steps"] == 10
-    assert config.record(config.method_object())["served"]["method"]["plugin"] == "onr_paper"
+    assert config.record(make_method(config))["served"]["method"]["plugin"] == "onr_paper"
     load("model", config.model)
 
 
@@ -407,7 +409,7 @@ def events(folder: Path) -> dict[int, dict[str, float]]:
 def test_events_are_the_records_also_after_a_resumption(method: str, tmp_path: Path) -> None:
     config = TrainConfig(**SMALL, method=method, tensorboard=True)
     training = Training(config)
-    run = Run.create(tmp_path / "run", config.record(training.method))
+    run = Run.create(tmp_path / "run", run_record(config, training.method))
 
     def stop(record: dict[str, Any]) -> None:
         if record["epoch"] == 2:
@@ -457,7 +459,7 @@ def test_the_best_is_the_first_of_the_most_robust_epochs(
 
     monkeypatch.setattr(Training, "_record", planted)
     config = TrainConfig(**SMALL)
-    run = Run.create(tmp_path / "run", config.record(config.method_object()))
+    run = Run.create(tmp_path / "run", config.record(make_method(config)))
     weights: list[dict[str, np.ndarray]] = []
 
     def keep(record: dict[str, Any]) -> None:

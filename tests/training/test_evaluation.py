@@ -20,8 +20,9 @@ from onr.errors import OnrError
 from onr.hookspecs import Entry
 from onr.measurements.accuracy import predict, target_classes
 from onr.registry import registry
+from onr.training.config import TrainConfig
 from onr.training.evaluation import EvaluationConfig, evaluate_run
-from onr.training.loop import TrainConfig
+from onr.training.factories import make_backend, make_dataset, make_network
 from onr.training.runs import Run
 
 COUNT = 40
@@ -196,7 +197,7 @@ def test_random_targets_are_repeatable_and_follow_the_seed(run: Path) -> None:
 
 def test_a_rate_of_success_needs_an_example_that_is_elsewhere(run: Path) -> None:
     train = TrainConfig.read(Run.open(run).config)
-    label = train.dataset_object().test.labels[0]
+    label = make_dataset(train).test.labels[0]
     arguments = ("--target", str(label), "--steps", "1", "--images", "1")
     record, _ = evaluated(run, *arguments)
     assert record["targeted_success"] == [None] * 3
@@ -313,8 +314,8 @@ def test_from_python(run: Path) -> None:
 def test_predictions_are_the_largest_logits(run: Path) -> None:
     opened = Run.open(run)
     train = TrainConfig.read(opened.config)
-    backend, dataset = train.backend_object(), train.dataset_object()
-    network = train.network(backend, dataset, opened.model()[0])
+    backend, dataset = make_backend(train), make_dataset(train)
+    network = make_network(train, backend, dataset, opened.model()[0])
     images = dataset.test.images[:COUNT]
     _, table = evaluated(run, "--steps", "1")
     assert np.array_equal(predict(backend, network, images), table["predicted"])

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 from onr.errors import OnrError
-from onr.training.loop import TrainConfig, Training
-from onr.training.runs import Checkpoint, Run, write_atomic
+from onr.files import write_atomic
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
+from onr.training.loop import Training
+from onr.training.runs import Checkpoint, Run
 
 TENSORS = {
     "model.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -167,7 +170,7 @@ def test_a_configuration_of_something_else(stored: dict[str, Any]) -> None:
 def test_the_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = TrainConfig(backend="numpy", method="at", method_options={"p": "1", "eps": "2"})
     training = Training(config)
-    Run.create(tmp_path / "run", config.record(training.method))
+    Run.create(tmp_path / "run", run_record(config, training.method))
     assert TrainConfig.read(Run.open(tmp_path / "run").config) == config
 
 
@@ -303,7 +306,7 @@ def start(path: Path, config: TrainConfig, stop: tuple[int, int] | None = None) 
             raise KeyboardInterrupt
 
     training = Training(config)
-    run = Run.create(path, config.record(training.method))
+    run = Run.create(path, run_record(config, training.method))
     if stop is None:
         training.finish(run)
     else:
@@ -425,7 +428,8 @@ def test_a_checkpoint_of_another_model(backend: str, tmp_path: Path) -> None:
 VICTIM = """
 import os, signal, sys
 from pathlib import Path
-from onr.training.loop import Training, TrainConfig
+from onr.training.config import TrainConfig
+from onr.training.loop import Training
 from onr.training.runs import Run
 
 path, moment = Path(sys.argv[1]), sys.argv[2]

@@ -39,7 +39,8 @@ NURSERY = """
 import json, os, sys
 import onr.cli.train
 from onr.cli.main import main
-from onr.training.loop import TrainConfig, Training
+from onr.training.config import TrainConfig
+from onr.training.loop import Training
 
 # Imports what a training does, and takes no step, which might start threads.
 Training(TrainConfig(backend=sys.argv[1], train_images=1))

@@ -28,11 +28,6 @@ def onr_commands() -> list[Entry]:
             "Check the theorem, train three methods, write a page.",
         ),
         Entry(
-            "measure",
-            "onr.cli.measure:measure",
-            "Measure any model's Jacobian around data.",
-        ),
-        Entry(
             "reproduce",
             "onr_validation.reproduction.command:reproduce",
             "Reproduce the paper's figures and tables.",
@@ -75,4 +70,20 @@ def onr_experiments() -> list[Entry]:
         Entry("foils", f"{found}.foils:Foils", "sections 7.2 and 7.3, tested"),
         Entry("directions", f"{found}.directions:Directions", "attacks and maximisers, nine norms"),
         Entry("norms", f"{found}.brackets:Brackets", "all nine norms before and after training"),
+    ]
+
+
+@hookimpl
+def onr_measurements() -> list[Entry]:
+    """What the paper measures, and Table 1 itself."""
+    found = "onr.measurements"
+    return [
+        Entry("accuracy", f"{found}.accuracy:accuracy", "accuracy, clean and under attack"),
+        Entry("norms", f"{found}.norms:norms", "both bounds of the (p, q) operator norm"),
+        Entry("spectrum", f"{found}.spectrum:spectrum", "singular values and alignment by rank"),
+        Entry("alignment", f"{found}.alignment:alignment", "attacks and the dominant vector"),
+        Entry("linearity", f"{found}.linearity:linearity", "how far the features are linear"),
+        Entry("activations", f"{found}.activations:activations", "units that two inputs share"),
+        Entry("directions", f"{found}.directions:directions", "attacks, Eq. 12, the maximiser"),
+        Entry("table1", "onr_validation.lemmas.measured:table1_cells", "Table 1, brute force"),
     ]

@@ -18,8 +18,8 @@ from onr.arrays import column
 from onr.errors import OnrError, missing_extra
 from onr.feasible import Bounds, boxed, require_inside, require_radius
 from onr.protocols import Network, Norm
-from onr_torch.linearization import TorchNetwork
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
+from onr_torch.network import TorchNetwork
 
 __all__ = ["Classifier", "LibraryAttack", "accepted", "library"]
 
@@ -114,7 +114,7 @@ class LibraryAttack:
         parameter = next(network.module.parameters(), x)
         classifier = Classifier(network.module, parameter.dtype)
         with (
-            frozen(network.module),
+            constant_parameters(network.module),
             _gradients_kept(network.module),
             _generators(seed),
             torch.enable_grad(),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from onr.errors import OnrError
-from onr_torch.modes import frozen
+from onr_torch.modes import constant_parameters
 
 __all__ = ["LayerMap", "LayerWeight", "layer_weights"]
 
@@ -133,7 +133,7 @@ def layer_weights(module: nn.Module, x: torch.Tensor) -> list[LayerWeight]:
     }
     handles = [layer.register_forward_pre_hook(watched(name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad(), frozen(module):
+        with torch.no_grad(), constant_parameters(module):
             module(x)
     finally:
         for handle in handles:

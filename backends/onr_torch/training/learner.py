@@ -14,8 +14,9 @@ from onr.data import Split, augment, pixels
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
 from onr.training.optimizers import Optimizer
 from onr_torch.folding import overwriting
-from onr_torch.linearization import TorchNetwork, trainable_jvp
+from onr_torch.linearization import trainable_jvp
 from onr_torch.modes import mixed_precision
+from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import RowsOfGenerator, rank, start, world_size
 from onr_torch.training.layer_maps import layer_weights
 

@@ -17,13 +17,23 @@ from rich.progress import Progress
 
 from onr import __version__
 from onr.errors import OnrError
+from onr.files import write_atomic
 from onr.plots import accuracy_figure, svg
-from onr.registry import load
-from onr.registry import norm as norm_named
-from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate_run
-from onr.training.loop import TrainConfig, Training, versions
-from onr.training.runs import Run, write_atomic
-from onr_validation.theorem.draws import COUNTEREXAMPLES, check_counterexample, check_draws, random_draws
+from onr.registry import bare
+from onr.text import norm as norm_named
+from onr.training.config import TrainConfig
+from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate
+from onr.training.factories import run_record, versions
+from onr.training.loop import Training
+from onr.training.runs import Run
+from onr.training.subject import open_run
+from onr_numpy.backend import NumpyBackend
+from onr_validation.theorem.draws import (
+    COUNTEREXAMPLES,
+    check_counterexample,
+    check_draws,
+    random_draws,
+)
 from onr_validation.theorem.propagation import PROVEN
 from onr_validation.theorem.reports import CellReport
 
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+TORCH = "onr_torch:torch"
 EPS = "1"
 EPOCHS = 60
 RADII = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -48,7 +59,7 @@ ITERATIONS = 20
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
-@click.option("--backend", default="torch", show_default=True, help="torch or numpy.")
+@click.option("--backend", default=TORCH, show_default=bare(TORCH), help="torch or numpy.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def demo(out: Path, backend: str, seed: int) -> None:
     """Check the theorem, train three methods on bundled digits, compare them on one page.
@@ -69,7 +80,7 @@ def demo(out: Path, backend: str, seed: int) -> None:
     curves = [evaluation.curve for evaluation in found.values()]
     accuracy = svg(accuracy_figure(curves, p="2", trained=float(EPS))).decode()
     spectrum = svg(_sigma_figure(found)).decode()
-    template = importlib.resources.files("onr_validation").joinpath("demo.html.jinja").read_text()
+    template = importlib.resources.files(__package__).joinpath("demo.html.jinja").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(
         cells=[cell.summary() for cell in cells],
@@ -84,7 +95,7 @@ def demo(out: Path, backend: str, seed: int) -> None:
         machine=f"{platform.machine()}, {os.cpu_count()} cores",
         seconds=round(time.perf_counter() - start),
         seed=seed,
-        backend=backend,
+        backend=bare(backend),
         settings={"trials": TRIALS, "layers": LAYERS, "iterations": ITERATIONS},
     )
     write_atomic(out / "index.html", page.encode())
@@ -98,12 +109,11 @@ def demo(out: Path, backend: str, seed: int) -> None:
 
 
 def _theorem(progress: Progress, seed: int) -> list[CellReport]:
-    backend = load("backend", "numpy")()
     pairs = [(norm_named(p), norm_named(q)) for p in PROVEN for q in PROVEN]
     reports = []
     for p, q in progress.track(pairs, description="checking Theorem 1"):
         checks = check_draws(
-            backend,
+            NumpyBackend(),
             random_draws(LAYERS, trials=TRIALS, seed=seed),
             p=p,
             q=q,
@@ -131,10 +141,14 @@ def _counterexamples() -> list[dict[str, Any]]:
 
 def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: int) -> Run:
     config = TrainConfig(
-        backend=backend, method=name, method_options=METHODS[name], epochs=EPOCHS, seed=seed
+        backend=backend,
+        method=f"onr_paper:{name}",
+        method_options=METHODS[name],
+        epochs=EPOCHS,
+        seed=seed,
     )
     training = Training(config)
-    record, path = config.record(training.method), folder / name
+    record, path = run_record(config, training.method), folder / name
     if (path / "config.json").exists():
         run = Run.open(path)
         if run.config != record:
@@ -153,8 +167,11 @@ def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: in
 def _measured(progress: Progress, name: str, run: Run, seed: int) -> Evaluation:
     task = progress.add_task(f"attacking {name}", total=None)
     config = EvaluationConfig(eps=RADII, p="2", spectrum=360, seed=seed)
-    return evaluate_run(
-        run, config, lambda done, total: progress.update(task, completed=done, total=total)
+    return evaluate(
+        open_run(run.path),
+        config,
+        lambda done, total: progress.update(task, completed=done, total=total),
+        out=run.path,
     )
 
 

@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onr.experiments import Claim, Row
-from onr_validation.reproduction.drawing import (
-    average,
-    chosen,
-    colour,
-    largest,
-    least,
-    line,
-    training_eps,
-    value,
-)
+from onr.experiments import Claim
+from onr.plots import average, chosen, line
+from onr.typing import Row
+from onr_validation.reproduction.drawing import colour, largest, least, training_eps, value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Row
-from onr_validation.reproduction.drawing import (
-    chosen,
-    colour,
-    least,
-    line,
-    ratio,
-    training_eps,
-    value,
-)
+from onr.experiments import Claim
+from onr.plots import chosen, line
+from onr.typing import Row
+from onr_validation.reproduction.drawing import colour, least, ratio, training_eps, value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.norms import norms
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen, legend, panels
+from onr.typing import Row
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.reproduction.drawing import (
-    chosen,
-    colour,
-    least,
-    legend,
-    panels,
-    ratio,
-    value,
-)
+from onr_validation.reproduction.drawing import colour, least, ratio, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -41,10 +34,10 @@ class Brackets:
         for p in NORMS:
             for q in NORMS:
                 settings = {"p": p, "q": q, "images": known.jacobians}
-                (drawn,) = of_methods(known, ("standard",), norms, settings)
+                (drawn,) = of_methods(known, ("standard",), "onr_validation:norms", settings)
                 labels = {**drawn.labels, "method": UNTRAINED}
                 found.append(replace(drawn, labels=labels, trained=False))
-                found += of_methods(known, L2_METHODS, norms, settings)
+                found += of_methods(known, L2_METHODS, "onr_validation:norms", settings)
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from onr.experiments import Measurement, Row
+from onr.experiments import Measurement
 from onr_validation.reproduction.scales import Scale
 
 __all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "of_methods"]
@@ -19,33 +19,36 @@ OWN_METHODS = ("at", "dd-snr", "dd-onr-exact", "dd-snr-warm")
 def of_methods(
     scale: Scale,
     methods: Iterable[str],
-    function: Callable[..., list[Row]],
+    measurement: str,
     settings: Mapping[str, Any],
     *,
     labels: Mapping[str, str | float] | None = None,
     seeds: Iterable[int] | None = None,
     data: str = "cifar10",
     network: str = "cnn7",
+    reference: bool = False,
 ) -> list[Measurement]:
     """One measurement of each method's model.
 
     Args:
         scale: of the models.
         methods: what the figures call them.
-        function: what to measure.
-        settings: of the function.
+        measurement: the registered name of what to measure.
+        settings: of the measurement.
         labels: columns before ``method`` and ``seed``.
         seeds: of the models; the scale's first if not given.
         data: the role of the models' data set.
         network: the role of their network.
+        reference: whether the measurement is given the network as it was drawn, too.
 
     """
     return [
         Measurement(
-            function,
+            measurement,
             scale.model(method, seed=seed, data=data, network=network),
             settings,
             {**(labels or {}), "method": method, "seed": seed},
+            reference=reference,
         )
         for method in methods
         for seed in (scale.seeds[:1] if seeds is None else seeds)

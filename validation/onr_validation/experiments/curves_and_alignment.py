@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Measurement, Row
-from onr.measurements.alignment import alignment
-from onr.measurements.radii import accuracy
+from onr.experiments import Measurement
+from onr.plots import chosen, legend, panels
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import accuracy_axes
 from onr_validation.experiments.alignment_panels import alignment_axes
 from onr_validation.experiments.common import of_methods
-from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import Scale
 
 if TYPE_CHECKING:
@@ -22,10 +21,10 @@ __all__ = ["both_measurements", "both_panels"]
 
 def both_measurements(scale: Scale, methods: Sequence[str], p: str) -> list[Measurement]:
     """Accuracy and alignment of each method's network under attacks of norm p."""
-    settings = {"p": p, "radii": scale.radii[p], "images": scale.images}
+    settings = {"p": p, "eps": scale.radii[p], "images": scale.images}
     return [
-        *of_methods(scale, methods, accuracy, settings),
-        *of_methods(scale, methods, alignment, settings),
+        *of_methods(scale, methods, "onr_validation:accuracy", settings),
+        *of_methods(scale, methods, "onr_validation:alignment", settings),
     ]
 
 

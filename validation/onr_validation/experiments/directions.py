@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.directions import directions
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen, legend, panels
+from onr.typing import Row
 from onr_validation.experiments.common import of_methods
-from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels, value
+from onr_validation.reproduction.drawing import colour, least, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Directions:
             for measurement in of_methods(
                 known,
                 METHODS,
-                directions,
+                "onr_validation:directions",
                 {"p": p, "q": q, "eps": factor * known.radius[p], "images": known.jacobians},
                 labels={"radius": size},
             )

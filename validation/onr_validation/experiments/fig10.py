@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.linearity import linearity
+from onr.experiments import Claim, Measurement
+from onr.typing import Row
 from onr_validation.experiments.common import of_methods
 from onr_validation.experiments.linearity_panels import linearity_figure
 from onr_validation.reproduction.drawing import ratio, value
@@ -28,8 +28,8 @@ class Figure10:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Both networks."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.distances["2"], "images": known.jacobians}
-        return of_methods(known, METHODS, linearity, settings)
+        settings = {"p": "2", "eps": known.distances["2"], "images": known.jacobians}
+        return of_methods(known, METHODS, "onr_validation:linearity", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """The paper's two panels."""

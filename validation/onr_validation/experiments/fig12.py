@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.linearity import linearity
+from onr.experiments import Claim, Measurement
+from onr.typing import Row
 from onr_validation.experiments.common import L2_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
 from onr_validation.reproduction.scales import scale_named
@@ -25,8 +25,8 @@ class Figure12:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Each method's network."""
         known = scale_named(scale)
-        settings = {"p": "inf", "radii": known.distances["inf"], "images": known.jacobians}
-        return of_methods(known, L2_METHODS, linearity, settings)
+        settings = {"p": "inf", "eps": known.distances["inf"], "images": known.jacobians}
+        return of_methods(known, L2_METHODS, "onr_validation:linearity", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """The paper's two panels."""

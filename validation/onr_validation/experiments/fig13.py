@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
+from onr.experiments import Claim, Measurement
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import equally_robust, more_robust, not_robust
 from onr_validation.experiments.alignment_panels import alignment_claims
 from onr_validation.experiments.common import L2_METHODS

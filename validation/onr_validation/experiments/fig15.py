@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
+from onr.experiments import Claim, Measurement
+from onr.plots import legend, panels
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import (
     accuracy_axes,
     equally_robust,
@@ -14,7 +15,6 @@ from onr_validation.experiments.accuracy_curves import (
     not_robust,
 )
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Figure15:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Each method's network."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.radii["2"], "images": known.images}
-        return of_methods(known, L2_METHODS, accuracy, settings, data="svhn")
+        settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
+        return of_methods(known, L2_METHODS, "onr_validation:accuracy", settings, data="svhn")
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """One panel."""

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.spectrum import spectrum
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen, legend, line, panels
+from onr.typing import Row
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.reproduction.drawing import (
-    chosen,
-    colour,
-    largest,
-    least,
-    legend,
-    line,
-    panels,
-    ratio,
-    value,
-)
+from onr_validation.reproduction.drawing import colour, largest, least, ratio, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -45,7 +36,7 @@ class Figure2:
         """The spectrum of each method's network."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.eps(), "images": known.jacobians}
-        return of_methods(known, self.methods, spectrum, settings)
+        return of_methods(known, self.methods, "onr_validation:spectrum", settings, reference=True)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """Left the spectrum at clean and attacked images, right the alignment."""

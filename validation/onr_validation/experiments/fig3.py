@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen, legend, panels
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import (
     accuracy_axes,
     equally_robust,
@@ -15,7 +16,6 @@ from onr_validation.experiments.accuracy_curves import (
     not_robust,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.reproduction.drawing import chosen, legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ class Figure3:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Accuracy of each model."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.radii["2"], "images": known.images}
+        settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
         cnn7 = of_methods(
             known,
             self.methods,
-            accuracy,
+            "onr_validation:accuracy",
             settings,
             labels={"network": "cnn7"},
             seeds=known.seeds,
@@ -49,7 +49,7 @@ class Figure3:
         wide = of_methods(
             known,
             self.wide,
-            accuracy,
+            "onr_validation:accuracy",
             {**settings, "images": known.wide_images},
             labels={"network": "wrn-28-10"},
             network="wrn-28-10",

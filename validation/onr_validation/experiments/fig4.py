@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.linearity import linearity
+from onr.experiments import Claim, Measurement
+from onr.typing import Row
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
 from onr_validation.reproduction.drawing import ratio, value
@@ -29,8 +29,8 @@ class Figure4:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Each method's network."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.distances["2"], "images": known.jacobians}
-        return of_methods(known, self.methods, linearity, settings)
+        settings = {"p": "2", "eps": known.distances["2"], "images": known.jacobians}
+        return of_methods(known, self.methods, "onr_validation:linearity", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """The paper's two panels."""

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.activations import activations
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen, legend, panels
+from onr.typing import Row
 from onr_validation.experiments.activation_panels import (
     activation_axes,
     changed_ratio,
     larger_cells,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.reproduction.drawing import chosen, largest, legend, panels, ratio
+from onr_validation.reproduction.drawing import largest, ratio
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ class Figure5:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Each method's network, around both."""
         known = scale_named(scale)
-        settings = {"radii": known.distances["2"], "images": known.jacobians, "direction": "random"}
+        settings = {"eps": known.distances["2"], "images": known.jacobians, "direction": "random"}
         return [
             measurement
             for around in ("data", "noise")
             for measurement in of_methods(
-                known, ("standard", *self.others), activations, {**settings, "around": around}
+                known,
+                ("standard", *self.others),
+                "onr_validation:activations",
+                {**settings, "around": around},
             )
         ]
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
-from onr.text import written
-from onr.training.loop import TrainConfig
-from onr_validation.reproduction.drawing import (
-    chosen,
-    largest,
-    least,
-    legend,
-    line,
-    panels,
-    training_eps,
-    value,
-)
+from onr.experiments import Claim, Measurement
+from onr.numerals import written
+from onr.plots import chosen, legend, line, panels
+from onr.training.config import TrainConfig
+from onr.typing import Row
+from onr_validation.reproduction.drawing import largest, least, training_eps, value
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -47,10 +39,10 @@ class Figure6:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Accuracy at the eps of training, of a model a step size."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": [known.eps()], "images": known.images}
+        settings = {"p": "2", "eps": [known.eps()], "images": known.images}
         return [
             Measurement(
-                accuracy,
+                "onr_validation:accuracy",
                 with_step_size(known, factor),
                 settings,
                 {"method": "at", "alpha": factor * known.eps() / 10},

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
-from onr.text import written
-from onr.training.loop import TrainConfig
-from onr_validation.reproduction.drawing import (
-    chosen,
-    largest,
-    least,
-    legend,
-    line,
-    panels,
-    value,
-)
+from onr.experiments import Claim, Measurement
+from onr.numerals import written
+from onr.plots import chosen, legend, line, panels
+from onr.training.config import TrainConfig
+from onr.typing import Row
+from onr_validation.reproduction.drawing import largest, least, value
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -34,9 +27,9 @@ class Figure7:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Accuracy at the eps of training; the ends are ``at`` and ``dd-snr`` themselves."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": [known.eps()], "images": known.images}
+        settings = {"p": "2", "eps": [known.eps()], "images": known.images}
         return [
-            Measurement(accuracy, _model(known, t), settings, {"t": t})
+            Measurement("onr_validation:accuracy", _model(known, t), settings, {"t": t})
             for t in (0.0, *known.mixtures, 1.0)
         ]
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.alignment import alignment
+from onr.experiments import Claim, Measurement
+from onr.plots import legend, panels
+from onr.typing import Row
 from onr_validation.experiments.alignment_panels import (
     align_alike,
     alignment_axes,
     alignment_claims,
 )
 from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
-from onr_validation.reproduction.drawing import largest, legend, panels, value
+from onr_validation.reproduction.drawing import largest, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Figure8:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Each method's network."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.radii["2"], "images": known.images}
-        return of_methods(known, self.methods, alignment, settings)
+        settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
+        return of_methods(known, self.methods, "onr_validation:alignment", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """Left the cosine, right the centred correlation."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.activations import activations
+from onr.experiments import Claim, Measurement
+from onr.plots import legend, panels
+from onr.typing import Row
 from onr_validation.experiments.activation_panels import activation_axes, larger_cells
 from onr_validation.experiments.common import L2_METHODS, of_methods
-from onr_validation.reproduction.drawing import legend, panels
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class Figure9:
         settings = {
             "around": "data",
             "direction": "adversarial",
-            "radii": known.distances["2"],
+            "eps": known.distances["2"],
             "images": known.jacobians,
         }
-        return of_methods(known, L2_METHODS, activations, settings)
+        return of_methods(known, L2_METHODS, "onr_validation:activations", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """One panel."""

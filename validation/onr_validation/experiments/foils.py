@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
+from onr.experiments import Claim, Measurement
+from onr.plots import legend, panels
+from onr.typing import Row
 from onr_validation.experiments.accuracy_curves import accuracy_axes
 from onr_validation.experiments.common import of_methods
-from onr_validation.reproduction.drawing import legend, panels, value
+from onr_validation.reproduction.drawing import value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Foils:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """Accuracy under l2 attacks."""
         known = scale_named(scale)
-        settings = {"p": "2", "radii": known.radii["2"], "images": known.images}
-        return of_methods(known, METHODS, accuracy, settings, seeds=known.seeds)
+        settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
+        return of_methods(known, METHODS, "onr_validation:accuracy", settings, seeds=known.seeds)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """One panel."""

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Row
-from onr_validation.reproduction.drawing import (
-    chosen,
-    colour,
-    largest,
-    legend,
-    line,
-    panels,
-    ratio,
-    training_eps,
-    value,
-)
+from onr.experiments import Claim
+from onr.plots import chosen, legend, line, panels
+from onr.typing import Row
+from onr_validation.reproduction.drawing import colour, largest, ratio, training_eps, value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr_validation.lemmas.measured import table1_cells
-from onr_validation.reproduction.drawing import chosen
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen
+from onr.typing import Row
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Table1:
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
         """All cells, in floats and exactly."""
         scale_named(scale)
-        return [Measurement(table1_cells, settings={"trials": TRIALS})]
+        return [Measurement("onr_validation:table1", settings={"trials": TRIALS})]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         """The table, with the largest deviation in each cell."""

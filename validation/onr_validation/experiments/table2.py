@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
-from onr_validation.reproduction.drawing import chosen, colour, value
+from onr.experiments import Claim, Measurement
+from onr.plots import chosen
+from onr.typing import Row
+from onr_validation.reproduction.drawing import colour, value
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ class Table2:
                     }
                     for p in ("2", "inf"):
                         images = known.images if network == "cnn7" else known.wide_images
-                        settings = {"p": p, "radii": known.radii[p], "images": images}
-                        found.append(Measurement(accuracy, model, settings, labels))
+                        settings = {"p": p, "eps": known.radii[p], "images": images}
+                        found.append(
+                            Measurement("onr_validation:accuracy", model, settings, labels)
+                        )
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:

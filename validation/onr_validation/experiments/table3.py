@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from onr.experiments import Claim, Measurement, Row
-from onr.measurements.radii import accuracy
-from onr.text import number
-from onr.training.loop import TrainConfig
+from onr.experiments import Claim, Measurement
+from onr.numerals import number
+from onr.plots import chosen, legend, panels
+from onr.training.config import TrainConfig
+from onr.typing import Row
 from onr_validation.experiments.fig6 import with_step_size
-from onr_validation.reproduction.drawing import chosen, colour, least, legend, panels
+from onr_validation.reproduction.drawing import colour, least
 from onr_validation.reproduction.scales import Scale, scale_named
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ class Table3:
             p = "inf" if method == "at-linf" else "2"
             settings = {
                 "p": p,
-                "radii": [known.radius[p]],
+                "eps": [known.radius[p]],
                 "images": known.validation_images,
                 "part": PART,
             }
             labels = {"method": method, "option": option, "value": text}
-            found.append(Measurement(accuracy, model, settings, labels))
+            found.append(Measurement("onr_validation:accuracy", model, settings, labels))
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from onr.experiments import Row
+from onr.typing import Row
 from onr_validation.lemmas.laws import Arithmetic
 from onr_validation.lemmas.table1 import ENTRIES, check_table
 
 __all__ = ["table1_cells"]
 
 
-def table1_cells(subject: None, *, trials: int) -> list[Row]:
+def table1_cells(*, trials: int) -> list[Row]:
     """Each cell in floats and in exact arithmetic, against brute force."""
     rows = []
     for exact in (False, True):

@@ -24,7 +24,7 @@ def verify_table1(
     """Check every cell of Table 1 against brute force.
 
     On small matrices with planted zeros and ties: the value, both bounds and the maximiser that
-    onr.jacobians.operator_norms gives, against every vertex of a unit ball. The cells that the paper calls
+    onr.operator_norm gives, against every vertex of a unit ball. The cells that the paper calls
     NP-hard are exact at this size; (inf, 2) is also checked by the bound that larger ones get.
 
     Exit code 0 where every cell came out, 1 where one did not.

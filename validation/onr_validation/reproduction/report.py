@@ -13,8 +13,8 @@ import click
 
 from onr import __version__
 from onr.errors import OnrError
+from onr.files import write_atomic
 from onr.registry import registry
-from onr.training.runs import write_atomic
 from onr_validation.reproduction.results import united
 
 __all__ = ["report"]

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import csv
 import functools
 import hashlib
 import importlib.util
 import inspect
-import io
 import json
 import math
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,15 +33,24 @@ import numpy as np
 from onr import __version__
 from onr.data import Dataset
 from onr.errors import OnrError
-from onr.experiments import Claim, Experiment, Measurement, Row, Subject
+from onr.experiments import Claim, Experiment, Measurement
+from onr.files import write_atomic
 from onr.plots import png, svg
+from onr.records import csv_table
+from onr.registry import load, registry
 from onr.sweeps.grids import flat, point_hash
 from onr.sweeps.sweep import Sweep, outcome, usable_cores
-from onr.training.loop import TrainConfig, versions
-from onr.training.runs import Run, write_atomic
+from onr.text import norm
+from onr.training.config import TrainConfig
+from onr.training.factories import make_dataset, versions
+from onr.training.runs import Run
+from onr.training.subject import Subject
+from onr.typing import Row
 
 __all__ = ["Group", "Reproduction", "key", "measure", "united"]
 
+DIGITS = 6
+"""Significant digits of a table: measurements are made in float32, more digits would be noise."""
 Group: TypeAlias = list[tuple[str, Measurement]]
 """Measurements of one model, by key."""
 
@@ -141,7 +148,7 @@ class Reproduction:
                         f"which data sets {self.out} was begun with: give another --out"
                     ) from None
             for config in {config.dataset: config for config in needed}.values():
-                digest = _digest(config.dataset_object())
+                digest = _digest(make_dataset(config))
                 if known.setdefault(config.dataset, digest) != digest:
                     raise OnrError(
                         f"data set {config.dataset} is not the one that {self.out} was begun with: "
@@ -167,7 +174,7 @@ class Reproduction:
         figure = experiment.figure(rows, self.scale)
         write_atomic(folder / "figure.svg", svg(figure))
         write_atomic(folder / "figure.png", png(figure))
-        write_atomic(folder / "table.csv", csv_table(rows))
+        write_atomic(folder / "table.csv", csv_table(rows, digits=DIGITS))
         record = self._record(name, claims, [found for _, found in made])
         write_atomic(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
         return claims
@@ -208,7 +215,7 @@ class Reproduction:
     def _stored(self, measurement: Measurement) -> dict[str, Any]:
         file = self._file(key(measurement))
         if not file.exists():
-            raise OnrError(f"measurement {file.stem} ({_name(measurement)}) has not been made")
+            raise OnrError(f"measurement {file.stem} ({measurement.name}) has not been made")
         found = _read(file)
         if found.get("digest") != _rows_digest(found.get("rows")):
             raise OnrError(f"{file} is damaged: delete it, and the same command measures again")
@@ -249,10 +256,10 @@ class _Maker:
         self._subject = self._subject or _subject(measurement, self._out)
         rows = [
             {column: _number(value) for column, value in row.items()}
-            for row in measurement.function(self._subject, **measurement.settings)
+            for row in _rows(measurement, self._subject)
         ]
         record = {
-            "function": _name(measurement),
+            "measurement": measurement.name,
             "settings": dict(measurement.settings),
             "model": measurement.model and flat(measurement.model),
             "trained": measurement.trained,
@@ -280,36 +287,49 @@ def _subject(measurement: Measurement, out: Path) -> Subject | None:
     return Subject(measurement.model, parameters)
 
 
-def _name(measurement: Measurement) -> str:
-    """Where a worker finds the function again."""
-    function = measurement.function
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-    if getattr(sys.modules.get(str(module)), name, None) is not function:
-        raise OnrError(f"{function!r} cannot be measured with: expected a function of a module")
-    return f"{module}:{name}"
+def _rows(measurement: Measurement, subject: Subject | None) -> list[Row]:
+    """What a measurement finds; its texts become objects here."""
+    function, settings = load("measurement", measurement.name), dict(measurement.settings)
+    if subject is not None:
+        x, y = subject.inputs(settings.pop("images"), settings.pop("part", "test"))
+        for name in ("p", "q"):
+            if name in settings:
+                settings[name] = norm(settings[name])
+        if measurement.reference:
+            settings["reference"] = subject.untrained.network
+        if "seed" in inspect.signature(function).parameters:
+            settings["seed"] = subject.config.seed
+        function = functools.partial(function, subject.network, x, y)
+    rows: list[Row] = function(**settings)
+    return rows
 
 
 def key(measurement: Measurement) -> str:
     """16 hexadecimal digits of the model's configuration, the settings, the version and the code.
 
-    The code is that of the function's package; for the core the version stands.
+    The code is that of the function and of what it imports from its own package; the version stands
+    for all other code.
     """
     determined = {
         "onr": __version__,
-        "function": _name(measurement),
-        "code": _code(measurement.function.__module__),
+        "measurement": measurement.name,
+        "code": _code(registry().resolve("measurement", measurement.name).target_module()),
         "settings": dict(measurement.settings),
         "model": measurement.model and point_hash(measurement.model),
         "trained": measurement.trained,
+        "reference": measurement.reference,
     }
     return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @functools.cache
 def _code(module: str) -> str:
-    """A hash of what a module and those of its package that it uses do; layout is left out."""
+    """A hash of what a module and those of its package that it uses do.
+
+    Layout, docstrings and the name of the package are left out.
+    """
     digest, seen = hashlib.sha256(), {module}
-    package, waiting = module.partition(".")[0], [module]
+    package, waiting = module.rpartition(".")[0] or module, [module]
     while waiting:
         name = waiting.pop(0)
         tree = ast.parse(_source(name))
@@ -321,7 +341,7 @@ def _code(module: str) -> str:
                 if used.startswith(f"{package}.") and used in sys.modules and used not in seen:
                     waiting.append(used)
                     seen.add(used)
-        digest.update(f"{name} {ast.dump(tree)}".encode())
+        digest.update(f"{name.removeprefix(package)} {ast.dump(tree)}".encode())
     return digest.hexdigest()
 
 
@@ -404,15 +424,3 @@ def _hardware(config: TrainConfig | None) -> str:
     import torch
 
     return f"{torch.cuda.get_device_name(config.device)}, {_processor()}"
-
-
-def csv_table(rows: Sequence[Row]) -> bytes:
-    """A table in CSV, its columns in the order in which they come up."""
-    columns = dict.fromkeys(column for row in rows for column in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # The measurements were made in float32: more digits would be noise.
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue().encode()

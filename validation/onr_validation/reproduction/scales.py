@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from onr.errors import OnrError
-from onr.text import number
+from onr.numerals import number
+from onr.registry import bare
+from onr.training.config import TrainConfig
 from onr.training.layers import configuration
-from onr.training.loop import TrainConfig
 from onr_paper.presets import CNN7, WRN
 
 __all__ = ["SCALES", "Scale", "scale_named"]
@@ -59,7 +60,8 @@ class Scale:
         """What plays a network's role, as ``cnn7 (width 16)``."""
         settings = self.networks[role]
         options = ", ".join(f"{k} {v}" for k, v in settings.get("model_options", {}).items())
-        return f"{settings['model']} ({options})" if options else str(settings["model"])
+        name = bare(settings["model"])
+        return f"{name} ({options})" if options else name
 
     def data_name(self, role: str) -> str:
         """What plays a data set's role, as ``svhn``."""
@@ -96,7 +98,7 @@ class Scale:
             self.networks[network],
             self.datasets[data],
             {
-                "method": name,
+                "method": f"onr_paper:{name}",
                 "method_options": {**usual, **special, **(options or {})},
                 "seed": seed,
             },
@@ -135,11 +137,11 @@ def _methods(
 TINY = Scale(
     name="tiny",
     training={"epochs": 20},
-    datasets={"cifar10": {"dataset": "digits"}, "svhn": {"dataset": "digits"}},
+    datasets={"cifar10": {"dataset": "onr_paper:digits"}, "svhn": {"dataset": "onr_paper:digits"}},
     networks={
-        "cnn7": {"model": "mlp"},
+        "cnn7": {"model": "onr_paper:mlp"},
         "wrn-28-10": {
-            "model": "wrn-28-10",
+            "model": "onr_torch:wrn-28-10",
             "model_options": {"depth": 10, "width": 1},
             "epochs": 4,
         },
@@ -188,12 +190,16 @@ CPU = Scale(
     name="cpu",
     training={"dtype": "bfloat16", "epochs": 8, "lr": 0.01},
     datasets={
-        "cifar10": {"dataset": "stored:cifar10", "train_images": 10000, "augment": "crop-flip"},
-        "svhn": {"dataset": "stored:svhn", "augment": "crop", "epochs": 12},
+        "cifar10": {
+            "dataset": "onr_paper:stored:cifar10",
+            "train_images": 10000,
+            "augment": "crop-flip",
+        },
+        "svhn": {"dataset": "onr_paper:stored:svhn", "augment": "crop", "epochs": 12},
     },
     networks={
-        "cnn7": {"model": "cnn7", "model_options": {"width": 16}},
-        "wrn-28-10": {"model": "wrn-28-10", "model_options": {"depth": 10, "width": 1}},
+        "cnn7": {"model": "onr_paper:cnn7", "model_options": {"width": 16}},
+        "wrn-28-10": {"model": "onr_torch:wrn-28-10", "model_options": {"depth": 10, "width": 1}},
     },
     methods=_methods(
         "0.875",
@@ -240,7 +246,7 @@ LAM = ("1e-5", "3e-5", "1e-4", "3e-4", "1e-3", "3e-3", "0.01", "0.03", "0.1", "0
 PAPER = Scale(
     name="paper",
     training={"device": "cuda"},
-    datasets={"cifar10": {"dataset": "cifar10"}, "svhn": {"dataset": "svhn"}},
+    datasets={"cifar10": {"dataset": "onr_paper:cifar10"}, "svhn": {"dataset": "onr_paper:svhn"}},
     networks={"cnn7": CNN7, "wrn-28-10": WRN},
     methods=_methods(
         "0.875",

@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import column
+from onr.arrays import column, to_numpy
 from onr.errors import OnrError
 from onr.exact.surds import RATIONAL, below, exact_array, float_array
 from onr.jacobians.iterations import Step, projected_gradient_ascent, walk
 from onr.losses import LogitDistance
-from onr.protocols import Array, Backend, Network, Norm
+from onr.protocols import Array, BackendNetwork, Norm
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork
 from onr_validation.theorem.comparison import BallComparison, ExactComparison, StepCheck
@@ -132,8 +132,7 @@ class CellCheck:
 
 
 def check_theorem(
-    backend: Backend,
-    network: Network,
+    network: BackendNetwork,
     reference: DenseNetwork,
     x: np.ndarray,
     start: np.ndarray,
@@ -148,7 +147,6 @@ def check_theorem(
     """Run both sequences of Theorem 1 and compare them step by step.
 
     Args:
-        backend: of the network.
         network: the network under test, in float64, or an :class:`ExactNetwork`.
         reference: the same network, dense; gives the cell and the rounding.
         x: inputs, shape ``(batch, *input_shape)``, floats.
@@ -178,14 +176,14 @@ def check_theorem(
     v0 = start / column(p(start), start)
     step_size: Array | float = alpha
     if alpha < math.inf:
-        step_size = backend.asarray(_exactly(reference, alpha) * eps, network)
-    on_device = backend.asarray(x, network)
+        step_size = network.asarray(_exactly(reference, alpha) * eps)
+    on_device = network.asarray(x)
 
     norm_steps: list[Step] = []
     ascent_steps: list[Step] = []
     walk(
         network.linearize(on_device),
-        backend.asarray(v0, network),
+        network.asarray(v0),
         p=p,
         q=q,
         steps=iterations,
@@ -194,11 +192,11 @@ def check_theorem(
     projected_gradient_ascent(
         network,
         on_device,
-        backend.asarray(column(eps, x) * v0, network),
+        network.asarray(column(eps, x) * v0),
         loss=LogitDistance(q),
         labels=None,
         p=p,
-        eps=backend.asarray(eps, network),
+        eps=network.asarray(eps),
         alpha=step_size,
         steps=iterations,
         raw_gradient=raw_gradient,
@@ -215,11 +213,11 @@ def check_theorem(
         arithmetic = "balls"
         comparison = BallComparison(reference, x, v0, eps, alpha)
     steps = tuple(
-        comparison.step(_to_numpy(backend, a), _to_numpy(backend, b, eps))
+        comparison.step(_in_numpy(a), _in_numpy(b, eps))
         for a, b in zip(norm_steps, ascent_steps, strict=True)
     )
-    moved = x + column(eps, x) * _to_numpy(backend, ascent_steps[-1], eps).delta
-    pattern = reference.activation_pattern
+    moved = x + column(eps, x) * _in_numpy(ascent_steps[-1], eps).delta
+    pattern = reference.linear_region
     inside = np.all(pattern(moved) == pattern(x), axis=1)
     if arithmetic != "float":
         radius, eps = float_array(radius), float_array(eps)
@@ -255,7 +253,7 @@ def _eps(reference: DenseNetwork, radius: np.ndarray, fraction: float) -> np.nda
     )
 
 
-def _to_numpy(backend: Backend, step: Step, eps: np.ndarray | None = None) -> Step:
+def _in_numpy(step: Step, eps: np.ndarray | None = None) -> Step:
     """The step in NumPy, what is of the size of ``eps`` divided by it."""
 
     def scaled(values: np.ndarray) -> np.ndarray:
@@ -263,10 +261,10 @@ def _to_numpy(backend: Backend, step: Step, eps: np.ndarray | None = None) -> St
 
     return Step(
         step.k,
-        scaled(backend.to_numpy(step.forward)),
-        backend.to_numpy(step.u),
-        backend.to_numpy(step.gradient),
-        backend.to_numpy(step.v),
-        scaled(backend.to_numpy(step.value)),
-        None if step.delta is None else scaled(backend.to_numpy(step.delta)),
+        scaled(to_numpy(step.forward)),
+        to_numpy(step.u),
+        to_numpy(step.gradient),
+        to_numpy(step.v),
+        scaled(to_numpy(step.value)),
+        None if step.delta is None else scaled(to_numpy(step.delta)),
     )

@@ -19,13 +19,14 @@ from rich.table import Table
 from onr import __version__
 from onr.errors import OnrError
 from onr.exact.surds import FASTEST
+from onr.files import write_atomic
 from onr.norms import LpNorm
+from onr.numerals import number, written
 from onr.plots import svg
 from onr.protocols import Norm
-from onr.registry import load, norm_spec, served
-from onr.registry import norm as norm_named
-from onr.text import number, written
-from onr.training.runs import Run, write_atomic
+from onr.registry import bare, canonical, load, norm_spec, served
+from onr.text import norm as norm_named
+from onr.training.runs import Run
 from onr_validation.theorem.curve import CurvePoint, curve_figure, curve_point
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
@@ -42,6 +43,7 @@ from onr_validation.theorem.reports import CellReport, json_number
 
 __all__ = ["verify_theorem"]
 
+NUMPY = "onr_numpy:numpy"
 FLOAT_DEFAULTS = {"trials": 100, "iterations": 20, "layers": "24,24"}
 EXACT_DEFAULTS = {"trials": 10, "iterations": 4, "layers": "12,12"}
 CASE_ITERATIONS = 20
@@ -83,7 +85,7 @@ PLANTED = 50
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the curve: an SVG file.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--backend", default="numpy", show_default=True, help="numpy or torch.")
+@click.option("--backend", default=NUMPY, show_default=bare(NUMPY), help="numpy or torch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -212,14 +214,14 @@ class _Settings:
             f"alpha {written(self.alpha)} eps",
             *(["raw gradient"] if self.raw_gradient else []),
             *([] if norms else [f"eps {written(self.fractions[0])} of the cell's radius"]),
-            "exact arithmetic" if self.exact else f"float64, {self.backend}",
+            "exact arithmetic" if self.exact else f"float64, {bare(self.backend)}",
         ]
         return ", ".join(words)
 
     def record(self) -> dict[str, Any]:
         """The settings, for JSON."""
         return {
-            "backend": self.backend,
+            "backend": bare(self.backend),
             "arithmetic": "exact" if self.exact else "float",
             "rationals": FASTEST.__module__.partition(".")[0] if self.exact else None,
             "layers": self.layers if self.path is None else None,
@@ -264,7 +266,7 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> _Settings:
         raise OnrError("--all checks every p and q at one radius: leave out --p, --q and curves")
     if options["path"] is not None and "layers" in given:
         raise OnrError("--run brings its own network: leave out --layers")
-    if exact and options["backend"] != "numpy":
+    if exact and canonical("backend", options["backend"]) != NUMPY:
         raise OnrError(f"exact arithmetic is NumPy's: leave out --backend {options['backend']}")
     if exact and not options["every"]:
         for name in ("p", "q"):

@@ -57,7 +57,7 @@ class ExactComparison:
         q: Norm,
     ) -> None:
         self.network, self.x, self.eps, self.p, self.q = network, x, eps, p, q
-        self.pattern = network.activation_pattern(x)
+        self.pattern = network.linear_region(x)
         self.previous = v0
 
     def step(self, a: Step, b: Step) -> StepCheck:
@@ -76,7 +76,7 @@ class ExactComparison:
             ("||f(x_k) - f(x)||_q / eps is not ||J v_k||_q", b.value, a.value),
         ]
         holds = [(text, left == right) for text, left, right in checks]
-        moved = self.network.activation_pattern(self.x + column(self.eps, self.x) * b.delta)
+        moved = self.network.linear_region(self.x + column(self.eps, self.x) * b.delta)
         holds.append(("x_k is outside the cell of x", np.all(moved == self.pattern, axis=1)))
         for text, norm, vector, image in (
             ("the duality map of p has not norm 1", self.p, a.v, a.gradient),
@@ -117,7 +117,7 @@ class BallComparison:
         self, network: ExactNetwork, x: np.ndarray, v0: np.ndarray, eps: np.ndarray, alpha: float
     ) -> None:
         self.network, self.x, self.eps, self.alpha = network, x, eps, alpha
-        self.pattern = network.activation_pattern(x)
+        self.pattern = network.linear_region(x)
         self.previous = v0
 
     def step(self, a: Step, b: Step) -> StepCheck:
@@ -126,7 +126,7 @@ class BallComparison:
         gap = b.delta - b.v
         size, bound = inner(gap, gap), inner(self.previous, self.previous)
         bound = 2 * bound / Fraction(self.alpha) ** 2
-        moved = self.network.activation_pattern(self.x + column(self.eps, self.x) * b.delta)
+        moved = self.network.linear_region(self.x + column(self.eps, self.x) * b.delta)
         up, steep = inner(b.u, b.forward), inner(b.gradient, b.gradient)
         along = inner(b.v, b.gradient)
         # Balls do not decide equality, but that two numbers are as close as this.

@@ -24,8 +24,10 @@ from onr.data import pixels
 from onr.errors import OnrError
 from onr.exact.surds import FASTEST
 from onr.norms import LpNorm
-from onr.protocols import Backend, Norm
-from onr.training.loop import TrainConfig
+from onr.protocols import Norm
+from onr.training.config import TrainConfig
+from onr.training.factories import make_dataset, make_network
+from onr.training.protocols import Backend
 from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
@@ -147,8 +149,8 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
     if not all(np.all(np.isfinite(value)) for value in parameters.values()):
         raise OnrError(f"{run.path} has weights that are nan or infinite: the training diverged")
     config = replace(TrainConfig.read(run.config), device="cpu")
-    dataset = config.dataset_object()
-    network = config.network(NumpyBackend(), dataset, parameters)
+    dataset = make_dataset(config)
+    network = make_network(config, NumpyBackend(), dataset, parameters)
     assert isinstance(network, DenseNetwork)  # noqa: S101 - what this backend builds
     sizes = [math.prod(shape) for shape in network.architecture.shapes()]
     largest = max(map(operator.mul, sizes, sizes[1:]))
@@ -161,7 +163,7 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
     for index, image in enumerate(images):
         rng = np.random.default_rng([seed, index, 2])
         start = rng.standard_normal((1, *image.shape)).astype(np.float16)
-        yield Draw(network.architecture, network.parameters, image[None], start)
+        yield Draw(network.architecture, network.weights, image[None], start)
 
 
 def check_draws(
@@ -207,12 +209,12 @@ def check_draws(
         )
         if not exact:
             network = backend.build(draw.model, parameters=draw.parameters, dtype="float64")
-            yield check(backend, network, dense)
+            yield check(network, dense)
         elif p.name == "2" and alpha < math.inf:
             yield _in_balls(check, dense)
         else:
             same = ExactNetwork(dense, number=rational)
-            yield check(NumpyBackend(), same, same)
+            yield check(same, same)
 
 
 def _in_balls(check: Callable[..., CellCheck], dense: DenseNetwork) -> CellCheck:
@@ -220,7 +222,7 @@ def _in_balls(check: Callable[..., CellCheck], dense: DenseNetwork) -> CellCheck
 
     def work() -> CellCheck:
         network = ExactNetwork(dense, number=Ball)
-        return check(NumpyBackend(), network, network)
+        return check(network, network)
 
     return decided(work)
 

@@ -1,0 +1,34 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from onr.errors import OnrError
+
+__all__ = ["write_atomic"]
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OnrError: the folder cannot be written to, or the disk is full.
+
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise OnrError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,41 @@
+"""Numbers as users write them: ``0.5``, ``8/255``, ``inf``."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from onr.errors import OnrError
+
+__all__ = ["number", "written"]
+
+
+def number(text: str) -> float:
+    """The number that a text stands for.
+
+    Raises:
+        OnrError: the text is no number.
+
+    Example:
+        >>> number("8/255") == 8 / 255, number("inf")
+        (True, inf)
+
+    """
+    try:
+        value = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = math.nan
+    if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
+        raise OnrError(f"{text!r} is no number: expected as 0.5, 8/255 or inf")
+    return value
+
+
+def written(value: float) -> str:
+    """The shortest text that :func:`number` reads back as the same value.
+
+    Example:
+        >>> written(2.0), written(1.5)
+        ('2', '1.5')
+
+    """
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

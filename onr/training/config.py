@@ -1,0 +1,129 @@
+"""What determines a training run, as data that is checked when it is made."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from onr.data import AUGMENTATIONS
+from onr.errors import OnrError
+from onr.training.optimizers import Optimizer
+from onr.training.schedules import schedule
+
+__all__ = ["DTYPES", "TrainConfig"]
+
+DTYPES = ("float32", "float64", "bfloat16")
+TYPE_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "texts by name",
+    type(None): "nothing",
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that determines a run; options of models and methods as the user wrote them.
+
+    Raises:
+        OnrError: a value has another type than its field, or is out of its range.
+
+    Example:
+        >>> TrainConfig(method="at", method_options={"eps": "8/255", "p": "inf"}).epochs
+        20
+
+    """
+
+    backend: str = "onr_torch:torch"
+    device: str = "cpu"
+    dtype: str = "float32"
+    dataset: str = "onr_paper:digits"
+    data_dir: str = "data"
+    download: bool = False
+    train_images: int | None = None
+    augment: str | None = None
+    model: str = "onr_paper:mlp"
+    model_options: dict[str, str] = field(default_factory=dict)
+    weights: str | None = None
+    method: str = "onr_paper:standard"
+    method_options: dict[str, str] = field(default_factory=dict)
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    lr: float = 0.003
+    schedule: str = "one-cycle"
+    seed: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name, kinds in _field_types().items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                # A whole number is a number too, so that one word is enough.
+                names = " or ".join(
+                    TYPE_NAMES[k] for k in kinds if k is not int or float not in kinds
+                )
+                raise OnrError(f"{name} = {value!r}: expected {names}")
+            if float in kinds and isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise OnrError(f"{name} is too large for a number")
+        for name in ("model_options", "method_options"):
+            options = getattr(self, name)
+            if not all(isinstance(value, str) for value in options.values()):
+                raise OnrError(f"{name} = {options!r}: expected texts by name")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise OnrError(f"{name} = {getattr(self, name)}: expected at least 1")
+        if not 0 < self.lr < math.inf:
+            raise OnrError(f"lr = {self.lr}: expected a positive number")
+        if self.seed < 0:
+            raise OnrError(f"seed = {self.seed}: expected a number >= 0")
+        if self.dtype not in DTYPES:
+            raise OnrError(f"dtype = {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        self.optimizer_settings()
+        schedule(self.schedule)
+        if self.augment not in (None, *AUGMENTATIONS):
+            raise OnrError(
+                f"augment = {self.augment!r}: expected one of {', '.join(AUGMENTATIONS)}"
+            )
+
+    @staticmethod
+    def read(stored: dict[str, Any]) -> TrainConfig:
+        """The configuration in a run's ``config.json``.
+
+        Raises:
+            OnrError: it is none.
+
+        """
+        try:
+            return TrainConfig(**stored["train"])
+        except (KeyError, TypeError) as error:
+            raise OnrError(f"config.json is damaged or of another version: {error}") from error
+
+    def optimizer_settings(self) -> Optimizer:
+        """The optimiser and its settings.
+
+        Raises:
+            OnrError: one of them is out of its range.
+
+        """
+        return Optimizer(self.optimizer, self.momentum, self.nesterov, self.weight_decay)
+
+
+@cache
+def _field_types() -> dict[str, tuple[type, ...]]:
+    """By field, the types that its value may have."""
+    found = {}
+    for name, hint in get_type_hints(TrainConfig).items():
+        kinds = (
+            get_args(hint) if type(None) in get_args(hint) else (getattr(hint, "__origin__", hint),)
+        )
+        found[name] = (*kinds, int) if float in kinds else kinds
+    return found
