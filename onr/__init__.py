@@ -1,5 +1,32 @@
 """The operator-norm view of adversarial robustness.
 
+The front door
+--------------
+Every name below works with NumPy networks, with any ``torch.nn.Module``, and with the models of a
+plugin's backend; each is imported when it is first used.
+
+========================  ====================================================================
+``linearize``             ``f(x + dx) ~ value + J dx``: ``.value``, ``.jvp(v)``, ``.vjp(u)``
+``operator_norm``         ``||J||_{p,q}``, with both bounds, the maximiser and how it was found
+``singular_triplets``     the leading singular values and vectors of ``J``, from products alone
+``singular_values``       all singular values of ``J``
+``jacobian``              ``J`` as a matrix for each input
+``linear_operator``       ``J`` at one input as a ``scipy.sparse.linalg.LinearOperator``
+``cell_radius``           how far the network is exactly linear around ``x``
+``attack``                perturbed inputs, by any registered attack
+``measure``               accuracy, norms, spectrum, alignment, linearity, activations, directions
+``norm``, ``LpNorm``      norms by name, number or exponent
+``CrossEntropy``,         what attacks ascend
+``LogitDistance``,
+``Margin``
+``TrainConfig``,          training runs, and their models to measure
+``train``, ``open_run``
+``OnrError``              what is raised when a request cannot be met
+========================  ====================================================================
+
+``p`` and ``q`` are text (``"inf"``), numbers or norms, ``eps`` is a number or a fraction as text
+(``"8/255"``), ``rng`` is a NumPy generator, a whole number (a seed) or nothing (seed 0).
+
 Notation, used by every module of the project
 ---------------------------------------------
 ==========  ==================================================================================
@@ -23,4 +50,78 @@ Hofmann, "Adversarial Training is a Form of Data-dependent Operator Norm Regular
 NeurIPS 2020.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onr import measure
+    from onr.errors import OnrError
+    from onr.front_door import (
+        attack,
+        cell_radius,
+        jacobian,
+        linear_operator,
+        linearize,
+        operator_norm,
+        singular_triplets,
+        singular_values,
+        train,
+    )
+    from onr.losses import CrossEntropy, LogitDistance, Margin
+    from onr.norms import LpNorm
+    from onr.text import norm
+    from onr.training.config import TrainConfig
+    from onr.training.subject import open_run
+
+__all__ = [
+    "CrossEntropy",
+    "LogitDistance",
+    "LpNorm",
+    "Margin",
+    "OnrError",
+    "TrainConfig",
+    "attack",
+    "cell_radius",
+    "jacobian",
+    "linear_operator",
+    "linearize",
+    "measure",
+    "norm",
+    "open_run",
+    "operator_norm",
+    "singular_triplets",
+    "singular_values",
+    "train",
+]
+
 __version__ = "0.1.0"
+
+_ELSEWHERE = {
+    "CrossEntropy": "onr.losses",
+    "LogitDistance": "onr.losses",
+    "LpNorm": "onr.norms",
+    "Margin": "onr.losses",
+    "OnrError": "onr.errors",
+    "TrainConfig": "onr.training.config",
+    "norm": "onr.text",
+    "open_run": "onr.training.subject",
+}
+"""Where a public name lives, if not in :mod:`onr.front_door`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'onr' has no attribute {name!r}")
+    if name == "measure":
+        return importlib.import_module("onr.measure")
+    found = getattr(importlib.import_module(_ELSEWHERE.get(name, "onr.front_door")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

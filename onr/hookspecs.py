@@ -46,6 +46,10 @@ class Entry:
     """``package.module:attribute``, imported at first use."""
     summary: str
     """One line for listings."""
+    arrays: tuple[str, ...] = ()
+    """For a backend: the packages whose arrays and models it takes, as ``torch``. The front door
+    uses a backend only where one of them is loaded already.
+    """
 
 
 @hookspec

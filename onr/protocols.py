@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from onr.typing import Array, Ties
 
@@ -26,6 +26,7 @@ __all__ = [
     "Method",
     "Network",
     "Norm",
+    "NormLike",
     "Outputs",
     "PenalizingMethod",
     "Penalty",
@@ -141,6 +142,10 @@ class Norm(Protocol):
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
         """Points uniform by volume in the unit ball, ``shape = (batch, ...)``, float64."""
+
+
+NormLike: TypeAlias = Norm | float | str
+"""A norm; a number, for an lp norm; or the name of a registered norm."""
 
 
 @runtime_checkable

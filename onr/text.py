@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
+
 from onr.errors import OnrError
+from onr.feasible import Bounds
 from onr.losses import CrossEntropy, LogitDistance
 from onr.norms import LpNorm, as_norm
 from onr.numerals import number
-from onr.protocols import Loss, Norm
+from onr.protocols import Attack, Loss, Norm, NormLike
 from onr.registry import load, norm_spec
 
-__all__ = ["call", "loss", "norm"]
+__all__ = ["CROSS_ENTROPY", "NamedAttack", "attack_by_name", "call", "loss_of", "norm"]
 
+CROSS_ENTROPY = "onr_paper:cross-entropy"
+TARGETED_CROSS_ENTROPY = "onr_paper:targeted-cross-entropy"
 
 SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 
 
 def call(
     target: Callable[..., Any],
-    options: Mapping[str, str],
+    options: Mapping[str, Any],
     /,
     *arguments: Any,
     what: str,
@@ -37,7 +43,7 @@ def call(
 
     Args:
         target: what to call.
-        options: the user's options.
+        options: the user's options; what is no text is passed as it is.
         arguments: positional arguments that are no options.
         what: how to name the target in errors.
         given: keyword arguments that are no options.
@@ -59,7 +65,8 @@ def call(
                 f"{what} takes no option {name!r}: it takes {', '.join(known) or 'none'}"
             )
         annotation = parameters[name].annotation
-        read[name] = _read(text, annotation, f"{what}, option {name}")
+        where = f"{what}, option {name}"
+        read[name] = _read(text, annotation, where) if isinstance(text, str) else text
     return target(*arguments, **given, **read)
 
 
@@ -81,7 +88,7 @@ def _read(text: str, annotation: Any, where: str) -> Any:
         raise OnrError(f"{where}: {error}") from None
 
 
-def norm(p: Norm | float | str, /) -> Norm:
+def norm(p: NormLike, /) -> Norm:
     """The norm that a name, a number or a norm stands for.
 
     Args:
@@ -101,14 +108,14 @@ def norm(p: Norm | float | str, /) -> Norm:
     return as_norm(load("norm", norm_spec(p))() if isinstance(p, str) else p)
 
 
-def loss(spec: Loss | str, /) -> Loss:
+def loss_of(spec: Loss | str, /) -> Loss:
     """The loss that a name stands for; a loss is returned as it is.
 
     Raises:
         UnknownNameError: no plugin offers a loss of that name, or several do.
 
     Example:
-        >>> loss("lq:1").name
+        >>> loss_of("lq:1").name
         'lq:1'
 
     """
@@ -116,6 +123,94 @@ def loss(spec: Loss | str, /) -> Loss:
         return spec
     found: Loss = load("loss", spec)()
     return found
+
+
+@dataclass(frozen=True)
+class NamedAttack:
+    """An attack that a name chose, with all that it was given but the ball and the box."""
+
+    make: Callable[[Norm, float, Bounds | None], Attack]
+    """The attack in the ball of this norm and radius, within these bounds."""
+    loss: Loss | None
+    """What it ascends; ``None`` for an attack with a loss of its own."""
+    loss_spec: str | None
+    """The registered name of the loss, if it was chosen by name."""
+    steps: int | None
+    """Its iterations; ``None`` for an attack that names none."""
+    restarts: int | None
+    """Its random starts; ``None`` for an attack that names none."""
+
+
+def attack_by_name(
+    spec: str,
+    /,
+    *,
+    loss: Loss | str | None = None,
+    steps: int | None = None,
+    restarts: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    targeted: bool = False,
+) -> NamedAttack:
+    """Choose a registered attack, and give it what its constructor takes.
+
+    Args:
+        spec: its name, as ``pga``.
+        loss: what it ascends; cross-entropy if not given, targeted if ``targeted``.
+        steps: its iterations; its own default if not given.
+        restarts: its random starts; its own default if not given.
+        options: further keyword arguments; texts are read as the annotations of the parameters say.
+        targeted: whether the labels are classes to lead to.
+
+    Raises:
+        UnknownNameError: no plugin offers an attack or a loss of that name, or several do.
+        OnrError: the attack has no parameter for something that was given, or the loss leads the
+            other way than ``targeted`` says.
+
+    """
+    target, what = load("attack", spec), f"attack {spec}"
+    parameters = inspect.signature(target).parameters
+    given: dict[str, Any] = {}
+    for name, value in (("steps", steps), ("restarts", restarts), ("loss", loss)):
+        if name not in parameters:
+            if value is not None:
+                raise OnrError(f"{what} takes no {name}: leave it out")
+        elif name != "loss":
+            given[name] = parameters[name].default if value is None else value
+            if given[name] is inspect.Parameter.empty:
+                raise OnrError(f"{what} has no usual {name}: give {name}")
+    ascended: Loss | None = None
+    if "loss" in parameters:
+        loss = loss or (TARGETED_CROSS_ENTROPY if targeted else CROSS_ENTROPY)
+        given["loss"] = ascended = _leading(loss_of(loss), targeted=targeted)
+    elif targeted:
+        raise OnrError(f"{what} has a loss of its own, without a target: leave the target out")
+
+    def make(p: Norm, eps: float, bounds: Bounds | None) -> Attack:
+        made: Attack = call(target, options or {}, what=what, p=p, eps=eps, bounds=bounds, **given)
+        return made
+
+    return NamedAttack(
+        make,
+        ascended,
+        loss if isinstance(loss, str) else None,
+        given.get("steps"),
+        given.get("restarts"),
+    )
+
+
+def _leading(loss: Loss, *, targeted: bool) -> Loss:
+    """The loss, if it leads to a label (``targeted``) or away from it (not ``targeted``)."""
+    towards = not loss.uses_clean and bool(
+        loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
+    )
+    if towards and not targeted:
+        raise OnrError(f"loss {loss.name} leads to a target: say which with --target, as next")
+    if targeted and not towards:
+        raise OnrError(
+            f"loss {loss.name} leads to no target: choose one that does, as "
+            "targeted-cross-entropy, or leave the target out"
+        )
+    return loss
 
 
 # The targets of names that take an argument, as ``lp:1.5``.

@@ -6,4 +6,5 @@ from onr.hookspecs import Entry, hookimpl
 @hookimpl
 def onr_backends() -> list[Entry]:
     """Offer the backend."""
-    return [Entry("numpy", "onr_numpy.backend:NumpyBackend", "dense reference, small networks")]
+    target, summary = "onr_numpy.backend:NumpyBackend", "dense reference, small networks"
+    return [Entry("numpy", target, summary, arrays=("numpy",))]

@@ -55,6 +55,27 @@ class NumpyBackend:
                 raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
+    def adopt(self, model: Any, x: np.ndarray, /) -> BackendNetwork:
+        """A network as it is, for inputs like ``x``.
+
+        Raises:
+            OnrError: the model is no network, or ``x`` does not fit it.
+
+        """
+        if not isinstance(model, BackendNetwork):
+            raise OnrError(
+                f"the model is a {type(model).__name__}: expected a network, as "
+                "onr.open_run(path).network of a run of backend numpy"
+            )
+        if x.dtype != object and not np.issubdtype(x.dtype, np.floating):
+            raise OnrError(f"x holds {x.dtype}: expected floats; images of bytes are x / 255")
+        if len(x) == 0 or tuple(x.shape[1:]) != tuple(model.input_shape):
+            shape = ", ".join(map(str, model.input_shape))
+            raise OnrError(
+                f"x has shape {x.shape}: expected (batch, {shape}); one input is x[None]"
+            )
+        return model
+
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """The parameters of a run."""
         return Run.open(path).model()[0]

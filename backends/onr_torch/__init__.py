@@ -6,7 +6,8 @@ from onr.hookspecs import Entry, hookimpl
 @hookimpl
 def onr_backends() -> list[Entry]:
     """Offer the backend."""
-    return [Entry("torch", "onr_torch.backend:TorchBackend", "any nn.Module, on CPU or CUDA")]
+    target, summary = "onr_torch.backend:TorchBackend", "any nn.Module, on CPU or CUDA"
+    return [Entry("torch", target, summary, arrays=("torch",))]
 
 
 @hookimpl

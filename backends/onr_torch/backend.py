@@ -15,6 +15,7 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method
 from onr.training.optimizers import Optimizer
+from onr_torch.admission import admit
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
 from onr_torch.network import TorchNetwork
@@ -79,6 +80,15 @@ class TorchBackend:
         if len(input_shape) == 3:
             module = module.to(memory_format=torch.channels_last)
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
+
+    def adopt(self, model: Any, x: torch.Tensor, /) -> TorchNetwork:
+        """The network of a module of the user's, for inputs like ``x``.
+
+        Raises:
+            OnrError: the module or the inputs are not what :mod:`onr_torch.admission` asks for.
+
+        """
+        return admit(model, x)
 
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """Weights from a run's folder, a safetensors file or a state dict."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from onr.arrays import to_numpy
+from onr.errors import OnrError
 from onr.protocols import Norm
 from onr_torch.cells import cell_radius
 from onr_torch.features import without_last_layer
@@ -46,7 +47,12 @@ class TorchNetwork:
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Logits, shape ``(batch, d)``, without a graph."""
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
-            logits: torch.Tensor = self.module(x)
+            logits = self.module(x)
+        if not isinstance(logits, torch.Tensor):
+            raise OnrError(
+                f"{type(self.module).__name__} gives a {type(logits).__name__}: expected one "
+                "tensor of logits (batch, d); wrap the model in a module that returns them"
+            )
         return logits.to(x.dtype)
 
     def linearize(self, x: torch.Tensor, /) -> TorchLinearization:

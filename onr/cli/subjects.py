@@ -17,7 +17,7 @@ __all__ = ["announce", "opened", "subject_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS = TrainConfig()
-TARGET = "target"
+SUBJECT = "subject"
 OPENING = ("model_options", "weights", "dataset", "data_dir", "device", "best")
 
 
@@ -33,7 +33,7 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
     if images is not None and images.isdecimal():
         count = {"default": int(images), "show_default": True, "help": "The first so many images."}
     options = (
-        click.argument(TARGET, metavar="RUN|MODEL"),
+        click.argument(SUBJECT, metavar="RUN|MODEL"),
         model_option,
         click.option("--weights", help="MODEL: a run's folder, .safetensors, or a state dict."),
         click.option(
@@ -72,7 +72,7 @@ def opened(options: dict[str, Any]) -> Subject:
         OnrError: there is no such run or model, or the options do not fit it.
 
     """
-    target = options.pop(TARGET)
+    target = options.pop(SUBJECT)
     subject = open_subject(target, **{name: options.pop(name) for name in OPENING})
     for warning in warnings(subject):
         click.echo(f"warning: {warning}", err=True)

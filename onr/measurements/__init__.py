@@ -1,1 +1,26 @@
-"""Measurements of a network around inputs: accuracy, norms, spectrum, alignment, linearity."""
+"""Measurements of a network around inputs: accuracy, norms, spectrum, alignment, linearity.
+
+Each takes ``(network, x, y)`` and objects, no names, and gives rows. :mod:`onr.measure` is the form
+for users, who have models and names.
+"""
+
+from onr.measurements.accuracy import accuracy, attack_outcome, logits, share
+from onr.measurements.activations import activations
+from onr.measurements.alignment import alignment
+from onr.measurements.directions import directions
+from onr.measurements.linearity import linearity
+from onr.measurements.norms import norms
+from onr.measurements.spectrum import spectrum
+
+__all__ = [
+    "accuracy",
+    "activations",
+    "alignment",
+    "attack_outcome",
+    "directions",
+    "linearity",
+    "logits",
+    "norms",
+    "share",
+    "spectrum",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +21,9 @@ from onr.measurements.accuracy import (
     target_classes,
 )
 from onr.plots import Curve
-from onr.protocols import Attack, Loss, Norm
 from onr.records import columns_as_rows, csv_table
-from onr.registry import bare, load, norm_spec, served
-from onr.text import call
+from onr.registry import bare, norm_spec, served
+from onr.text import attack_by_name
 from onr.text import norm as norm_named
 from onr.training.factories import versions
 from onr.training.subject import Subject
@@ -34,7 +32,6 @@ __all__ = ["Evaluation", "EvaluationConfig", "evaluate"]
 
 DEFAULT_IMAGES = 1000
 USUAL_RADIUS = 0.5
-CROSS_ENTROPY = "onr_paper:cross-entropy"
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,15 @@ def evaluate(
         if trained is None and norm.name != "2":
             raise OnrError(f"give --eps: the model was not trained with norm {norm.name}")
         radii = tuple(factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))
-    chosen = _choose(config)
-    attacks = [chosen.attack(norm, eps) for eps in radii]
+    chosen = attack_by_name(
+        config.attack,
+        loss=config.loss,
+        steps=config.steps,
+        restarts=config.restarts,
+        options=config.attack_options,
+        targeted=config.target is not None,
+    )
+    attacks = [chosen.make(norm, eps, (0.0, 1.0)) for eps in radii]
 
     images = config.images or min(DEFAULT_IMAGES, len(subject.part(config.part)))
     x, y = subject.inputs(images, config.part)
@@ -168,9 +172,9 @@ def evaluate(
             success.append(_rate(outcome.predicted == target, target != labels))
     sigma = largest_singular_values(subject.network, x[: config.spectrum])
     names = {"norm/p": norm_spec(p), "attack": config.attack}
-    if chosen.loss is not None:
-        names["loss"] = chosen.loss
-    record = {
+    if chosen.loss_spec is not None:
+        names["loss"] = chosen.loss_spec
+    record: dict[str, Any] = {
         "run": None if subject.run is None else subject.run.config,
         "model": train.model,
         "model_options": train.model_options,
@@ -184,7 +188,9 @@ def evaluate(
         "p": norm.name,
         "attack": config.attack,
         "attack_options": dict(config.attack_options),
-        **chosen.record,
+        "loss": None if chosen.loss is None else chosen.loss.name,
+        "steps": chosen.steps,
+        "restarts": chosen.restarts,
         "labels": config.labels,
         "target": config.target,
         "seed": config.seed,
@@ -205,66 +211,6 @@ def evaluate(
 def _settings(subject: Subject) -> dict[str, Any]:
     """The settings of the method that a run was trained with; none for another model."""
     return {} if subject.run is None else dict(subject.run.config.get("settings", {}))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """An attack by its name, with all that it was given but the ball."""
-
-    attack: Callable[[Norm, float], Attack]
-    loss: str | None
-    record: dict[str, Any]
-
-
-def _choose(config: EvaluationConfig) -> _Choice:
-    """Give the attack what its constructor takes, and refuse what the user gave in vain."""
-    target = load("attack", config.attack)
-    what = f"attack {config.attack}"
-    parameters = inspect.signature(target).parameters
-    given: dict[str, Any] = {}
-    for name in ("loss", "steps", "restarts"):
-        value = getattr(config, name)
-        if name not in parameters:
-            if value is not None:
-                raise OnrError(f"{what} takes no {name}: leave out --{name}")
-        elif name != "loss":
-            given[name] = parameters[name].default if value is None else value
-            if given[name] is inspect.Parameter.empty:
-                raise OnrError(f"{what} has no usual {name}: give --{name}")
-    loss = None
-    if "loss" in parameters:
-        loss = config.loss or (
-            "onr_paper:targeted-cross-entropy" if config.target is not None else CROSS_ENTROPY
-        )
-        given["loss"] = _loss(loss, targeted=config.target is not None)
-    elif config.target is not None:
-        raise OnrError(f"{what} has a loss of its own, without a target: leave out --target")
-
-    def attack(norm: Norm, eps: float) -> Attack:
-        options = config.attack_options
-        made: Attack = call(target, options, what=what, p=norm, eps=eps, bounds=(0.0, 1.0), **given)
-        return made
-
-    record = {name: given.get(name) for name in ("loss", "steps", "restarts")}
-    if loss is not None:
-        record["loss"] = given["loss"].name
-    return _Choice(attack, loss, record)
-
-
-def _loss(spec: str, *, targeted: bool) -> Loss:
-    """The loss of that name, if it leads to a label (``targeted``) or away from it (else)."""
-    loss: Loss = load("loss", spec)()
-    towards = not loss.uses_clean and bool(
-        loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
-    )
-    if towards and not targeted:
-        raise OnrError(f"loss {loss.name} leads to a target: say which with --target, as next")
-    if targeted and not towards:
-        raise OnrError(
-            f"loss {loss.name} leads to no target: choose one that does, as "
-            "targeted-cross-entropy, or leave out --target"
-        )
-    return loss
 
 
 def _rate(success: np.ndarray, among: np.ndarray) -> float | None:

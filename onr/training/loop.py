@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +27,11 @@ from onr.training.factories import (
     make_dataset,
     make_method,
     make_network,
+    run_record,
     trained_ball,
 )
 from onr.training.images import LoadedImages
+from onr.training.layers import absolute
 from onr.training.runs import LAST, Checkpoint, Run
 from onr.training.sanity import at_chance, class_distance
 from onr.training.schedules import schedule
@@ -37,7 +40,7 @@ from onr.typing import Array
 if TYPE_CHECKING:
     from onr.training.events import Events
 
-__all__ = ["Training"]
+__all__ = ["Training", "open_or_create", "run_training"]
 
 SAVE_SECONDS = 300.0
 """How much work a crash may cost, epochs aside."""
@@ -235,6 +238,48 @@ class Training:
         tensors["training.costs"] = np.array(self._costs)
         tensors["training.seconds"] = np.array(self._seconds)
         run.save(Checkpoint(tensors, self.step, self.records), best=best)
+
+
+def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
+    """The run in a folder, if its configuration is this one; a new run if there is none.
+
+    Raises:
+        OnrError: the folder holds another run, or something else.
+
+    """
+    if not (path / "config.json").exists():
+        return Run.create(path, run_record(config, training.method))
+    run = Run.open(path)
+    if TrainConfig.read(run.config) != config:
+        raise OnrError(f"{path} holds another run: delete it, or give another folder")
+    return run
+
+
+def run_training(
+    config: TrainConfig,
+    path: Path,
+    on_step: Callable[[int, int], None] = lambda epoch, step: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Run:
+    """Train in a folder, or continue the run of the same configuration there, to its end.
+
+    Args:
+        config: what to train.
+        path: the run's folder.
+        on_step: as for :meth:`Training.finish`.
+        on_epoch: as for :meth:`Training.finish`.
+
+    Raises:
+        OnrError: the folder holds another run, another process trains it, or training diverges.
+
+    """
+    config = absolute(config)
+    training = Training(config)
+    run = open_or_create(config, training, path)
+    with run.locked():
+        training.resume(run)
+        training.finish(run, on_step, on_epoch)
+    return run
 
 
 def _score(record: dict[str, Any]) -> float:

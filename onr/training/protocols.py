@@ -66,6 +66,18 @@ class Backend(Protocol):
         given as a function, which is called with the backend's randomness seeded.
         """
 
+    def adopt(self, model: Any, x: Array, /) -> BackendNetwork:
+        """The network that a user's own model stands for at inputs like ``x``.
+
+        Called by the front door for arrays of the packages that the backend's entry names
+        (:attr:`onr.hookspecs.Entry.arrays`).
+
+        Raises:
+            OnrError: the model is none of this backend's, or ``x`` does not fit it; says what was
+                expected.
+
+        """
+
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """A model's parameters by name, from a run's folder or another file that it knows."""
 

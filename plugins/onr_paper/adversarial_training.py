@@ -10,8 +10,8 @@ import numpy as np
 from onr.attacks.fast_gradient import FastGradient
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
-from onr.protocols import Array, Attack, Cost, Loss, Network, Outputs, Probe
-from onr.text import loss as loss_named
+from onr.protocols import Array, Attack, Cost, Loss, Network, NormLike, Outputs, Probe
+from onr.text import loss_of
 from onr.text import norm as norm_named
 from onr_paper.methods import training_radius, with_clean
 
@@ -64,7 +64,7 @@ class AdversarialTraining:
 def adversarial_training(
     *,
     attack: str = "pga",
-    p: str = "2",
+    p: NormLike = 2,
     loss: str = "onr_paper:cross-entropy",
     eps: float | None = None,
     steps: int | None = None,
@@ -89,7 +89,7 @@ def adversarial_training(
 
     """
     norm, radius = norm_named(p), training_radius(norm_named(p), eps)
-    ascended = loss_named(loss)
+    ascended = loss_of(loss)
     if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
         raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
     settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": loss}

@@ -10,7 +10,7 @@ import numpy as np
 from onr.arrays import inner, like
 from onr.losses import one_hot
 from onr.norms import LpNorm
-from onr.protocols import Array, Cost, Network, Norm, Outputs, Probe
+from onr.protocols import Array, Cost, Network, Norm, NormLike, Outputs, Probe
 from onr.text import norm as norm_named
 from onr_paper.methods import CROSS_ENTROPY, require_weight, training_radius, with_clean
 
@@ -34,7 +34,7 @@ class InputGradient:
 
     """
 
-    def __init__(self, *, p: str = "2", eps: float | None = None, lam: float = 1.0) -> None:
+    def __init__(self, *, p: NormLike = 2, eps: float | None = None, lam: float = 1.0) -> None:
         self.p: Norm = norm_named(p)
         self.eps, self.lam = training_radius(self.p, eps), require_weight("lam", lam)
 

@@ -13,7 +13,7 @@ from onr.errors import OnrError
 from onr.jacobians.iterations import walk
 from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
-from onr.protocols import Array, Cost, Linearization, Network, Norm, Outputs, Probe
+from onr.protocols import Array, Cost, Linearization, Network, Norm, NormLike, Outputs, Probe
 from onr.text import norm as norm_named
 from onr_paper.methods import require_weight, training_radius, with_clean
 
@@ -214,8 +214,8 @@ def dd_snr(
 
 def dd_onr(
     *,
-    p: str = "2",
-    q: str = "2",
+    p: NormLike = 2,
+    q: NormLike = 2,
     eps: float | None = None,
     lam: float = 0.1,
     power: float = 1.0,
@@ -243,8 +243,8 @@ def dd_onr(
 
 def dd_onr_exact(
     *,
-    p: str = "2",
-    q: str = "2",
+    p: NormLike = 2,
+    q: NormLike = 2,
     eps: float | None = None,
     lam: float = 0.1,
     power: float = 1.0,

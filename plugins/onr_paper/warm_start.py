@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from onr.arrays import array_namespace, column, like, max_abs
-from onr.protocols import Array, Linearization, Norm
+from onr.protocols import Array, Linearization, Norm, NormLike
 from onr.text import norm as norm_named
 from onr_paper.methods import training_radius
 from onr_paper.operator_norm import OperatorNorm
@@ -53,8 +53,8 @@ class WarmStart:
 
 def dd_snr_warm(
     *,
-    p: str = "2",
-    q: str = "2",
+    p: NormLike = 2,
+    q: NormLike = 2,
     eps: float | None = None,
     lam: float = 0.1,
     power: float = 2.0,

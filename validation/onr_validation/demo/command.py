@@ -23,8 +23,8 @@ from onr.registry import bare
 from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
 from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate
-from onr.training.factories import run_record, versions
-from onr.training.loop import Training
+from onr.training.factories import versions
+from onr.training.loop import Training, open_or_create
 from onr.training.runs import Run
 from onr.training.subject import open_run
 from onr_numpy.backend import NumpyBackend
@@ -148,13 +148,7 @@ def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: in
         seed=seed,
     )
     training = Training(config)
-    record, path = run_record(config, training.method), folder / name
-    if (path / "config.json").exists():
-        run = Run.open(path)
-        if run.config != record:
-            raise OnrError(f"{path} holds another run: delete it, or give another --out")
-    else:
-        run = Run.create(path, record)
+    run = open_or_create(config, training, folder / name)
     with run.locked():
         training.resume(run)
         left = (EPOCHS - len(training.records)) * training.steps

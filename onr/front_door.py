@@ -1,0 +1,431 @@
+"""The functions of ``import onr``: one verb each, for the models of every backend.
+
+They turn what a user has, a model and text, into what the mathematics takes, a network and norms,
+and hand it on. The backend is found by the type of ``x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onr.arrays import array_namespace
+from onr.errors import OnrError
+from onr.feasible import Bounds
+from onr.jacobians import dense, lanczos, operator_norms
+from onr.jacobians.lanczos import SingularTriplets
+from onr.jacobians.operator_norms import OperatorNorm
+from onr.numerals import number
+from onr.protocols import BackendNetwork, Linearization, Loss, NormLike
+from onr.registry import registry
+from onr.text import attack_by_name, norm
+from onr.training.config import TrainConfig
+from onr.training.loop import run_training
+from onr.training.subject import Subject, open_run
+from onr.typing import Array
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+__all__ = [
+    "attack",
+    "cell_radius",
+    "generator",
+    "jacobian",
+    "labels_of",
+    "linear_operator",
+    "linearize",
+    "network_of",
+    "operator_norm",
+    "radius",
+    "singular_triplets",
+    "singular_values",
+    "train",
+]
+
+Rng = np.random.Generator | int | None
+
+
+def generator(rng: Rng, /) -> np.random.Generator:
+    """A generator as it is; a whole number as its seed; nothing as seed 0.
+
+    Raises:
+        OnrError: ``rng`` is none of these.
+
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer | None):
+        raise OnrError(f"rng = {rng!r}: expected a NumPy generator, a whole number, or nothing")
+    if rng is not None and rng < 0:
+        raise OnrError(f"rng = {rng}: expected a seed >= 0")
+    return np.random.default_rng(0 if rng is None else int(rng))
+
+
+def radius(eps: float | str, /) -> float:
+    """A number, or a fraction as text, ``"8/255"``.
+
+    Raises:
+        OnrError: a text that is no number, or neither text nor number.
+
+    """
+    if isinstance(eps, str):
+        return number(eps)
+    if isinstance(eps, bool) or not isinstance(eps, int | float | np.integer | np.floating):
+        raise OnrError(f"eps = {eps!r}: expected a number, or a text as '8/255'")
+    return float(eps)
+
+
+def network_of(model: Any, x: Array, /) -> BackendNetwork:
+    """The network of a backend that a model stands for at inputs like ``x``.
+
+    Args:
+        model: a network, a ``torch.nn.Module``, or what the backend of a plugin takes.
+        x: inputs, shape ``(batch, *input_shape)``, floats.
+
+    Raises:
+        OnrError: no backend takes ``x``, the model belongs to another backend, or the backend
+            refuses the model or the shape or type of ``x``.
+
+    """
+    offers = [(plugin, entry) for plugin, entry in registry().offers("backend") if entry.arrays]
+    known = {
+        f"{plugin.name}:{entry.name}": (plugin.name, *entry.arrays) for plugin, entry in offers
+    }
+    names = [name for name, packages in known.items() if _from(x, packages)]
+    if not names:
+        expected = ", ".join(package for _, *packages in known.values() for package in packages)
+        raise OnrError(f"x is a {_described(x)}: expected an array of {expected}")
+    others = [name for name, packages in known.items() if _from(model, packages)]
+    if others and names[0] not in others:
+        raise OnrError(
+            f"x is a {_described(x)} and the model a {_described(model)}: give x as an array of "
+            f"{' or '.join(known[others[0]][1:])}"
+        )
+    network: BackendNetwork = registry().resolve("backend", names[0]).load()().adopt(model, x)
+    return network
+
+
+def _from(value: Any, packages: tuple[str, ...]) -> bool:
+    """Whether the type of a value, or a type that it derives from, is defined in these packages."""
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
+
+
+def _described(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
+    """Labels as the network takes them.
+
+    Raises:
+        OnrError: they are not one whole number for each input.
+
+    """
+    if isinstance(y, np.ndarray | list | tuple):
+        y = np.asarray(y)
+    shape = tuple(getattr(y, "shape", ()))
+    if shape != (len(x),):
+        raise OnrError(f"y has shape {shape}: expected one label for each input, ({len(x)},)")
+    if not array_namespace(y).isdtype(y.dtype, "integral"):
+        raise OnrError(f"y holds {y.dtype}: expected whole numbers, one label for each input")
+    return network.asarray(y) if isinstance(y, np.ndarray) else y
+
+
+def linearize(model: Any, x: Array, /) -> Linearization:
+    """The network to first order at each input: ``f(x + dx) ~ value + J dx`` (Eq. 1).
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
+        x: inputs, shape ``(batch, *input_shape)``.
+
+    Returns:
+        ``.value``, the logits ``(batch, d)``; ``.jvp(v)``, ``J v`` for ``v`` shaped as ``x``; and
+        ``.vjp(u)``, ``J^T u`` for ``u`` shaped as the logits. Each product costs about one forward
+        pass, and is exact for the linear map at ``x``.
+
+    Raises:
+        OnrError: the model is in training mode, or does not fit ``x``.
+
+    Example:
+        >>> import onr, torch
+        >>> model = torch.nn.Linear(3, 2)
+        >>> x, v = torch.rand(4, 3), torch.rand(4, 3)
+        >>> J = onr.linearize(model, x)
+        >>> torch.allclose(J.jvp(v), v @ model.weight.T)
+        True
+
+    """
+    return network_of(model, x).linearize(x)
+
+
+def _jacobian_of(J: Any, x: Array | None) -> Any:
+    """Matrices or a linearisation as they are; a model and inputs linearised."""
+    if x is not None:
+        return linearize(J, x)
+    if not hasattr(J, "jvp") and getattr(J, "ndim", 0) != 3:
+        shape = f" of shape {tuple(J.shape)}" if hasattr(J, "shape") else ""
+        raise OnrError(
+            f"a {_described(J)}{shape}: expected matrices (batch, d, n), a linearisation, or a "
+            "model and inputs x"
+        )
+    return J
+
+
+def operator_norm(
+    J: Any,
+    x: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    q: NormLike,
+    rng: Rng = None,
+    restarts: int = 10,
+    steps: int = 100,
+) -> OperatorNorm:
+    """``||J||_{p,q} = max ||J v||_q`` over ``||v||_p = 1`` (Eq. 8), for each input.
+
+    Exact for p = 1, q = inf, (2, 2), and for q = 1 with at most 16 outputs; both bounds for other
+    lp norms; a lower bound alone for other norms of plugins and beyond 64 outputs.
+    :func:`onr.jacobians.operator_norms.operator_norm` has the whole table.
+
+    Args:
+        J: matrices ``(batch, d, n)``, a linearisation, or a model.
+        x: inputs ``(batch, *input_shape)``, with a model alone.
+        p: the norm of the inputs.
+        q: the norm of the outputs.
+        rng: of the Gaussian starts.
+        restarts: how many of them.
+        steps: iterations from each, at most.
+
+    Returns:
+        ``.kind`` (``exact``, ``bracket`` or ``lower``), ``.lower`` and ``.upper`` of shape
+        ``(batch,)``, the maximiser ``.v``, its dual direction ``.u``, and more.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or an argument is out of its range.
+
+    Example:
+        >>> import numpy as np, onr
+        >>> found = onr.operator_norm(np.array([[[3.0, 0.0], [4.0, 1.0]]]), p="inf", q=1)
+        >>> found.kind, found.value.tolist()
+        ('exact', [8.0])
+
+    """
+    return operator_norms.operator_norm(
+        _jacobian_of(J, x),
+        p=norm(p),
+        q=norm(q),
+        rng=generator(rng),
+        restarts=restarts,
+        steps=steps,
+    )
+
+
+def singular_triplets(
+    J: Any, k: int = 1, /, *, rng: Rng = None, **options: Any
+) -> SingularTriplets:
+    """The ``k`` leading singular triplets, by Golub-Kahan-Lanczos from products alone.
+
+    Args:
+        J: matrices ``(batch, d, n)`` or a linearisation.
+        k: how many.
+        rng: of the start.
+        options: ``steps`` and ``tolerance`` of :func:`onr.jacobians.lanczos.singular_triplets`.
+
+    Returns:
+        ``.S`` of shape ``(batch, k)``, lower bounds up to rounding; ``.U`` and ``.V``, the vectors;
+        and the residuals.
+
+    Raises:
+        OnrError: ``k`` is larger than a side of ``J``, or ``J`` is neither.
+
+    Example:
+        >>> import numpy as np, onr
+        >>> onr.singular_triplets(np.diag([3.0, 2.0, 1.0])[None], 2).S.round(6).tolist()
+        [[3.0, 2.0]]
+
+    """
+    J = _jacobian_of(J, None)
+    linearization = J if hasattr(J, "jvp") else dense.Matrices(J)
+    return lanczos.singular_triplets(linearization, k, rng=generator(rng), **options)
+
+
+def singular_values(J: Any, x: Array | None = None, /) -> Array:
+    """All ``min(d, n)`` singular values, largest first, ``(batch, min(d, n))``; exact.
+
+    ``J`` is formed by ``min(d, n)`` products.
+
+    Args:
+        J: matrices ``(batch, d, n)``, a linearisation, or a model.
+        x: inputs ``(batch, *input_shape)``, with a model alone.
+
+    Raises:
+        OnrError: the model does not fit ``x``.
+
+    Example:
+        >>> import numpy as np, onr
+        >>> onr.singular_values(np.array([[[3.0, 0.0], [0.0, 4.0]]])).tolist()
+        [[4.0, 3.0]]
+
+    """
+    J = _jacobian_of(J, x)
+    return dense.singular_values(J if hasattr(J, "jvp") else dense.Matrices(J))
+
+
+def jacobian(J: Any, x: Array | None = None, /) -> Array:
+    """``J`` as matrices, ``(batch, d, n)``; exact, by ``min(d, n)`` products.
+
+    Args:
+        J: a linearisation, or a model.
+        x: inputs ``(batch, *input_shape)``, with a model alone.
+
+    Raises:
+        OnrError: the model does not fit ``x``.
+
+    Example:
+        >>> import onr, torch
+        >>> model = torch.nn.Linear(3, 2)
+        >>> onr.jacobian(model, torch.rand(4, 3)).shape
+        torch.Size([4, 2, 3])
+
+    """
+    J = _jacobian_of(J, x)
+    return dense.jacobian(J) if hasattr(J, "jvp") else J
+
+
+def linear_operator(J: Any, x: Array | None = None, /) -> LinearOperator:
+    """``J`` at one input, ``(d, n)``, as an operator of ``scipy.sparse.linalg``; never formed.
+
+    Args:
+        J: a linearisation at one input, or a model.
+        x: one input ``(1, *input_shape)``, with a model alone.
+
+    Raises:
+        OnrError: there is not exactly one input.
+
+    Example:
+        >>> import onr, torch
+        >>> onr.linear_operator(torch.nn.Linear(3, 2), torch.rand(1, 3)).shape
+        (2, 3)
+
+    """
+    from onr.jacobians.scipy_operator import linear_operator as operator
+
+    return operator(_jacobian_of(J, x))
+
+
+def cell_radius(model: Any, x: Array, /, *, p: NormLike) -> Array:
+    """The largest eps with the p-ball about each input inside its ReLU cell; exact, ``(batch,)``.
+
+    Within it the network is linear. A unit at exactly zero gives radius 0; a network without hidden
+    units gives ``inf``. In torch it costs n products an input.
+
+    Args:
+        model: a ReLU network; convolutions and max pooling are understood.
+        x: inputs, shape ``(batch, *input_shape)``.
+        p: the norm of the ball.
+
+    Raises:
+        OnrError: the network has another nonlinearity.
+        NotAvailableError: a torch network, and a norm that is no lp norm.
+
+    Example:
+        >>> import onr, torch
+        >>> onr.cell_radius(torch.nn.ReLU(), torch.tensor([[3.0, -1.0]]), p="inf")
+        tensor([1.])
+
+    """
+    return network_of(model, x).cell_radius(x, p=norm(p))
+
+
+def attack(
+    model: Any,
+    x: Array,
+    y: Array,
+    /,
+    *,
+    p: NormLike,
+    eps: float | str,
+    attack: str = "onr_paper:pga",
+    loss: Loss | str | None = None,
+    steps: int | None = None,
+    restarts: int | None = None,
+    targeted: bool = False,
+    bounds: Bounds | None = (0.0, 1.0),
+    rng: Rng = None,
+    **options: Any,
+) -> Array:
+    """Perturbed inputs in the p-ball of radius ``eps`` about ``x``, shaped as ``x``.
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
+        x: inputs inside ``bounds``, shape ``(batch, *input_shape)``.
+        y: labels to lead away from, or the classes to lead to if ``targeted``; ``(batch,)``.
+        p: the norm of the ball.
+        eps: its radius, in the units of ``x``; 0 returns ``x``.
+        attack: the name of a registered attack; ``onr plugins`` lists them.
+        loss: what it ascends, by name or as an object; cross-entropy if not given.
+        steps: its iterations; the attack's own default if not given (20 for ``pga``).
+        restarts: its random starts; the attack's own default if not given (1 for ``pga``).
+        targeted: lead to ``y``.
+        bounds: the box of valid inputs; ``None`` for none.
+        rng: of the random starts; the same seed gives the same result.
+        options: further options of the attack, as ``alpha=inf``.
+
+    Raises:
+        OnrError: the model does not fit ``x``, an input is outside the bounds, or the attack does
+            not take what it was given.
+
+    Example:
+        >>> import onr, torch
+        >>> model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
+        >>> moved = onr.attack(model, x, model(x).argmax(1), p="inf", eps="8/255")
+        >>> bool(((moved - x).abs() <= 8 / 255 + 1e-6).all())
+        True
+
+    """
+    network = network_of(model, x)
+    chosen = attack_by_name(
+        attack, loss=loss, steps=steps, restarts=restarts, options=options, targeted=targeted
+    )
+    made = chosen.make(norm(p), radius(eps), bounds)
+    return made(network.frozen(), x, labels_of(y, network, x), rng=generator(rng))
+
+
+def train(
+    config: TrainConfig,
+    /,
+    *,
+    out: str | Path,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Subject:
+    """Train a classifier in a folder, or continue the run there.
+
+    Args:
+        config: what to train; a run of the same configuration that was stopped goes on.
+        out: the run's folder.
+        on_epoch: called with each epoch's record, as it is written to ``metrics.jsonl``.
+
+    Returns:
+        The trained model (``.network``) with its data set (``.batch(100)``), as
+        :func:`onr.open_run` gives it.
+
+    Raises:
+        OnrError: the folder holds another run, or the training diverges.
+
+    Example:
+        >>> import onr
+        >>> config = onr.TrainConfig(train_images=50, epochs=1, backend="numpy")
+        >>> run = onr.train(config, out=tmp_path / "run")
+        >>> x, y = run.batch(10)
+        >>> onr.operator_norm(run.network, x, p=2, q=2).kind
+        'exact'
+
+    """
+    run_training(config, Path(out), on_epoch=on_epoch)
+    return open_run(out)

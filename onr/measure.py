@@ -1,0 +1,370 @@
+"""Measurements of any model around inputs: the public form of :mod:`onr.measurements`.
+
+Every function takes ``(model, x, y)`` and gives a table: a list of rows, texts and numbers by
+column, which ``pandas.DataFrame`` takes as it is. A row has the mean over the inputs, its standard
+error, and the number of inputs. Perturbations are those of the paper's attack: ten steps of
+projected gradient ascent on the cross-entropy from a random start.
+
+``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text; ``rng`` is a
+NumPy generator, a whole number or nothing, and fixes all randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onr import measurements
+from onr.arrays import to_numpy
+from onr.front_door import Rng, generator, labels_of, network_of, radius
+from onr.protocols import BackendNetwork, Loss, NormLike
+from onr.text import attack_by_name, norm
+from onr.typing import Array, Row
+
+__all__ = [
+    "accuracy",
+    "activations",
+    "alignment",
+    "directions",
+    "linearity",
+    "norms",
+    "robust_accuracy",
+    "spectrum",
+]
+
+Radii = float | str | Sequence[float | str]
+
+
+def _radii(eps: Radii) -> list[float]:
+    return [radius(eps)] if isinstance(eps, int | float | str) else [radius(each) for each in eps]
+
+
+def _seed(rng: Rng) -> int:
+    """A seed: drawn from a generator, a whole number itself, 0 for nothing."""
+    drawn = generator(rng)
+    return int(drawn.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng or 0)
+
+
+def _prepared(model: Any, x: Array, y: Any) -> tuple[BackendNetwork, Array]:
+    network = network_of(model, x)
+    return network.frozen(), labels_of(y, network, x)
+
+
+def accuracy(model: Any, x: Array, y: Array, /) -> float:
+    """The share of inputs whose largest logit, the first among equals, is that of their label.
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or the labels do not.
+
+    Example:
+        >>> import onr, torch
+        >>> model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
+        >>> onr.measure.accuracy(model, x, model(x).argmax(1))
+        1.0
+
+    """
+    network, labels = _prepared(model, x, y)
+    predicted = measurements.logits(network, x).argmax(axis=1)
+    return measurements.share(predicted == to_numpy(labels))[0]
+
+
+def robust_accuracy(
+    model: Any,
+    x: Array,
+    y: Array,
+    /,
+    *,
+    p: NormLike,
+    eps: Radii,
+    attack: str = "onr_paper:pga",
+    loss: Loss | str | None = None,
+    steps: int | None = None,
+    restarts: int | None = None,
+    rng: Rng = None,
+    **options: Any,
+) -> np.ndarray:
+    """The share of inputs that keep their label under an attack, for each radius.
+
+    This is an upper bound on the share that no perturbation in the ball changes: a stronger attack
+    can only find less.
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
+        x: inputs with pixels in [0, 1], shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+        p: the norm of the ball.
+        eps: its radius, or several; 0 is the clean accuracy.
+        attack: the name of a registered attack.
+        loss: what it ascends; cross-entropy if not given.
+        steps: its iterations; the attack's own default if not given (20 for ``pga``).
+        restarts: its random starts; the attack's own default if not given (1 for ``pga``).
+        rng: of the random starts.
+        options: further options of the attack.
+
+    Returns:
+        The shares, in the order of ``eps``; shape ``()`` for a single radius.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or the attack does not take what it was given.
+
+    Example:
+        >>> import onr, torch
+        >>> model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
+        >>> y = model(x).argmax(1)
+        >>> onr.measure.robust_accuracy(model, x, y, p=2, eps=[0, "1/2"]).shape
+        (2,)
+
+    """
+    network, labels = _prepared(model, x, y)
+    chosen = attack_by_name(attack, loss=loss, steps=steps, restarts=restarts, options=options)
+    domain, seed = norm(p), _seed(rng)
+
+    def one(index: int, size: float) -> float:
+        if size == 0:
+            predicted = measurements.logits(network, x).argmax(axis=1)
+        else:
+            made = chosen.make(domain, size, (0.0, 1.0))
+            outcome = measurements.attack_outcome(
+                network, made, x, labels, norm=domain, seed=(seed, index)
+            )
+            predicted = outcome.predicted
+        return measurements.share(predicted == to_numpy(labels))[0]
+
+    shares = np.array([one(index, size) for index, size in enumerate(_radii(eps))])
+    return shares[0] if isinstance(eps, int | float | str) else shares
+
+
+def norms(
+    model: Any, x: Array, y: Array | None = None, /, *, p: NormLike, q: NormLike
+) -> list[Row]:
+    """Both bounds of the (p, q) operator norm of the logits' Jacobian, equal where it is exact.
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, on which the Jacobian does not depend; may be left out.
+        p: the norm of the inputs.
+        q: the norm of the logits.
+
+    Returns:
+        :func:`onr.measurements.norms.norms` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``.
+
+    Example:
+        >>> import onr, torch
+        >>> rows = onr.measure.norms(torch.nn.Linear(3, 2), torch.rand(4, 3), p="inf", q=1)
+        >>> [row["quantity"] for row in rows], rows[0]["kind"]
+        (['lower', 'upper', 'bracket'], 'exact')
+
+    """
+    labels = np.zeros(len(x), np.int64) if y is None else y
+    network, labels = _prepared(model, x, labels)
+    return measurements.norms(network, x, labels, p=norm(p), q=norm(q))
+
+
+def spectrum(
+    model: Any,
+    x: Array,
+    y: Array,
+    /,
+    *,
+    p: NormLike,
+    eps: float | str,
+    rng: Rng = None,
+    reference: Any = None,
+) -> list[Row]:
+    """The features' singular values, and how an attack aligns with their vectors (Fig. 2).
+
+    Args:
+        model: its last operation is an affine layer; the features are what that layer is given.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+        p: the norm of the attack.
+        eps: its radius.
+        rng: of its starts.
+        reference: another model, whose singular vectors the same perturbations are compared with.
+
+    Returns:
+        :func:`onr.measurements.spectrum.spectrum` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or has no last affine layer.
+
+    Example:
+        >>> import onr, torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> x = torch.rand(5, 3)
+        >>> rows = onr.measure.spectrum(model, x, model(x).argmax(1), p=2, eps=0.1)
+        >>> rows[0]["quantity"], rows[0]["rank"], rows[0]["images"]
+        ('singular value', 1, 5)
+
+    """
+    network, labels = _prepared(model, x, y)
+    other = None if reference is None else network_of(reference, x)
+    return measurements.spectrum(
+        network, x, labels, p=norm(p), eps=radius(eps), seed=_seed(rng), reference=other
+    )
+
+
+def alignment(
+    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: Rng = None
+) -> list[Row]:
+    """How perturbations align with the logits' dominant singular vector, by radius (Fig. 8).
+
+    Args:
+        model: whose whole Jacobian is formed, by d products.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+        p: the norm of the attack.
+        eps: its radius, or several.
+        rng: of its starts.
+
+    Returns:
+        :func:`onr.measurements.alignment.alignment` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``.
+
+    Example:
+        >>> import onr, torch
+        >>> model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
+        >>> rows = onr.measure.alignment(model, x, model(x).argmax(1), p=2, eps=0.1)
+        >>> [(row["quantity"], row["direction"]) for row in rows][:2]
+        [('cosine', 'adversarial'), ('correlation', 'adversarial')]
+
+    """
+    network, labels = _prepared(model, x, y)
+    return measurements.alignment(network, x, labels, p=norm(p), eps=_radii(eps), seed=_seed(rng))
+
+
+def linearity(
+    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: Rng = None
+) -> list[Row]:
+    """How far the features are linear, and their largest singular value by distance (Fig. 4).
+
+    Args:
+        model: its last operation is an affine layer; the features are what that layer is given.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+        p: the norm of the attack.
+        eps: its radius, or several.
+        rng: of its starts.
+
+    Returns:
+        :func:`onr.measurements.linearity.linearity` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or has no last affine layer.
+
+    Example:
+        >>> import onr, torch
+        >>> from torch import nn
+        >>> model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.rand(5, 3)
+        >>> rows = onr.measure.linearity(model, x, model(x).argmax(1), p=2, eps=[0.1])
+        >>> sorted({row["quantity"] for row in rows})
+        ['deviation', 'relative deviation', 'sigma_1']
+
+    """
+    network, labels = _prepared(model, x, y)
+    return measurements.linearity(network, x, labels, p=norm(p), eps=_radii(eps), seed=_seed(rng))
+
+
+def activations(
+    model: Any,
+    x: Array,
+    y: Array,
+    /,
+    *,
+    eps: Radii,
+    around: str = "data",
+    direction: str = "adversarial",
+    rng: Rng = None,
+) -> list[Row]:
+    """How many ReLUs are in the same state at ``x`` and at ``x + z``, by ``||z||_2`` (Fig. 5).
+
+    Args:
+        model: with ReLUs.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, ``(N,)``.
+        eps: the length of ``z``, or several.
+        around: ``data``, the inputs; or ``noise``, uniform ones in their place.
+        direction: ``adversarial`` or ``random``.
+        rng: of the attack's starts.
+
+    Returns:
+        :func:`onr.measurements.activations.activations` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or has no ReLU.
+
+    Example:
+        >>> import onr, torch
+        >>> from torch import nn
+        >>> model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(5, 3)
+        >>> rows = onr.measure.activations(model, x, model(x).argmax(1), eps=1e-9)
+        >>> rows[0]["quantity"], rows[0]["mean"]
+        ('shared', 1.0)
+
+    """
+    network, labels = _prepared(model, x, y)
+    return measurements.activations(
+        network,
+        x,
+        labels,
+        eps=_radii(eps),
+        around=around,
+        direction=direction,
+        seed=_seed(rng),
+    )
+
+
+def directions(
+    model: Any,
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    q: NormLike,
+    eps: float | str,
+    rng: Rng = None,
+) -> list[Row]:
+    """How an attack on the lq distance, Eq. 12 and the maximiser of the (p, q) norm relate.
+
+    Args:
+        model: with at most 64 outputs.
+        x: inputs, shape ``(N, *input_shape)``.
+        y: their labels, on which nothing depends; may be left out.
+        p: the norm of the attack, an lp norm.
+        q: the norm of the logits, an lp norm.
+        eps: the radius.
+        rng: of the starts.
+
+    Returns:
+        :func:`onr.measurements.directions.directions` describes the rows.
+
+    Raises:
+        OnrError: the model does not fit ``x``.
+
+    Example:
+        >>> import onr, torch
+        >>> rows = onr.measure.directions(torch.nn.Linear(3, 2), torch.rand(4, 3), p=2, q=2, eps=1)
+        >>> rows[0]["quantity"], round(rows[0]["mean"], 3)
+        ('power method', 1.0)
+
+    """
+    labels = np.zeros(len(x), np.int64) if y is None else y
+    network, labels = _prepared(model, x, labels)
+    return measurements.directions(
+        network, x, labels, p=norm(p), q=norm(q), eps=radius(eps), seed=_seed(rng)
+    )
