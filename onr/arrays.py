@@ -16,6 +16,7 @@ from onr.typing import Array
 
 __all__ = [
     "array_namespace",
+    "better",
     "column",
     "device",
     "flatten",
@@ -63,6 +64,27 @@ def safe(denominator: Array) -> Array:
     """The denominator with 1 where it is zero, for numerators that are zero there too."""
     xp = array_namespace(denominator)
     return xp.where(denominator == 0, xp.ones_like(denominator), denominator)
+
+
+def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple[Array, ...]:
+    """For each example the candidate of larger value; ``best`` among equals.
+
+    Args:
+        best: a candidate: its value, shape ``(batch,)``, then arrays ``(batch, ...)`` that belong
+            to it; ``None`` if there is none yet.
+        other: another one, of the same arrays.
+
+    Example:
+        >>> one, two = np.array([1.0, 5.0]), np.array([2.0, 5.0])
+        >>> better((one, np.array([10, 50])), (two, np.array([20, 51])))
+        (array([2., 5.]), array([20, 50]))
+
+    """
+    if best is None:
+        return other
+    won = other[0] > best[0]
+    xp = array_namespace(won)
+    return tuple(xp.where(column(won, b), b, a) for a, b in zip(best, other, strict=True))
 
 
 def sqrt(x: Array) -> Array:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from onr.typing import Array, Ties
+from onr.typing import Array, Kept, Rng, Ties
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,9 +177,7 @@ class Loss(Protocol):
 class Attack(Protocol):
     """Searches the p-ball of radius ``eps`` about each input for one the network gets wrong."""
 
-    def __call__(
-        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
-    ) -> Array:
+    def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
         """The perturbed inputs, shaped as ``x``, inside the ball and inside ``bounds``."""
 
 
@@ -229,16 +227,7 @@ class Method(Protocol):
         ``p``: evaluation takes its defaults from them.
         """
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Choose the inputs and directions whose outputs the objective pays for.
 
         ``memory`` is what ``objective`` kept for these examples when they last came, a row of

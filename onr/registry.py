@@ -38,6 +38,8 @@ KINDS = {
     "measurement": "onr_measurements",
     "command": "onr_commands",
 }
+GIVEN = {"model": 2, "measurement": 3}
+"""How many positional arguments a target of a kind is called with, besides that of its name."""
 OWN = "python"
 """The model that is the user's own code; ``MODULE:ATTRIBUTE`` needs no such name in front."""
 STRICT = "ONR_STRICT_PLUGINS"
@@ -86,7 +88,7 @@ class Resolved:
         own = _positional(target)
         makes_target = self.kind == "model" and own is not None and len(own) == 1
         if own is not None and self.kind != "command":
-            self._check_argument(own, given=2 if self.kind == "model" and not makes_target else 0)
+            self._check_argument(own, given=0 if makes_target else GIVEN.get(self.kind, 0))
         if self.argument is None:
             return target
         if makes_target:

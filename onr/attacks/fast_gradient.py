@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from onr.errors import OnrError
 from onr.feasible import Bounds, boxed, require_inside, require_radius
 from onr.protocols import Array, Loss, Network, Norm
+from onr.typing import Rng
 
 __all__ = ["FastGradient"]
 
@@ -39,9 +38,7 @@ class FastGradient:
             )
         self.p, self.loss, self.eps, self.bounds = p, loss, require_radius(eps), bounds
 
-    def __call__(
-        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
-    ) -> Array:
+    def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
         """The perturbed inputs, on the sphere of radius ``eps`` before the box; ``rng`` is unused.
 
         Raises:

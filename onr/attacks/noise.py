@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, like
+from onr.arrays import better, column, like
 from onr.errors import OnrError
 from onr.feasible import Bounds, boxed, require_inside, require_radius
 from onr.protocols import Array, Loss, Network, Norm
+from onr.typing import Rng
 
 __all__ = ["Noise"]
 
@@ -45,9 +46,7 @@ class Noise:
         self.p, self.loss, self.eps = p, loss, require_radius(eps)
         self.restarts, self.bounds = restarts, bounds
 
-    def __call__(
-        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
-    ) -> Array:
+    def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
         """The perturbed inputs.
 
         Raises:
@@ -56,19 +55,17 @@ class Noise:
 
         """
         require_inside(x, self.bounds)
-        best = self._draw(x, rng)
+        drawn = self._draw(x, rng)
         if self.restarts == 1:
-            return best
-        xp = array_namespace(x)
+            return drawn
         clean = network(x) if self.loss.uses_clean else None
-        value = self.loss.value(network(best), labels=y, clean=clean)
-        for _ in range(self.restarts - 1):
-            other = self._draw(x, rng)
-            found = self.loss.value(network(other), labels=y, clean=clean)
-            won = found > value
-            best = xp.where(column(won, x), other, best)
-            value = xp.where(won, found, value)
-        return best
+        best: tuple[Array, ...] | None = None
+        for index in range(self.restarts):
+            drawn = drawn if index == 0 else self._draw(x, rng)
+            value = self.loss.value(network(drawn), labels=y, clean=clean)
+            best = better(best, (value, drawn))
+        assert best is not None  # noqa: S101 - for the type checker; restarts >= 1
+        return best[1]
 
     def _draw(self, x: Array, rng: np.random.Generator) -> Array:
         direction = self.p.sample_ball(rng, tuple(x.shape))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, like
+from onr.arrays import better, like
 from onr.errors import OnrError
 from onr.feasible import Bounds, boxed, require_inside, require_radius
 from onr.jacobians.iterations import Ascent, projected_gradient_ascent
 from onr.norms import as_norm
 from onr.protocols import Array, Loss, Network, Norm
+from onr.typing import Rng
 
 __all__ = ["ProjectedGradientAscent"]
 
@@ -55,9 +56,7 @@ class ProjectedGradientAscent:
         self.alpha = 2 * eps / steps if alpha is None else alpha
         self.restarts, self.bounds, self.keep = restarts, bounds, keep
 
-    def __call__(
-        self, network: Network, x: Array, y: Array, /, *, rng: np.random.Generator
-    ) -> Array:
+    def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
         """The perturbed inputs, inside the ball (to rounding) and inside the box.
 
         Raises:
@@ -65,14 +64,12 @@ class ProjectedGradientAscent:
 
         """
         require_inside(x, self.bounds)
-        xp = array_namespace(x)
-        best = self._ascend(network, x, y, rng)
+        found = self._ascend(network, x, y, rng)
+        best = found.value, found.delta
         for _ in range(self.restarts - 1):
             found = self._ascend(network, x, y, rng)
-            won = found.value > best.value
-            delta = xp.where(column(won, x), found.delta, best.delta)
-            best = Ascent(delta, xp.where(won, found.value, best.value))
-        return boxed(x, best.delta, self.bounds)
+            best = better(best, (found.value, found.delta))
+        return boxed(x, best[1], self.bounds)
 
     def _ascend(self, network: Network, x: Array, y: Array, rng: np.random.Generator) -> Ascent:
         start = self.eps * like(self.p.sample_ball(rng, tuple(x.shape)), x)

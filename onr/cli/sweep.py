@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onr.errors import OnrError
+from onr.sweeps.cluster import connected, usable_cores
 from onr.sweeps.grids import expanded, read_grid
-from onr.sweeps.sweep import Sweep, connected, usable_cores
+from onr.sweeps.sweep import Sweep
 from onr.training.config import TrainConfig
 
 __all__ = ["sweep", "train_points"]

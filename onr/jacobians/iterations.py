@@ -20,19 +20,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from onr.arrays import array_namespace, column, like, safe
+from onr.arrays import better, column, safe
 from onr.errors import OnrError
 from onr.feasible import boxed
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
 
 __all__ = [
     "Ascent",
-    "NormEstimate",
     "Step",
-    "estimate_operator_norm",
-    "operator_norm_iteration",
     "projected_gradient_ascent",
     "walk",
 ]
@@ -56,21 +51,6 @@ class Step:
 
 
 Trace = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
-class NormEstimate:
-    """What a norm iteration found. The value is attained by ``v``: a lower bound on the norm."""
-
-    value: Array
-    """``||J v||_q``, shape ``(batch,)``."""
-    v: Array
-    """The direction, ``||v||_p = 1`` (zero where ``J^T u`` became zero)."""
-    u: Array
-    """``J v``'s dual direction, ``<u, J v> = ||J v||_q``."""
-    iterations: int
-    converged: Array
-    """Whether the last step gained less than the tolerance, shape ``(batch,)``."""
 
 
 @dataclass(frozen=True)
@@ -133,96 +113,6 @@ def walk(
     return step
 
 
-def operator_norm_iteration(
-    linearization: Linearization,
-    v: Array,
-    /,
-    *,
-    p: Norm,
-    q: Norm,
-    alpha: float = math.inf,
-    steps: int = 10,
-    ties: Ties = "average",
-    tolerance: float = 1e-6,
-    trace: Trace | None = None,
-) -> NormEstimate:
-    """Estimate ``||J||_{p,q}`` from below: :func:`walk`, and the value where it ends.
-
-    Args:
-        linearization: as for :func:`walk`.
-        v: as there.
-        p: as there.
-        q: as there.
-        alpha: as there.
-        steps: as there; the value at the end costs one ``jvp`` more.
-        ties: as there.
-        tolerance: relative gain of the last step below which an example counts as converged.
-        trace: as there.
-
-    Returns:
-        The last iterate.
-
-    """
-    step = walk(linearization, v, p=p, q=q, alpha=alpha, steps=steps, ties=ties, trace=trace)
-    forward = linearization.jvp(step.v)
-    value = q(forward)
-    converged = abs(value - step.value) <= tolerance * value
-    return NormEstimate(value, step.v, q.gradient(forward), steps, converged)
-
-
-def estimate_operator_norm(
-    linearization: Linearization,
-    /,
-    *,
-    p: Norm,
-    q: Norm,
-    rng: np.random.Generator,
-    like_input: Array,
-    restarts: int = 1,
-    steps: int = 10,
-    ties: Ties = "average",
-) -> NormEstimate:
-    """Best of several norm iterations from Gaussian starts, chosen for each example.
-
-    The starts are the same for all examples, so that none depends on its place in the batch.
-
-    Args:
-        linearization: ``J``.
-        p: the norm of the domain.
-        q: the norm of the co-domain.
-        rng: where the starts come from.
-        like_input: an array shaped, typed and placed as the input.
-        restarts: how many starts.
-        steps: as for :func:`operator_norm_iteration`.
-        ties: as there.
-
-    Raises:
-        OnrError: no restart.
-
-    """
-    if restarts < 1:
-        raise OnrError(f"restarts = {restarts}: expected at least 1")
-    best: NormEstimate | None = None
-    xp = array_namespace(like_input)
-    for _ in range(restarts):
-        start = like(rng.standard_normal((1, *like_input.shape[1:])), like_input)
-        start = start + xp.zeros_like(like_input)
-        found = operator_norm_iteration(linearization, start, p=p, q=q, steps=steps, ties=ties)
-        if best is None:
-            best = found
-            continue
-        better = found.value > best.value
-        best = NormEstimate(
-            xp.where(better, found.value, best.value),
-            xp.where(column(better, found.v), found.v, best.v),
-            xp.where(column(better, found.u), found.u, best.u),
-            steps,
-            xp.where(better, found.converged, best.converged),
-        )
-    assert best is not None  # noqa: S101 - for the type checker; restarts >= 1
-    return best
-
-
 def projected_gradient_ascent(
     network: Network,
     x: Array,
@@ -275,12 +165,12 @@ def projected_gradient_ascent(
         raise OnrError(f"keep = {keep!r}: expected last or best")
     clean = network(x) if loss.uses_clean else None
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
-    best: Ascent | None = None
+    best: tuple[Array, ...] | None = None
     for k in range(1, steps + 1):
         here = network.linearize(x + delta)
         value = loss.value(here.value, labels=labels, clean=clean)
         if keep == "best":
-            best = _better(best, Ascent(delta, value))
+            best = better(best, (value, delta))
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -296,16 +186,5 @@ def projected_gradient_ascent(
     if keep == "last":
         return Ascent(delta, None)
     value = loss.value(network(x + delta), labels=labels, clean=clean)
-    return _better(best, Ascent(delta, value))
-
-
-def _better(best: Ascent | None, other: Ascent) -> Ascent:
-    """Whichever has the larger loss, example by example."""
-    if best is None:
-        return other
-    xp = array_namespace(other.value)
-    won = other.value > best.value
-    return Ascent(
-        xp.where(column(won, other.delta), other.delta, best.delta),
-        xp.where(won, other.value, best.value),
-    )
+    value, delta = better(best, (value, delta))
+    return Ascent(delta, value)

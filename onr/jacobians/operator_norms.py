@@ -12,7 +12,7 @@ from onr.errors import OnrError
 from onr.exact.surds import NotExactError
 from onr.jacobians.cube_bound import cube_bound
 from onr.jacobians.dense import Matrices, jacobian
-from onr.jacobians.iterations import NormEstimate, estimate_operator_norm, operator_norm_iteration
+from onr.jacobians.estimates import NormEstimate, estimate_operator_norm, operator_norm_iteration
 from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.norm_bounds import interpolated, neighbours, schur_bound
 from onr.jacobians.sign_enumeration import best_signs

@@ -12,19 +12,17 @@ import contextlib
 import csv
 import io
 import json
-import os
 import queue
-import signal
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onr import __version__
-from onr.errors import OnrError, missing_extra
+from onr.errors import OnrError
 from onr.files import write_atomic
+from onr.sweeps.cluster import CancelledError, cancellation, completed, outcome
 from onr.sweeps.grids import flat, point_hash
 from onr.training.config import TrainConfig
 from onr.training.factories import make_dataset, run_record
@@ -34,12 +32,9 @@ from onr.training.runs import LockedError, Run
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Sweep", "completed", "connected", "outcome", "train_point", "usable_cores"]
+__all__ = ["Sweep", "train_point"]
 
 RESULTS = ("validation_accuracy", "validation_robust_accuracy")
-DEATHS = 3
-"""How many workers may die of a point before it has failed."""
-DASHBOARD_PORT = 8787
 POLL = 2.0
 """Seconds between looks at the folders."""
 
@@ -62,25 +57,6 @@ def train_point(settings: dict[str, Any], out: str) -> dict[str, str]:
     return outcome(lambda: _train(TrainConfig(**settings), Path(out)))
 
 
-def outcome(work: Callable[[], str]) -> dict[str, str]:
-    """The ``status`` that the work gives, or ``failed`` and a ``message``; nothing is raised."""
-    try:
-        return {"status": work()}
-    except _CancelledError:
-        return {"status": "cancelled"}
-    except OnrError as error:
-        return {"status": "failed", "message": str(error)}
-    except ModuleNotFoundError as error:
-        known = missing_extra(error) or f"no module {error.name}"
-        return {"status": "failed", "message": str(known)}
-    except Exception as error:
-        return {"status": "failed", "message": f"unexpected {type(error).__name__}: {error}"}
-
-
-class _CancelledError(Exception):
-    pass
-
-
 def _train(config: TrainConfig, out: Path) -> str:
     if not out.is_dir():
         raise OnrError(f"{out} is not there on a worker: expected a folder that all workers share")
@@ -100,11 +76,11 @@ def _train(config: TrainConfig, out: Path) -> str:
         elif point_hash(TrainConfig.read(Run.open(run.path).config)) != run.path.name:
             raise OnrError(f"{run.path} holds another run: remove it")
         training.resume(run)
-        cancelled = _cancelled()
+        cancelled = cancellation()
 
         def on_step(epoch: int, step: int) -> None:
             if cancelled():
-                raise _CancelledError
+                raise CancelledError
 
         training.finish(run, on_step)
     return "finished"
@@ -115,23 +91,6 @@ def _recorded(path: Path) -> list[dict[str, Any]]:
         return Run(path, {}).records()
     except OnrError:
         return []  # damaged: the checkpoint has them too
-
-
-def _cancelled() -> Callable[[], bool]:
-    """Whether dask no longer wants the task that this thread runs."""
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:  # no task of dask's
-        return lambda: False
-    key = worker.get_current_task()
-
-    def cancelled() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is None or task.state == "cancelled"
-
-    return cancelled
 
 
 # All of them
@@ -290,99 +249,3 @@ class Sweep:
         if result["status"] == "failed":
             self.failed[name] = result["message"]
         return result["status"]
-
-
-def completed(future: Future[Any]) -> dict[str, str]:
-    """What a worker returned (:func:`outcome`), or what became of it."""
-    from distributed import KilledWorker
-
-    if future.status == "finished":
-        result: dict[str, str] = future.result()
-        return result
-    if future.status != "error":
-        return {"status": "failed", "message": f"the scheduler has it as {future.status}"}
-    error = future.exception()
-    reason = f"unexpected {type(error).__name__}: {error}"
-    if isinstance(error, KilledWorker):
-        times = error.allowed_failures + 1
-        reason = f"its worker died {times} times, perhaps for want of memory"
-    return {"status": "failed", "message": reason}
-
-
-@contextlib.contextmanager
-def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -> Iterator[Client]:
-    """A client of the scheduler at this address, or of a cluster of our own that ends with it.
-
-    Args:
-        scheduler: an address, as ``tcp://host:8786``.
-        workers: processes of the cluster of our own, with one thread of dask's each.
-        dashboard: whether it serves dask's dashboard, on this machine alone.
-
-    Raises:
-        OnrError: nobody answers there.
-
-    """
-    import logging
-
-    import dask
-    from distributed import Client, LocalCluster
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise OnrError(
-                f"no scheduler answers at {scheduler}: start one with dask scheduler ({error})"
-            ) from error
-        with client:
-            yield client
-        return
-    single = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    settings = {
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(single, "1") if workers > 1 else {},
-        "distributed.scheduler.allowed-failures": DEATHS,
-        # A worker gets one point at a time: none waits behind a long one, or dies with another.
-        "distributed.scheduler.worker-saturation": 1.0,
-    }
-    with dask.config.set(settings):
-        with _deaf_to_interrupts():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=None,  # a training that is large is no leak
-                # There is a small HTTP server even without a dashboard.
-                dashboard_address=f"127.0.0.1:{DASHBOARD_PORT if dashboard else 0}",
-                scheduler_kwargs={"dashboard": dashboard},
-                silence_logs=logging.CRITICAL,
-            )
-        try:
-            with Client(cluster, set_as_default=False) as client:
-                yield client
-        finally:
-            with contextlib.suppress(TimeoutError):  # of a worker on a busy machine: it ends anyway
-                cluster.close()
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Threads made here, and the processes that these start later, never see a Ctrl-C.
-
-    A terminal sends it to all processes; the one with the command stops the others.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # or the first process's start unblocks the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def usable_cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

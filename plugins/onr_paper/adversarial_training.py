@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from onr.attacks.fast_gradient import FastGradient
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.protocols import Array, Attack, Cost, Loss, Network, NormLike, Outputs, Probe
 from onr.text import loss_of
 from onr.text import norm as norm_named
+from onr.typing import Kept, Rng
 from onr_paper.methods import training_radius, with_clean
 
 __all__ = ["AdversarialTraining", "adversarial_training"]
@@ -30,16 +29,7 @@ class AdversarialTraining:
     lam: float
     settings: dict[str, str | float]
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look at the inputs and at what the attack makes of them."""
         perturbed = self.attack(network, x, y, rng=rng)
         return Probe(clean=self.lam < math.inf, perturbed=(perturbed,))

@@ -5,13 +5,12 @@ Both pay for one image ``J v``: along the loss's own gradient, and along a rando
 
 from __future__ import annotations
 
-import numpy as np
-
 from onr.arrays import inner, like
 from onr.losses import one_hot
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Network, Norm, NormLike, Outputs, Probe
 from onr.text import norm as norm_named
+from onr.typing import Kept, Rng
 from onr_paper.methods import CROSS_ENTROPY, require_weight, training_radius, with_clean
 
 __all__ = ["FrobeniusNorm", "InputGradient"]
@@ -43,16 +42,7 @@ class InputGradient:
         """All arguments."""
         return {"p": self.p.name, "eps": self.eps, "lam": self.lam}
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look along the gradient of the loss."""
         at = network.linearize(x)
         # Its scale does not matter to the duality map, and this one does not underflow.
@@ -98,16 +88,7 @@ class FrobeniusNorm:
         """All arguments."""
         return {"eps": self.eps, "lam": self.lam}
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look along random signs."""
         return Probe(direction=like(rng.integers(0, 2, tuple(x.shape)) * 2 - 1, x))
 

@@ -11,6 +11,7 @@ from onr.errors import OnrError
 from onr.jacobians.iterations import walk
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Network, Outputs, Penalty, Probe, Weight
+from onr.typing import Kept, Rng
 from onr_paper.methods import require_weight, with_clean
 
 __all__ = ["GlobalSpectralNorm"]
@@ -49,16 +50,7 @@ class GlobalSpectralNorm:
         """All arguments."""
         return {"lam": self.lam, "steps": self.steps, "kernel": self.kernel}
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look at the inputs alone."""
         return Probe()
 

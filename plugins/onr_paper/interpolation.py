@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from onr.errors import OnrError
 from onr.protocols import Array, Cost, Network, Outputs, Probe
+from onr.typing import Kept, Rng
 from onr_paper.adversarial_training import AdversarialTraining, adversarial_training
-from onr_paper.operator_norm import OperatorNorm, dd_snr
+from onr_paper.operator_norm import OperatorNormRegularization, dd_snr
 
 __all__ = ["Interpolation", "interpolate"]
 
@@ -19,7 +18,7 @@ class Interpolation:
     """``(1 - t)`` times the objective of Eq. 14 and ``t`` times that of Eq. 7 (Fig. 7)."""
 
     at: AdversarialTraining
-    snr: OperatorNorm
+    snr: OperatorNormRegularization
     t: float
 
     @property
@@ -28,16 +27,7 @@ class Interpolation:
         mine = {"t": self.t, "adversarial_lam": self.at.lam}
         return self.at.settings | self.snr.settings | mine
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look where both look."""
         one = self.at.perturb(network, x, y, rng=rng, memory=None)
         other = self.snr.perturb(network, x, y, rng=rng, memory=None)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from onr.errors import OnrError
 from onr.losses import CrossEntropy
 from onr.protocols import Array, Cost, Network, Norm, Outputs, Probe
+from onr.typing import Kept, Rng
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -34,16 +33,7 @@ class Standard:
 
     settings: ClassVar[dict[str, str | float]] = {}
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look at the inputs alone."""
         return Probe()
 

@@ -15,9 +15,10 @@ from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Linearization, Network, Norm, NormLike, Outputs, Probe
 from onr.text import norm as norm_named
+from onr.typing import Kept, Rng
 from onr_paper.methods import require_weight, training_radius, with_clean
 
-__all__ = ["Exact", "Iteration", "OperatorNorm", "dd_onr", "dd_onr_exact", "dd_snr"]
+__all__ = ["Exact", "Iteration", "OperatorNormRegularization", "dd_onr", "dd_onr_exact", "dd_snr"]
 
 
 class Search(Protocol):
@@ -114,7 +115,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class OperatorNorm:
+class OperatorNormRegularization:
     """``l(y, f(x)) + (lam eps^r / r) ||J||_{p,q}^r`` with ``r = power`` (Eqs. 7, 13).
 
     The direction ``v`` that attains the norm is held constant: by Danskin's theorem the gradient is
@@ -153,16 +154,7 @@ class OperatorNorm:
             **self.search.settings,
         }
 
-    def perturb(
-        self,
-        network: Network,
-        x: Array,
-        y: Array,
-        /,
-        *,
-        rng: np.random.Generator,
-        memory: Array | None,
-    ) -> Probe:
+    def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Look at the inputs and along the direction of largest gain."""
         at = network.linearize(x)
         v = self.search(at, x, p=self.p, q=self.q, rng=rng, memory=memory)
@@ -196,7 +188,7 @@ def dd_snr(
     lam: float = 0.1,
     steps: int = 10,
     form: str = "difference",
-) -> OperatorNorm:
+) -> OperatorNormRegularization:
     """``dd-snr``: data-dependent spectral norm regularisation (Eq. 7, section 4.1).
 
     Args:
@@ -209,7 +201,7 @@ def dd_snr(
     """
     norm = LpNorm(2)
     radius = training_radius(norm, eps)
-    return OperatorNorm(norm, norm, radius, lam, 2, form, Iteration(steps, math.inf))
+    return OperatorNormRegularization(norm, norm, radius, lam, 2, form, Iteration(steps, math.inf))
 
 
 def dd_onr(
@@ -222,7 +214,7 @@ def dd_onr(
     steps: int = 10,
     alpha: float = math.inf,
     form: str = "difference",
-) -> OperatorNorm:
+) -> OperatorNormRegularization:
     """``dd-onr``: data-dependent (p, q) operator norm regularisation (Eq. 13).
 
     Args:
@@ -238,7 +230,9 @@ def dd_onr(
     """
     norm = norm_named(p)
     radius = training_radius(norm, eps)
-    return OperatorNorm(norm, norm_named(q), radius, lam, power, form, Iteration(steps, alpha))
+    return OperatorNormRegularization(
+        norm, norm_named(q), radius, lam, power, form, Iteration(steps, alpha)
+    )
 
 
 def dd_onr_exact(
@@ -249,7 +243,7 @@ def dd_onr_exact(
     lam: float = 0.1,
     power: float = 1.0,
     form: str = "difference",
-) -> OperatorNorm:
+) -> OperatorNormRegularization:
     """``dd-onr-exact``: as ``dd-onr``, at the maximiser itself instead of an estimate.
 
     The whole Jacobian costs as many vjps as there are classes: with ten, half of what ten
@@ -267,4 +261,4 @@ def dd_onr_exact(
     """
     norm = norm_named(p)
     radius = training_radius(norm, eps)
-    return OperatorNorm(norm, norm_named(q), radius, lam, power, form, Exact())
+    return OperatorNormRegularization(norm, norm_named(q), radius, lam, power, form, Exact())

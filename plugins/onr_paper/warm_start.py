@@ -16,7 +16,7 @@ from onr.arrays import array_namespace, column, like, max_abs
 from onr.protocols import Array, Linearization, Norm, NormLike
 from onr.text import norm as norm_named
 from onr_paper.methods import training_radius
-from onr_paper.operator_norm import OperatorNorm
+from onr_paper.operator_norm import OperatorNormRegularization
 
 __all__ = ["WarmStart", "dd_snr_warm"]
 
@@ -59,7 +59,7 @@ def dd_snr_warm(
     lam: float = 0.1,
     power: float = 2.0,
     form: str = "difference",
-) -> OperatorNorm:
+) -> OperatorNormRegularization:
     """``dd-snr-warm``: as ``dd-snr``, for the price of one attack step.
 
     Args:
@@ -73,4 +73,4 @@ def dd_snr_warm(
     """
     norm = norm_named(p)
     radius = training_radius(norm, eps)
-    return OperatorNorm(norm, norm_named(q), radius, lam, power, form, WarmStart())
+    return OperatorNormRegularization(norm, norm_named(q), radius, lam, power, form, WarmStart())

@@ -8,11 +8,8 @@ import torch
 from onr.architectures import Affine, Architecture, ReLU, initial_parameters
 from onr.arrays import to_numpy
 from onr.errors import NotAvailableError, OnrError
-from onr.jacobians.iterations import (
-    estimate_operator_norm,
-    operator_norm_iteration,
-    projected_gradient_ascent,
-)
+from onr.jacobians.estimates import estimate_operator_norm, operator_norm_iteration
+from onr.jacobians.iterations import projected_gradient_ascent
 from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
 from onr_numpy.network import DenseNetwork

@@ -40,8 +40,10 @@ from onr.typing import Row
 from onr_paper.presets import METHODS
 from onr_validation.experiments.fig6 import USUAL
 from onr_validation.reproduction import results
-from onr_validation.reproduction.results import Reproduction, key, measure
+from onr_validation.reproduction.fingerprint import key
+from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import CPU, PAPER, SCALES, TINY, Scale, scale_named
+from onr_validation.reproduction.worker import measure
 
 NAMES = [entry.name for plugin, entry in registry().offers("experiment")]
 

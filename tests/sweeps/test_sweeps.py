@@ -27,8 +27,9 @@ from distributed import Client, LocalCluster
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.sweeps import sweep as sweeps
+from onr.sweeps.cluster import connected
 from onr.sweeps.grids import LEFT_OUT, expanded, point_hash, read_grid
-from onr.sweeps.sweep import Sweep, connected, train_point
+from onr.sweeps.sweep import Sweep, train_point
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method, run_record
 from onr.training.loop import Training

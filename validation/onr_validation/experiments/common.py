@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from onr.experiments import Measurement
+from onr.experiments import Experiment, Measurement
 from onr_validation.reproduction.scales import Scale
 
 __all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "of_methods"]
@@ -53,3 +54,16 @@ def of_methods(
         for method in methods
         for seed in (scale.seeds[:1] if seeds is None else seeds)
     ]
+
+
+def for_own_methods(figure: Callable[..., Experiment], number: int, **more: Any) -> Any:
+    """A figure of the paper, drawn for the two methods that the paper lacks.
+
+    Args:
+        figure: the figure's class.
+        number: its number in the paper.
+        more: further arguments of the class.
+
+    """
+    title = f"Fig. {number} for {' and '.join(OWN_METHODS[2:])}"
+    return partial(figure, title=title, methods=OWN_METHODS, **more)

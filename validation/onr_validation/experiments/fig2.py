@@ -11,7 +11,7 @@ import numpy as np
 from onr.experiments import Claim, Measurement
 from onr.plots import chosen, legend, line, panels
 from onr.typing import Row
-from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.experiments.common import L2_METHODS, for_own_methods, of_methods
 from onr_validation.reproduction.drawing import colour, largest, least, ratio, value
 from onr_validation.reproduction.scales import scale_named
 
@@ -118,6 +118,4 @@ class Figure2:
         ]
 
 
-def own() -> Figure2:
-    """The same for the methods that the paper lacks."""
-    return Figure2(title="Fig. 2 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)
+own = for_own_methods(Figure2, 2)

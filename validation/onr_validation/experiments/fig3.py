@@ -15,7 +15,7 @@ from onr_validation.experiments.accuracy_curves import (
     more_robust,
     not_robust,
 )
-from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.experiments.common import L2_METHODS, for_own_methods, of_methods
 from onr_validation.reproduction.scales import scale_named
 
 if TYPE_CHECKING:
@@ -87,6 +87,4 @@ class Figure3:
         ]
 
 
-def own() -> Figure3:
-    """The same for the methods that the paper lacks."""
-    return Figure3(title="Fig. 3 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS, wide=())
+own = for_own_methods(Figure3, 3, wide=())

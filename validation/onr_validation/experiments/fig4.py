@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onr.experiments import Claim, Measurement
 from onr.typing import Row
-from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.experiments.common import L2_METHODS, for_own_methods, of_methods
 from onr_validation.experiments.linearity_panels import linearity_claims, linearity_figure
 from onr_validation.reproduction.drawing import ratio, value
 from onr_validation.reproduction.scales import scale_named
@@ -58,6 +58,4 @@ class Figure4:
         ]
 
 
-def own() -> Figure4:
-    """The same for the methods that the paper lacks."""
-    return Figure4(title="Fig. 4 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)
+own = for_own_methods(Figure4, 4)

@@ -14,7 +14,7 @@ from onr_validation.experiments.activation_panels import (
     changed_ratio,
     larger_cells,
 )
-from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.experiments.common import L2_METHODS, for_own_methods, of_methods
 from onr_validation.reproduction.drawing import largest, ratio
 from onr_validation.reproduction.scales import scale_named
 
@@ -84,6 +84,4 @@ class Figure5:
         ]
 
 
-def own() -> Figure5:
-    """The same for the methods that the paper lacks."""
-    return Figure5(title="Fig. 5 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)
+own = for_own_methods(Figure5, 5)

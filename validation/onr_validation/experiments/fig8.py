@@ -14,7 +14,7 @@ from onr_validation.experiments.alignment_panels import (
     alignment_axes,
     alignment_claims,
 )
-from onr_validation.experiments.common import L2_METHODS, OWN_METHODS, of_methods
+from onr_validation.experiments.common import L2_METHODS, for_own_methods, of_methods
 from onr_validation.reproduction.drawing import largest, value
 from onr_validation.reproduction.scales import scale_named
 
@@ -71,6 +71,4 @@ class Figure8:
         return [*alignment_claims(table, ("at", "dd-snr"), others, "(section 7.14)"), agree]
 
 
-def own() -> Figure8:
-    """The same for the methods that the paper lacks."""
-    return Figure8(title="Fig. 8 for dd-onr-exact and dd-snr-warm", methods=OWN_METHODS)
+own = for_own_methods(Figure8, 8)

@@ -20,10 +20,12 @@ from onr.errors import OnrError, UnknownNameError
 from onr.experiments import Claim, Experiment
 from onr.hookspecs import Entry
 from onr.registry import Plugin, load, registry
+from onr.sweeps.cluster import completed, connected, usable_cores
 from onr.sweeps.grids import point_hash
-from onr.sweeps.sweep import completed, connected, usable_cores
-from onr_validation.reproduction.results import Group, Reproduction, key, measure
+from onr_validation.reproduction.fingerprint import key
+from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import SCALES
+from onr_validation.reproduction.worker import Group, measure
 
 __all__ = ["reproduce"]
 

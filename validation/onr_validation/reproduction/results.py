@@ -11,24 +11,15 @@ and nothing is computed again that has not changed.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import hashlib
-import importlib.util
-import inspect
 import json
-import math
-import platform
-import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import filelock
-import numpy as np
 
 from onr import __version__
 from onr.data import Dataset
@@ -37,22 +28,17 @@ from onr.experiments import Claim, Experiment, Measurement
 from onr.files import write_atomic
 from onr.plots import png, svg
 from onr.records import csv_table
-from onr.registry import load, registry
 from onr.sweeps.grids import flat, point_hash
-from onr.sweeps.sweep import Sweep, outcome, usable_cores
-from onr.text import norm
+from onr.sweeps.sweep import Sweep
 from onr.training.config import TrainConfig
-from onr.training.factories import make_dataset, versions
-from onr.training.runs import Run
-from onr.training.subject import Subject
-from onr.typing import Row
+from onr.training.factories import make_dataset
+from onr_validation.reproduction.fingerprint import key
+from onr_validation.reproduction.worker import Group, json_number, rows_digest
 
-__all__ = ["Group", "Reproduction", "key", "measure", "united"]
+__all__ = ["Reproduction", "united"]
 
 DIGITS = 6
 """Significant digits of a table: measurements are made in float32, more digits would be noise."""
-Group: TypeAlias = list[tuple[str, Measurement]]
-"""Measurements of one model, by key."""
 
 
 class Reproduction:
@@ -199,7 +185,7 @@ class Reproduction:
             "claims": [
                 {
                     **asdict(claim),
-                    "value": _number(claim.value),
+                    "value": json_number(claim.value),
                     "asked": claim.asked,
                     "held": claim.held,
                 }
@@ -217,158 +203,12 @@ class Reproduction:
         if not file.exists():
             raise OnrError(f"measurement {file.stem} ({measurement.name}) has not been made")
         found = _read(file)
-        if found.get("digest") != _rows_digest(found.get("rows")):
+        if found.get("digest") != rows_digest(found.get("rows")):
             raise OnrError(f"{file} is damaged: delete it, and the same command measures again")
         return found
 
     def _file(self, name: str) -> Path:
         return self.out / "measurements" / f"{name}.json"
-
-
-def measure(group: Group, out: str) -> dict[str, str]:
-    """Make the measurements of one model, on a worker; each is stored as soon as it is made.
-
-    Args:
-        group: by key, of one model.
-        out: the folder of everything.
-
-    Returns:
-        Why one could not be made, by key; one that fails leaves the others.
-
-    """
-    made = _Maker(Path(out))
-    found = {name: outcome(functools.partial(made, name, m)) for name, m in group}
-    return {name: each["message"] for name, each in found.items() if "message" in each}
-
-
-class _Maker:
-    """Makes measurements of one model, which is built at the first."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._subject: Subject | None = None
-
-    def __call__(self, name: str, measurement: Measurement) -> str:
-        file = self._out / "measurements" / f"{name}.json"
-        if file.exists():
-            return "finished"
-        start = time.perf_counter()
-        self._subject = self._subject or _subject(measurement, self._out)
-        rows = [
-            {column: _number(value) for column, value in row.items()}
-            for row in _rows(measurement, self._subject)
-        ]
-        record = {
-            "measurement": measurement.name,
-            "settings": dict(measurement.settings),
-            "model": measurement.model and flat(measurement.model),
-            "trained": measurement.trained,
-            "onr": __version__,
-            "versions": versions(),
-            "hardware": _hardware(measurement.model),
-            "seconds": round(time.perf_counter() - start, 3),
-            "digest": _rows_digest(rows),
-            "rows": rows,
-        }
-        write_atomic(file, (json.dumps(record, indent=1) + "\n").encode())
-        return "finished"
-
-
-def _subject(measurement: Measurement, out: Path) -> Subject | None:
-    if measurement.model is None:
-        return None
-    if not measurement.trained:
-        return Subject(measurement.model)
-    path = out / "models" / point_hash(measurement.model)
-    try:
-        parameters, _ = Run.open(path).model()
-    except OnrError as error:
-        raise OnrError(f"{error}; remove {path} and run the same command again") from error
-    return Subject(measurement.model, parameters)
-
-
-def _rows(measurement: Measurement, subject: Subject | None) -> list[Row]:
-    """What a measurement finds; its texts become objects here."""
-    function, settings = load("measurement", measurement.name), dict(measurement.settings)
-    if subject is not None:
-        x, y = subject.inputs(settings.pop("images"), settings.pop("part", "test"))
-        for name in ("p", "q"):
-            if name in settings:
-                settings[name] = norm(settings[name])
-        if measurement.reference:
-            settings["reference"] = subject.untrained.network
-        if "seed" in inspect.signature(function).parameters:
-            settings["seed"] = subject.config.seed
-        function = functools.partial(function, subject.network, x, y)
-    rows: list[Row] = function(**settings)
-    return rows
-
-
-def key(measurement: Measurement) -> str:
-    """16 hexadecimal digits of the model's configuration, the settings, the version and the code.
-
-    The code is that of the function and of what it imports from its own package; the version stands
-    for all other code.
-    """
-    determined = {
-        "onr": __version__,
-        "measurement": measurement.name,
-        "code": _code(registry().resolve("measurement", measurement.name).target_module()),
-        "settings": dict(measurement.settings),
-        "model": measurement.model and point_hash(measurement.model),
-        "trained": measurement.trained,
-        "reference": measurement.reference,
-    }
-    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def _code(module: str) -> str:
-    """A hash of what a module and those of its package that it uses do.
-
-    Layout, docstrings and the name of the package are left out.
-    """
-    digest, seen = hashlib.sha256(), {module}
-    package, waiting = module.rpartition(".")[0] or module, [module]
-    while waiting:
-        name = waiting.pop(0)
-        tree = ast.parse(_source(name))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):  # a text that stands alone does nothing
-                node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-            for used in _imported(node, name):
-                if used.startswith(f"{package}.") and used in sys.modules and used not in seen:
-                    waiting.append(used)
-                    seen.add(used)
-        digest.update(f"{name.removeprefix(package)} {ast.dump(tree)}".encode())
-    return digest.hexdigest()
-
-
-def _source(module: str) -> str:
-    try:
-        return inspect.getsource(sys.modules[module])
-    except OSError:  # an empty file
-        return ""
-
-
-def _imported(node: ast.AST, module: str) -> list[str]:
-    """What a statement in a module may import; not all of these names are modules."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    name = "." * node.level + (node.module or "")
-    source = importlib.util.resolve_name(name, sys.modules[module].__package__)
-    return [source, *(f"{source}.{alias.name}" for alias in node.names)]
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def _digest(dataset: Dataset) -> str:
@@ -380,22 +220,12 @@ def _digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _rows_digest(rows: Any) -> str:
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
 def _read(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise OnrError(f"{file} is damaged ({error}): delete it and run the same command") from None
     return found
-
-
-def _number(value: Any) -> Any:
-    """JSON and CSV have no NaN: what is unknown is ``None``."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -406,21 +236,3 @@ def united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
             if value not in values.setdefault(name, []):
                 values[name].append(value)
     return {name: ", ".join(each) for name, each in values.items()}
-
-
-@functools.cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {usable_cores()} cores"
-
-
-def _hardware(config: TrainConfig | None) -> str:
-    if config is None or not config.device.startswith("cuda"):
-        return _processor()
-    import torch
-
-    return f"{torch.cuda.get_device_name(config.device)}, {_processor()}"
