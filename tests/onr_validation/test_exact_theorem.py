@@ -34,7 +34,7 @@ from onr_validation.theorem.draws import (
     random_draws,
     run_draws,
 )
-from onr_validation.theorem.reports import CellReport
+from onr_validation.theorem.reports import PairReport
 
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
 every_cell = pytest.mark.parametrize(("p", "q"), CELLS)
@@ -44,7 +44,7 @@ def report(draws, p, q, **options):
     options = {"iterations": 3, **options}
     checks = check_draws(NumpyBackend(), draws, p=LpNorm(p), q=LpNorm(q), exact=True, **options)
     alpha = options.get("alpha", math.inf)
-    return CellReport(LpNorm(p).name, LpNorm(q).name, alpha, tuple(checks))
+    return PairReport(LpNorm(p).name, LpNorm(q).name, alpha, tuple(checks))
 
 
 def generic(trials, seed=0, layers="6"):
@@ -269,7 +269,7 @@ def spoiled_check(p, q, network=ExactNetwork, layers="6,5", alpha=math.inf):
     check = check_theorem(under_test, reference, x, start, p=p, q=q, iterations=2, alpha=alpha)
     assert check.proven
     assert check.arithmetic == "exact"
-    return CellReport(p.name, q.name, alpha, (check,))
+    return PairReport(p.name, q.name, alpha, (check,))
 
 
 @every_cell
@@ -447,7 +447,7 @@ def test_a_difference_that_floats_do_not_show_is_one(p, monkeypatch):
 
 def ball_report(p, q):
     checks = check_draws(NumpyBackend(), generic(2), p=p, q=q, exact=True, alpha=8.0, iterations=2)
-    return CellReport("2", q.name, 8.0, tuple(checks))
+    return PairReport("2", q.name, 8.0, tuple(checks))
 
 
 BALL_MAPS = {

@@ -18,7 +18,7 @@ from onr_validation.theorem.draws import (
     check_draws,
     random_draws,
 )
-from onr_validation.theorem.reports import CellReport
+from onr_validation.theorem.reports import PairReport
 
 NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
@@ -34,7 +34,7 @@ def report(layers, p, q, *, alpha=math.inf, trials=20, backend=None, seed=0, ite
         alpha=alpha,
         iterations=iterations,
     )
-    return CellReport(p.name, q.name, alpha, tuple(checks))
+    return PairReport(p.name, q.name, alpha, tuple(checks))
 
 
 # A finite step of twice eps is enough for p in {1, inf}; p = 2 needs the limit.
@@ -59,7 +59,7 @@ def test_counterexamples_are_found_and_named(case):
     check = check_counterexample(case, iterations=20)
     assert check.deviation[0] > 0.01
     assert check.cause[0] or not check.proven
-    assert not CellReport(check.p, check.q, math.inf, (check,)).holds
+    assert not PairReport(check.p, check.q, math.inf, (check,)).holds
 
 
 def test_the_cause_is_the_hypothesis_that_fails_and_the_sequences_may_meet_again():
@@ -128,7 +128,7 @@ def spoiled_check(p, q, network=None, layers="24,24"):
     under_test = reference if network is None else network(model, reference.weights)
     check = check_theorem(under_test, reference, x, start, p=p, q=q)
     assert check.proven
-    return CellReport(p.name, q.name, math.inf, (check,))
+    return PairReport(p.name, q.name, math.inf, (check,))
 
 
 WRONG_MAPS = {

@@ -35,7 +35,7 @@ from onr_validation.theorem.draws import (
     random_draws,
 )
 from onr_validation.theorem.propagation import PROVEN
-from onr_validation.theorem.reports import CellReport
+from onr_validation.theorem.reports import PairReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ def demo(out: Path, backend: str, seed: int) -> None:
         raise OnrError("the theorem's check failed: see the page")
 
 
-def _theorem(progress: Progress, seed: int) -> list[CellReport]:
+def _theorem(progress: Progress, seed: int) -> list[PairReport]:
     pairs = [(norm_named(p), norm_named(q)) for p in PROVEN for q in PROVEN]
     reports = []
     for p, q in progress.track(pairs, description="checking Theorem 1"):
@@ -119,7 +119,7 @@ def _theorem(progress: Progress, seed: int) -> list[CellReport]:
             q=q,
             iterations=ITERATIONS,
         )
-        reports.append(CellReport(p.name, q.name, math.inf, tuple(checks)))
+        reports.append(PairReport(p.name, q.name, math.inf, tuple(checks)))
     return reports
 
 

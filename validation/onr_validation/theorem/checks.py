@@ -37,14 +37,14 @@ from onr_numpy.network import DenseNetwork
 from onr_validation.theorem.comparison import BallComparison, ExactComparison, StepCheck
 from onr_validation.theorem.propagation import PROVEN, Propagation
 
-__all__ = ["CellCheck", "check_theorem"]
+__all__ = ["DrawCheck", "check_theorem"]
 
 MEASURED_TOLERANCE = 1e-6
 """What counts as equal where there is no theorem and so no bound."""
 
 
 @dataclass(frozen=True)
-class CellCheck:
+class DrawCheck:
     """All steps of a batch of draws for one (p, q), in floats for show."""
 
     p: str
@@ -143,7 +143,7 @@ def check_theorem(
     iterations: int = 20,
     fraction: float = 0.5,
     raw_gradient: bool = False,
-) -> CellCheck:
+) -> DrawCheck:
     """Run both sequences of Theorem 1 and compare them step by step.
 
     Args:
@@ -221,7 +221,7 @@ def check_theorem(
     inside = np.all(pattern(moved) == pattern(x), axis=1)
     if arithmetic != "float":
         radius, eps = float_array(radius), float_array(eps)
-    return CellCheck(p.name, q.name, alpha, arithmetic, raw_gradient, radius, eps, steps, inside)
+    return DrawCheck(p.name, q.name, alpha, arithmetic, raw_gradient, radius, eps, steps, inside)
 
 
 def _radius(reference: DenseNetwork, x: np.ndarray, p: Norm) -> np.ndarray:

@@ -39,7 +39,7 @@ from onr_validation.theorem.draws import (
     run_draws,
 )
 from onr_validation.theorem.propagation import PROVEN
-from onr_validation.theorem.reports import CellReport, json_number
+from onr_validation.theorem.reports import PairReport, json_number
 
 __all__ = ["verify_theorem"]
 
@@ -123,15 +123,15 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
         if options["every"] and settings.exact and settings.path is None and rational:
             degenerate = planted_draws(trials=PLANTED, seed=settings.seed)
             planted.append(settings.report(degenerate, p, q))
-    counterexamples: list[tuple[str, CellReport]] = []
-    repaired: list[tuple[str, CellReport]] = []
+    counterexamples: list[tuple[str, PairReport]] = []
+    repaired: list[tuple[str, PairReport]] = []
     if options["every"]:
         for case in (*COUNTEREXAMPLES, REPAIRED):
             irrational = settings.exact and case.p not in (1, 2, math.inf)
             check = check_counterexample(
                 case, iterations=CASE_ITERATIONS, exact=settings.exact and not irrational
             )
-            report = CellReport(check.p, check.q, case.alpha, (check,))
+            report = PairReport(check.p, check.q, case.alpha, (check,))
             (repaired if case is REPAIRED else counterexamples).append((case.title, report))
 
     if as_json:
@@ -190,7 +190,7 @@ class _Settings:
 
     def report(
         self, draws: Iterable[Draw], p: Norm, q: Norm, fraction: float | None = None
-    ) -> CellReport:
+    ) -> PairReport:
         """Check one cell."""
         checks = check_draws(
             load("backend", self.backend)(),
@@ -203,7 +203,7 @@ class _Settings:
             raw_gradient=self.raw_gradient,
             exact=self.exact,
         )
-        return CellReport(p.name, q.name, self.alpha, tuple(checks))
+        return PairReport(p.name, q.name, self.alpha, tuple(checks))
 
     def title(self, *norms: Norm) -> str:
         """The settings in words; with norms those of a curve, which has eps of its own."""
@@ -338,7 +338,7 @@ def _vector(values: np.ndarray, count: int = 2) -> str:
     return shown + (" ..." if values.size > count else "")
 
 
-def _print_steps(console: Console, report: CellReport) -> None:
+def _print_steps(console: Console, report: PairReport) -> None:
     """Both sequences of the first draw, side by side."""
     check = report.checks[0]
     table = Table(
@@ -367,7 +367,7 @@ def _print_steps(console: Console, report: CellReport) -> None:
     console.print(table)
 
 
-def _print_cells(console: Console, reports: list[CellReport], title: str) -> None:
+def _print_cells(console: Console, reports: list[PairReport], title: str) -> None:
     table = Table(title=title)
     for name in ("p", "q", "generic", "max deviation", "max bound", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
@@ -391,7 +391,7 @@ def _print_cells(console: Console, reports: list[CellReport], title: str) -> Non
         console.print(f"degenerate: {count} draws in which {cause}", highlight=False)
 
 
-def _print_counterexamples(console: Console, counterexamples: list[tuple[str, CellReport]]) -> None:
+def _print_counterexamples(console: Console, counterexamples: list[tuple[str, PairReport]]) -> None:
     table = Table(title="Where the hypotheses fail, and the step that repairs p = 3")
     for name in ("p", "q", "case", "detected", "deviation", "||J v||, Eq. 12 / 108"):
         table.add_column(name)

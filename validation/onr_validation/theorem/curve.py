@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr_validation.theorem.reports import CellReport
+from onr_validation.theorem.reports import PairReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ class CurvePoint:
         }
 
 
-def curve_point(fraction: float, report: CellReport) -> CurvePoint:
+def curve_point(fraction: float, report: PairReport) -> CurvePoint:
     """Gather the last steps of all draws of one radius."""
     last = np.concatenate([check.steps[-1].deviation for check in report.checks])
     return CurvePoint(

@@ -32,7 +32,7 @@ from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact import ExactNetwork
 from onr_numpy.network import DenseNetwork
-from onr_validation.theorem.checks import CellCheck, check_theorem
+from onr_validation.theorem.checks import DrawCheck, check_theorem
 
 __all__ = [
     "COUNTEREXAMPLES",
@@ -178,7 +178,7 @@ def check_draws(
     raw_gradient: bool = False,
     exact: bool = False,
     rational: type = FASTEST,
-) -> Iterator[CellCheck]:
+) -> Iterator[DrawCheck]:
     """Check the theorem on each draw.
 
     Args:
@@ -217,10 +217,10 @@ def check_draws(
             yield check(same, same)
 
 
-def _in_balls(check: Callable[..., CellCheck], dense: DenseNetwork) -> CellCheck:
+def _in_balls(check: Callable[..., DrawCheck], dense: DenseNetwork) -> DrawCheck:
     from onr.exact.balls import Ball, decided  # the optional flint
 
-    def work() -> CellCheck:
+    def work() -> DrawCheck:
         network = ExactNetwork(dense, number=Ball)
         return check(network, network)
 
@@ -282,7 +282,7 @@ REPAIRED = replace(
 
 def check_counterexample(
     case: Counterexample, *, iterations: int, exact: bool = False
-) -> CellCheck:
+) -> DrawCheck:
     """Run both sequences on it, in NumPy."""
     J = np.array(case.jacobian, dtype=float)
     d, n = J.shape

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from onr_validation.theorem.checks import MEASURED_TOLERANCE, CellCheck
+from onr_validation.theorem.checks import MEASURED_TOLERANCE, DrawCheck
 from onr_validation.theorem.propagation import PROVEN
 
-__all__ = ["CellReport", "json_number"]
+__all__ = ["PairReport", "json_number"]
 
 
 @dataclass(frozen=True)
-class CellReport:
+class PairReport:
     """All draws of one (p, q)."""
 
     p: str
     q: str
     alpha: float
-    checks: tuple[CellCheck, ...]
+    checks: tuple[DrawCheck, ...]
 
     def all(self, name: str) -> np.ndarray:
         """An attribute of the checks, for every draw."""
