@@ -18,7 +18,7 @@ from onr.losses import CrossEntropy, LogitDistance
 from onr.norms import LpNorm, as_norm
 from onr.numerals import number
 from onr.protocols import Attack, Loss, Norm, NormLike
-from onr.registry import load, norm_spec
+from onr.registry import bare, load, norm_spec
 
 __all__ = ["CROSS_ENTROPY", "NamedAttack", "attack_by_name", "call", "loss_of", "norm"]
 
@@ -167,7 +167,7 @@ def attack_by_name(
             other way than ``targeted`` says.
 
     """
-    target, what = load("attack", spec), f"attack {spec}"
+    target, what = load("attack", spec), f"attack {bare(spec)}"
     parameters = inspect.signature(target).parameters
     given: dict[str, Any] = {}
     for name, value in (("steps", steps), ("restarts", restarts), ("loss", loss)):

@@ -1,6 +1,23 @@
-"""One thread for every test: the arrays are small, and threads that share a core are slower."""
+"""One thread for every test, and benchmarks only where they are asked for."""
 
 import os
+from pathlib import Path
 
+import pytest
+
+# The arrays are small, and threads that share a core are slower.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collect benchmarks if and only if ``--benchmark-only`` asks for them."""
+    if collection_path.is_dir():
+        return True if collection_path == BENCHMARKS and not _asked(config) else None
+    return True if (BENCHMARKS in collection_path.parents) != _asked(config) else None
+
+
+def _asked(config: pytest.Config) -> bool:
+    return bool(config.getoption("benchmark_only"))

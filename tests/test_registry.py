@@ -20,7 +20,7 @@ from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
 from onr.hookspecs import PROJECT, Entry, hookimpl
 from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm_spec, registry
-from onr.text import norm
+from onr.text import loss_of, norm
 
 Install = Callable[..., None]
 HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
@@ -125,7 +125,7 @@ def test_an_unknown_name_of_a_known_plugin_is_unknown() -> None:
     ],
 )
 def test_a_bare_number_is_an_lp_norm(written: str, registered: str, name: str) -> None:
-    assert norm_spec(written) == registered
+    assert norm_spec(written) == f"onr_paper:{registered}"
     assert norm(written).name == name
 
 
@@ -366,9 +366,12 @@ def test_the_qualified_forms_keep_the_argument(install: Install) -> None:
 
 def test_a_third_party_does_not_shadow(install: Install) -> None:
     install("other", onr_norms=offer(SECOND_TWO))
-    with pytest.raises(UnknownNameError, match=r"write onr_paper:2 or other:2"):
-        norm("2")
-    assert norm("onr_paper:2").name == "2"
+    install("losses", onr_losses=offer(Entry("margin", "onr.losses:CrossEntropy", "another")))
+    with pytest.raises(UnknownNameError, match=r"write onr_paper:margin or losses:margin"):
+        loss_of("margin")
+    assert loss_of("onr_paper:margin").name == "margin"
+    assert loss_of("losses:margin").name == "cross-entropy"
+    assert norm("2").name == "2"  # a number is an lp norm, whatever is offered under its name
     assert norm("other:2").name == "inf"
 
 

@@ -1,1 +1,1 @@
-"""Sweeps: a grid of configurations, trained on the cores of one machine or on a cluster."""
+"""Sweeps: train a grid of configurations on the cores of one machine, or on a cluster."""

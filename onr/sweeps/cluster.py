@@ -1,4 +1,4 @@
-"""Workers of dask.distributed: a cluster of this machine or another, and what becomes of tasks."""
+"""Connect to a dask.distributed cluster, local or remote, and report the outcome of its tasks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,29 @@ __all__ = [
 ]
 
 DEATHS = 3
-"""How many workers may die of a task before it has failed."""
+"""How often a task is tried again after the death of its worker, before the task has failed."""
 DASHBOARD_PORT = 8787
 
 
 class CancelledError(Exception):
-    """Nobody waits for the task any more."""
+    """The task was cancelled: dask no longer wants its result."""
 
 
 def outcome(work: Callable[[], str]) -> dict[str, str]:
-    """The ``status`` that the work gives, or ``failed`` and a ``message``; nothing is raised."""
+    """Run ``work`` and report its outcome; no ``Exception`` is raised.
+
+    Args:
+        work: returns the status on success.
+
+    Returns:
+        ``status``: what ``work`` returned; ``cancelled`` if it raised :class:`CancelledError`;
+        else ``failed``, with a ``message``.
+
+    Example:
+        >>> outcome(lambda: "finished")
+        {'status': 'finished'}
+
+    """
     try:
         return {"status": work()}
     except CancelledError:
@@ -50,12 +63,20 @@ def outcome(work: Callable[[], str]) -> dict[str, str]:
 
 
 def cancellation() -> Callable[[], bool]:
-    """Whether dask no longer wants the task that this thread runs."""
+    """A function that tells whether dask has cancelled the task that this thread runs.
+
+    Outside a dask task the function always returns ``False``.
+
+    Example:
+        >>> cancellation()()
+        False
+
+    """
     from distributed import get_worker
 
     try:
         worker = get_worker()
-    except ValueError:  # no task of dask's
+    except ValueError:  # this thread runs no dask task
         return lambda: False
     key = worker.get_current_task()
 
@@ -67,7 +88,16 @@ def cancellation() -> Callable[[], bool]:
 
 
 def completed(future: Future[Any]) -> dict[str, str]:
-    """What a worker returned (:func:`outcome`), or what became of it."""
+    """The outcome of a task: what :func:`outcome` returned on the worker, or why it did not.
+
+    Args:
+        future: a task that is over.
+
+    Returns:
+        ``status``, which is ``failed`` if the worker died or the task was lost, and then a
+        ``message``.
+
+    """
     from distributed import KilledWorker
 
     if future.status == "finished":
@@ -85,15 +115,16 @@ def completed(future: Future[Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -> Iterator[Client]:
-    """A client of the scheduler at this address, or of a cluster of our own that ends with it.
+    """A client of an existing scheduler, or of a new local cluster that is closed on exit.
 
     Args:
-        scheduler: an address, as ``tcp://host:8786``.
-        workers: processes of the cluster of our own, with one thread of dask's each.
-        dashboard: whether it serves dask's dashboard, on this machine alone.
+        scheduler: the address of a scheduler, such as ``tcp://host:8786``; ``None`` starts a local
+            cluster.
+        workers: the number of processes of the local cluster, each with one dask thread.
+        dashboard: whether the local cluster serves dask's dashboard, to this machine only.
 
     Raises:
-        OnrError: nobody answers there.
+        OnrError: no scheduler answers at the address.
 
     """
     import logging
@@ -115,7 +146,7 @@ def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -
     settings = {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(single, "1") if workers > 1 else {},
         "distributed.scheduler.allowed-failures": DEATHS,
-        # A worker gets one point at a time: none waits behind a long one, or dies with another.
+        # One task at a time on a worker: no task waits behind a long one, or dies with another.
         "distributed.scheduler.worker-saturation": 1.0,
     }
     with dask.config.set(settings):
@@ -124,8 +155,8 @@ def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
-                memory_limit=None,  # a training that is large is no leak
-                # There is a small HTTP server even without a dashboard.
+                memory_limit=None,  # dask would kill a large training as if it leaked memory
+                # A small HTTP server runs even without a dashboard; 0 picks a free port for it.
                 dashboard_address=f"127.0.0.1:{DASHBOARD_PORT if dashboard else 0}",
                 scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
@@ -134,20 +165,22 @@ def connected(scheduler: str | None, *, workers: int, dashboard: bool = False) -
             with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
-            with contextlib.suppress(TimeoutError):  # of a worker on a busy machine: it ends anyway
+            # On a busy machine a worker may exceed the time limit; it still ends.
+            with contextlib.suppress(TimeoutError):
                 cluster.close()
 
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Threads made here, and the processes that these start later, never see a Ctrl-C.
+    """Block SIGINT (Ctrl-C) in the threads started inside, and in the processes they start later.
 
-    A terminal sends it to all processes; the one with the command stops the others.
+    A terminal sends SIGINT to every process. Only the process of the command may act on SIGINT: it
+    stops the others.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # or the first process's start unblocks the signal again
+    resource_tracker.ensure_running()  # else the start of the first process unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -156,7 +189,13 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def usable_cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use.
+
+    Example:
+        >>> usable_cores() >= 1
+        True
+
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Grids of configurations: from a file to the points of a product, each with its hash."""
+"""Grids of configurations: read a grid, and expand it to points with a hash each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from onr.errors import OnrError, UnknownNameError
 from onr.numerals import written
-from onr.registry import canonical, load, registry
+from onr.registry import bare, canonical, load, registry
 from onr.text import call
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method
@@ -31,10 +31,17 @@ FORMULA = "="
 
 
 def read_grid(spec: str) -> dict[str, Any]:
-    """The grid in a TOML file, or one that a plugin offers.
+    """Read the grid in a TOML file, or one that a plugin offers.
+
+    Args:
+        spec: a file name that ends in ``.toml``, or the name of a plugin's grid.
 
     Raises:
-        OnrError: there is none.
+        OnrError: the file cannot be read, or no plugin offers a grid of this name.
+
+    Example:
+        >>> read_grid("paper:table3-global-snr")["grid"]["method_options"]["steps"]
+        [1, 10]
 
     """
     if spec.endswith(".toml"):
@@ -51,17 +58,25 @@ def expanded(
 ) -> dict[str, TrainConfig]:
     """The points of a grid by their hash, in the order of the product.
 
-    Besides ``grid``, a grid has settings that its points share. ``grid`` is a table, or several
-    whose points are united. A list there is an axis, anything else one more setting; options of
-    models and methods are tables, in which a text ``=3*eps/steps`` is computed from the others.
-    ``preset`` is the layer below all of these.
+    A grid has shared settings, and under ``grid`` one table of settings or several. In a table a
+    list is an axis of values, and any other value is a single setting. The points of a table are
+    the product of its axes, and the points of several tables are united. Options of models and
+    methods are tables within the table; a text such as ``=3*eps/steps`` is computed from the other
+    options. All other settings override those of ``preset``.
 
     Args:
-        grid: as a file has it.
-        fixed: by the path of a setting, what takes the place of that setting or axis.
+        grid: the parsed content of a grid file.
+        fixed: values by the path of a setting; each replaces that setting or axis in every table.
 
     Raises:
-        OnrError: a setting or a value is none, or two points differ in nothing that matters.
+        OnrError: a setting or a value is not valid, or two points differ only in settings that do
+            not affect the weights.
+
+    Example:
+        >>> options = {"eps": [0.5, 1], "steps": 4, "alpha": "=2*eps/steps"}
+        >>> points = expanded({"method": "at", "grid": {"method_options": options}})
+        >>> [config.method_options["alpha"] for config in points.values()]
+        ['0.25', '0.5']
 
     """
     shared = {name: value for name, value in grid.items() if name != "grid"}
@@ -124,7 +139,7 @@ def _layer(settings: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
 
 
 def _computed(config: TrainConfig) -> TrainConfig:
-    """The same with the formulas among its options replaced by their values."""
+    """The same configuration with the formulas in its options replaced by their values."""
     computed: dict[str, Any] = {}
     for name in OPTIONS:
         options: dict[str, str] = getattr(config, name)
@@ -136,7 +151,10 @@ def _computed(config: TrainConfig) -> TrainConfig:
 
 
 def _value(formula: str, options: Mapping[str, str]) -> str:
-    """``=3*eps/steps``: factors are numbers or other options; exact, then rounded once."""
+    """The value of a formula such as ``=3*eps/steps``, whose factors are numbers or options.
+
+    The arithmetic is exact, and the result is rounded once.
+    """
     first, *rest = re.split(r"([*/])", formula.removeprefix(FORMULA))
     try:
         value = _factor(first, options)
@@ -157,10 +175,17 @@ def _factor(text: str, options: Mapping[str, str]) -> Fraction:
 
 
 def point_hash(config: TrainConfig) -> str:
-    """12 hexadecimal digits of all that determines the weights.
+    """A hash of all settings that affect the weights, 12 hexadecimal digits.
 
-    Settings at their defaults are left out, so that a setting that a later version adds changes no
-    hash. Names count with their plugin, whichever way they were written.
+    Settings at their default values are left out, so that a setting added by a later version does
+    not change the hash. Names are hashed with the plugin in front, however the user wrote them.
+
+    Example:
+        >>> point_hash(TrainConfig(device="cuda")) == point_hash(TrainConfig())
+        True
+        >>> point_hash(TrainConfig(model="mlp")) == point_hash(TrainConfig(model="onr_paper:mlp"))
+        True
+
     """
     settings = {}
     for field in fields(config):
@@ -174,7 +199,7 @@ def point_hash(config: TrainConfig) -> str:
 
 
 def _check(configs: Iterable[TrainConfig]) -> None:
-    """Raise for names and options that no plugin has, before anything is trained."""
+    """Raise an error for unknown names and options before anything is trained."""
     seen: set[str] = set()
     for config in configs:
         names = {kind: getattr(config, kind) for kind in NAMES if kind != "method"}
@@ -185,12 +210,18 @@ def _check(configs: Iterable[TrainConfig]) -> None:
                 registry().resolve(kind, name)
             made = load("model", config.model)
             reader = functools.wraps(made)(lambda *arguments, **options: None)
-            call(reader, config.model_options, what=f"model {config.model}", normalize=None)
+            call(reader, config.model_options, what=f"model {bare(config.model)}", normalize=None)
         make_method(config)
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:
-    """Settings by path, of those that are hashed."""
+    """The settings that affect the weights, by path; each option is an entry of its own.
+
+    Example:
+        >>> flat(TrainConfig(model_options={"width": "8"}))["model_options.width"]
+        '8'
+
+    """
     flat: dict[str, Any] = {}
     for name, value in asdict(config).items():
         if name in OPTIONS:

@@ -1,9 +1,10 @@
-"""Grids of training runs: a file names the points, dask.distributed trains them.
+"""Sweeps of training runs: dask.distributed trains the points of a grid.
 
-A point is a resolved configuration, and lives in a run's folder named by its hash. What is done is
-read off these folders alone, so that the same command continues a sweep that was stopped anywhere,
-and several sweeps may share a folder. A worker trains a point under the run's lock, from its
-checkpoint: whatever dies, no point is trained twice at once, and none that is finished again.
+A point is a resolved configuration. It is trained in a run's folder, which is named by the hash of
+the point. Progress is read from these folders only: the same command continues a sweep that was
+stopped anywhere, and several sweeps may share a folder. A worker holds the lock of the run and
+continues from its checkpoint. Whatever process dies, no point is trained by two processes at once,
+and no finished point is trained again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from onr import __version__
 from onr.errors import OnrError
 from onr.files import write_atomic
+from onr.registry import bare
 from onr.sweeps.cluster import CancelledError, cancellation, completed, outcome
 from onr.sweeps.grids import flat, point_hash
 from onr.training.config import TrainConfig
@@ -36,22 +38,25 @@ __all__ = ["Sweep", "train_point"]
 
 RESULTS = ("validation_accuracy", "validation_robust_accuracy")
 POLL = 2.0
-"""Seconds between looks at the folders."""
-
-
-# One point, on a worker
+"""Seconds between two looks at the folders of points that other processes train."""
 
 
 def train_point(settings: dict[str, Any], out: str) -> dict[str, str]:
-    """Train a point, or what is left of it.
+    """Train a point on a worker, or the epochs that are left of it. No ``Exception`` is raised.
 
     Args:
-        settings: of a :class:`TrainConfig`.
-        out: the sweep's folder, which all workers see.
+        settings: the fields of a :class:`TrainConfig`.
+        out: the sweep's folder, which all workers share.
 
     Returns:
-        ``status``: ``finished``; ``failed``, with a ``message``; ``busy`` if another process trains
-        it; ``cancelled`` if nobody waits for it any more. Nothing is raised.
+        ``status``: ``finished``; ``failed``, with a ``message``; ``busy`` if another process is
+        training the point; ``cancelled`` if dask no longer wants the result.
+
+    Example:
+        >>> (tmp_path / "points").mkdir()
+        >>> settings = asdict(TrainConfig(backend="numpy", epochs=1))
+        >>> train_point(settings, str(tmp_path / "points"))
+        {'status': 'finished'}
 
     """
     return outcome(lambda: _train(TrainConfig(**settings), Path(out)))
@@ -90,18 +95,21 @@ def _recorded(path: Path) -> list[dict[str, Any]]:
     try:
         return Run(path, {}).records()
     except OnrError:
-        return []  # damaged: the checkpoint has them too
-
-
-# All of them
+        return []  # a damaged file is written again from the checkpoint
 
 
 class Sweep:
-    """The points of a sweep and where they stand; ``sweep.json`` and ``sweep.csv`` say it.
+    """The points of a sweep and their progress, with a report in ``sweep.json`` and ``sweep.csv``.
 
     Args:
-        points: by their hash.
-        out: the folder that holds a folder for each.
+        points: the configurations by their hash, as :func:`onr.sweeps.grids.expanded` returns them.
+        out: the sweep's folder, with one folder for each point.
+
+    Example:
+        >>> from onr.sweeps.grids import expanded
+        >>> sweep = Sweep(expanded({"grid": {"seed": [0, 1]}}), tmp_path / "sweep")
+        >>> [sweep.label(name) for name in sweep.unfinished()]
+        ['seed 0', 'seed 1']
 
     """
 
@@ -109,7 +117,7 @@ class Sweep:
         self.points = dict(points)
         self.out = out.absolute()
         self.failed: dict[str, str] = {}
-        """Why, by hash; of this process alone, so that the next sweep tries again."""
+        """Why points failed, by hash. Not stored, so that the next sweep tries them again."""
         self._finished: dict[str, list[dict[str, Any]]] = {}
         of_points = {name: flat(config) for name, config in self.points.items()}
         paths = dict.fromkeys(path for settings in of_points.values() for path in settings)
@@ -122,16 +130,20 @@ class Sweep:
             name: {path: settings.get(path) for path in varies}
             for name, settings in of_points.items()
         }
-        """By hash, the settings in which the points differ; ``None`` where one has no such."""
+        """By hash, the settings in which the points differ; ``None`` if a point has no such one."""
 
     def label(self, name: str) -> str:
-        """A point's settings, shortly."""
+        """The varying settings of a point as a short text; its method if no setting varies."""
         settings = self.varying[name].items()
-        given = [f"{path.rpartition('.')[2]} {v}" for path, v in settings if v is not None]
+        given = [
+            f"{path.rpartition('.')[2]} {bare(v) if isinstance(v, str) else v}"
+            for path, v in settings
+            if v is not None
+        ]
         return ", ".join(given) or self.points[name].method
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """What a point's folder has recorded, an object an epoch."""
+        """The records in a point's folder, one for each epoch; empty if there are none."""
         if name in self._finished:
             return self._finished[name]
         records = _recorded(self.out / name)
@@ -140,15 +152,19 @@ class Sweep:
         return records
 
     def finished(self, name: str) -> bool:
-        """Whether all its epochs are recorded."""
+        """Whether all epochs of a point are recorded."""
         return len(self.records(name)) >= self.points[name].epochs
 
     def unfinished(self) -> list[str]:
-        """The points that are not finished."""
+        """The hashes of the points that are not finished."""
         return [name for name in self.points if not self.finished(name)]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a point: hash, status, what varies, epochs, accuracies, and why it failed."""
+        """One row for each point.
+
+        A row has the hash, the status, the varying settings, the number of finished epochs, the
+        last accuracies, and the reason of a failure.
+        """
         rows = []
         for name, config in self.points.items():
             records = self.records(name)
@@ -167,7 +183,7 @@ class Sweep:
         return rows
 
     def write(self) -> None:
-        """Bring ``sweep.json`` and ``sweep.csv`` up to date."""
+        """Update ``sweep.json`` and ``sweep.csv``."""
         rows = self.rows()
         table = io.StringIO()
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
@@ -185,25 +201,29 @@ class Sweep:
         on_point: Callable[[str, str], None] = lambda name, status: None,
         on_poll: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train what is not finished; a point that fails is noted, and the others go on.
+        """Train all unfinished points, and wait for those that other processes are training.
 
-        A point that another process trains is waited for.
+        If a point fails, :attr:`failed` holds the reason, and the other points continue. If a
+        worker dies, dask gives its point to another worker.
 
         Args:
-            client: of the cluster. Where a worker dies, its point goes to another.
-            on_point: called with a point's hash and its status: ``finished``, ``failed``, or
-                ``busy`` when it is first seen to be.
-            on_poll: called every two seconds or less.
+            client: the client of the cluster.
+            on_point: called with a point's hash and status: ``finished``, ``failed``, or ``busy``
+                when another process is first seen to train the point.
+            on_poll: called at least every two seconds.
+
+        Raises:
+            OnrError: a data set cannot be downloaded.
 
         """
         self.write()
         left = self.unfinished()
         for config in {self.points[name].dataset: self.points[name] for name in left}.values():
             if config.download:
-                make_dataset(config)  # once, before the workers all do
+                make_dataset(config)  # download once, instead of in every worker
         done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         pending: dict[str, tuple[str, Future[Any]]] = {}
-        busy: dict[str, bool] = {}  # whether it waits for its turn here
+        busy: dict[str, bool] = {}  # points seen busy; true if they are to be tried again
 
         def submit(name: str) -> None:
             key = f"onr-{name}-{uuid.uuid4().hex}"
@@ -237,12 +257,12 @@ class Sweep:
                 self.write()
                 on_poll()
         finally:
-            with contextlib.suppress(Exception):  # a scheduler that is gone has forgotten them
+            with contextlib.suppress(Exception):  # the scheduler may be gone
                 client.cancel([future for _, future in pending.values()])
             self.write()
 
     def _note(self, name: str, future: Future[Any]) -> str:
-        """Keep what became of a point."""
+        """Return the status of a point; keep the reason if it failed."""
         result = completed(future)
         if result["status"] == "cancelled":
             result = {"status": "failed", "message": "cancelled by the scheduler"}

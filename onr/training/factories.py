@@ -1,4 +1,4 @@
-"""From a configuration to the objects that it names; a run's record of who served each name."""
+"""Build the objects that a configuration names, and record which plugin served each name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from onr import __version__
 from onr.data import Dataset
 from onr.protocols import BackendNetwork, Method, Norm
-from onr.registry import load, norm_spec, served
+from onr.registry import bare, load, norm_spec, served
 from onr.text import call
 from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
@@ -33,21 +33,39 @@ __all__ = [
 
 
 def make_dataset(config: TrainConfig) -> Dataset:
-    """Load the data set."""
+    """Load the data set that the configuration names.
+
+    Example:
+        >>> make_dataset(TrainConfig(dataset="digits")).input_shape
+        (1, 8, 8)
+
+    """
     target = load("dataset", config.dataset)
     dataset: Dataset = target(data_dir=Path(config.data_dir), download=config.download)
     return dataset
 
 
 def make_method(config: TrainConfig) -> Method:
-    """Build the method, its options read from text."""
+    """Build the training method; its options are parsed from text.
+
+    Example:
+        >>> make_method(TrainConfig(method="dd-snr", method_options={"eps": "0.5"})).settings["eps"]
+        0.5
+
+    """
     target = load("method", config.method)
-    method: Method = call(target, config.method_options, what=f"method {config.method}")
+    method: Method = call(target, config.method_options, what=f"method {bare(config.method)}")
     return method
 
 
 def make_backend(config: TrainConfig) -> Backend:
-    """Load the backend."""
+    """Load the backend that the configuration names.
+
+    Example:
+        >>> make_backend(TrainConfig(backend="numpy")).rank
+        0
+
+    """
     backend: Backend = load("backend", config.backend)()
     return backend
 
@@ -58,14 +76,20 @@ def make_network(
     dataset: Dataset,
     parameters: Mapping[str, np.ndarray] | None = None,
 ) -> BackendNetwork:
-    """Build the model for the data set's inputs and classes.
+    """Build the model for the input shape and the classes of a data set.
 
     Args:
-        config: names the model and its options, the float type and the device.
-        backend: where the network will live.
+        config: names the model, its options, the float type and the device.
+        backend: builds the network.
         dataset: gives the input shape, the classes and the normalisation.
-        parameters: by name; those in ``config.weights`` if not given, else fresh ones that are
-            drawn from the seed.
+        parameters: the parameters by name. If not given, they are read from ``config.weights``;
+            if that is ``None`` too, they are drawn from the seed.
+
+    Example:
+        >>> config = TrainConfig(backend="numpy", model="mlp", dataset="digits")
+        >>> network = make_network(config, make_backend(config), make_dataset(config))
+        >>> network(np.zeros((2, 1, 8, 8), dtype=np.float32)).shape
+        (2, 10)
 
     """
     if parameters is None and config.weights is not None:
@@ -77,7 +101,7 @@ def make_network(
             config.model_options,
             dataset.input_shape,
             len(dataset.classes),
-            what=f"model {config.model}",
+            what=f"model {bare(config.model)}",
             normalize=dataset.normalization(),
         )
 
@@ -87,24 +111,39 @@ def make_network(
 
 
 def trained_ball(config: TrainConfig, method: Method) -> tuple[Norm, float] | None:
-    """The norm and the radius that the method trains for; ``None`` if it names none."""
+    """The norm and the radius that the method trains for; ``None`` if its settings have none.
+
+    Example:
+        >>> config = TrainConfig(method="at", method_options={"p": "inf", "eps": "8/255"})
+        >>> trained_ball(config, make_method(config))
+        (<norm inf>, 0.03137254901960784)
+
+    """
     settings = method.settings
     if not {"p", "eps"} <= settings.keys():
         return None
-    # The user's own text, which may name the plugin too.
+    # The settings hold the bare name of the norm; the user's text may also name the plugin.
     name = config.method_options.get("p", str(settings["p"]))
     return norm_named(name), float(settings["eps"])
 
 
 def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
-    """What ``config.json`` holds: the settings, resolved; versions; who served each name."""
+    """The content of ``config.json``: resolved settings, versions, and who served each name.
+
+    Example:
+        >>> config = TrainConfig(backend="numpy")
+        >>> record = run_record(config, make_method(config))
+        >>> record["train"]["epochs"], record["served"]["backend"]["plugin"]
+        (20, 'onr_numpy')
+
+    """
     names = {
         "backend": config.backend,
         "dataset": config.dataset,
         "model": config.model,
         "method": config.method,
     }
-    # JSON has no infinity: it is written as users write it.
+    # JSON has no infinity, so the record holds the text that users write.
     settings = {k: "inf" if v == math.inf else v for k, v in method.settings.items()}
     for option in ("p", "q"):
         if option in settings:
@@ -123,7 +162,13 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what the numbers of a run depend on."""
+    """The versions of Python and of the packages that affect the numbers of a run.
+
+    Example:
+        >>> versions()["numpy"] == np.__version__
+        True
+
+    """
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("numpy", "torch", "torchvision", "scikit-learn"):
         try:

@@ -553,7 +553,7 @@ def test_an_interrupted_evaluation_leaves_nothing(
     def stop(*arguments: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onr.cli.evaluate.evaluate_run", stop)
+    monkeypatch.setattr("onr.cli.evaluate.evaluated", stop)
     assert fails("evaluate", run, "--images", "5", "--no-plot") == "interrupted"
     assert files(run) == RUN_FILES
 
@@ -590,7 +590,7 @@ def test_an_unforeseen_fault_is_one_line_too(run: Path, monkeypatch: pytest.Monk
     def fault(*arguments: Any, **more: Any) -> None:
         raise ArithmeticError("of some kind,\non two lines")
 
-    monkeypatch.setattr("onr.cli.evaluate.evaluate_run", fault)
+    monkeypatch.setattr("onr.cli.evaluate.evaluated", fault)
     result = onr("evaluate", run, "--no-plot")
     line = "Error: unexpected ArithmeticError: of some kind, on two lines (set ONR_DEBUG=1 to see"
     assert result.stderr.strip().startswith(line)

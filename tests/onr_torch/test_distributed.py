@@ -81,7 +81,7 @@ def torchrun(*arguments: str | Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -564,7 +564,7 @@ def test_a_killed_reproduction_goes_on(tiny: Path, tmp_path: Path):
     assert (out / "fig10" / "table.csv").read_bytes() == (tiny / "fig10" / "table.csv").read_bytes()
 
 
-def _until(condition: Any, seconds: float = 120) -> Iterator[None]:
+def _until(condition: Any, seconds: float = 600) -> Iterator[None]:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -18,12 +18,13 @@ from click.testing import CliRunner, Result
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.hookspecs import Entry
-from onr.measurements.accuracy import predict, target_classes
+from onr.measurements.accuracy import logits, target_classes
 from onr.registry import registry
 from onr.training.config import TrainConfig
-from onr.training.evaluation import EvaluationConfig, evaluate_run
-from onr.training.factories import make_backend, make_dataset, make_network
+from onr.training.evaluation import EvaluationConfig, evaluate
+from onr.training.factories import make_dataset
 from onr.training.runs import Run
+from onr.training.subject import open_run
 
 COUNT = 40
 SMALL = ("--images", str(COUNT), "--spectrum", "2", "--no-plot", "--eps", "0.5,1")
@@ -225,7 +226,7 @@ def test_the_success_is_shown(run: Path) -> None:
         (("--target", "10"), "target '10': expected next, random, least-likely or a class, 0 to 9"),
         (("--target", "nearest"), "target 'nearest'"),
         (("--labels", "guessed"), "'guessed' is not one of"),
-        (("--attack", "fgm", "--steps", "3"), "attack fgm takes no steps: leave out --steps"),
+        (("--attack", "fgm", "--steps", "3"), "attack fgm takes no steps: leave it out"),
         (("--attack", "fgm", "--restarts", "2"), "attack fgm takes no restarts"),
         (("--attack", "noise", "--steps", "3"), "attack noise takes no steps"),
         (("--attack", "fgm", "--loss", "lq:1"), "no direction at the input itself"),
@@ -258,7 +259,7 @@ def test_an_attack_is_given_what_it_takes(run: Path, spy: type[Spy]) -> None:
 
 
 def test_an_attack_may_need_an_option(run: Path, spy: type[Spy]) -> None:
-    assert "has no usual steps: give --steps" in refused(run, "--attack", "required")
+    assert "has no usual steps: give steps" in refused(run, "--attack", "required")
     record, _ = evaluated(run, "--attack", "required", "--steps", "4")
     assert (record["steps"], record["restarts"], record["loss"]) == (4, None, None)
     assert record["served"].keys() == {"norm/p", "attack"}
@@ -305,17 +306,13 @@ def _one_short_attack(attack: Any, version: str) -> None:
 
 def test_from_python(run: Path) -> None:
     config = EvaluationConfig(eps=(0.5,), images=COUNT, spectrum=1, attack="fgm", target="next")
-    opened = Run.open(run)
-    found = evaluate_run(opened, config, lambda done, total: None)
+    found = evaluate(open_run(run), config, lambda done, total: None, out=run)
     assert found.record["target"] == "next"
     assert len(found.record["targeted_success"]) == 2
 
 
 def test_predictions_are_the_largest_logits(run: Path) -> None:
-    opened = Run.open(run)
-    train = TrainConfig.read(opened.config)
-    backend, dataset = make_backend(train), make_dataset(train)
-    network = make_network(train, backend, dataset, opened.model()[0])
-    images = dataset.test.images[:COUNT]
+    subject = open_run(run)
+    x, _ = subject.batch(COUNT)
     _, table = evaluated(run, "--steps", "1")
-    assert np.array_equal(predict(backend, network, images), table["predicted"])
+    assert np.array_equal(logits(subject.network, x).argmax(axis=1), table["predicted"])
