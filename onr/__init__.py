@@ -55,6 +55,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from onr.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from onr import measure
     from onr.errors import OnrError
@@ -95,8 +97,6 @@ __all__ = [
     "singular_values",
     "train",
 ]
-
-__version__ = "0.1.0"
 
 _ELSEWHERE = {
     "CrossEntropy": "onr.losses",

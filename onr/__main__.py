@@ -1,4 +1,4 @@
-"""``python -m onr``, and ``torchrun -m onr`` for training in many processes."""
+"""Run the command line: ``python -m onr``, or ``torchrun -m onr`` to train in many processes."""
 
 from onr.cli.main import main
 

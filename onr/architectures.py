@@ -1,7 +1,7 @@
-"""Sequential networks as data, which every backend builds and initialises alike.
+"""Sequential networks described as data, from which every backend builds the same network.
 
-An :class:`Architecture` says what the layers are; :func:`initial_parameters` draws their weights in
-NumPy, so that one seed gives the same network on every backend and device.
+An :class:`Architecture` lists the layers. :func:`initial_parameters` draws their weights in NumPy,
+so that one seed gives the same network on every backend and device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Normalize:
-    """``(x - mean) / std`` for each channel: the input's normalisation, inside the model."""
+    """``(x - mean) / std`` for each channel: the normalisation of the inputs, inside the model.
+
+    Example:
+        >>> Normalize(mean=(0.5,), std=(0.25,))
+        Normalize(mean=(0.5,), std=(0.25,))
+
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -38,19 +44,37 @@ class Normalize:
 
 @dataclass(frozen=True)
 class Flatten:
-    """``(batch, ...)`` to ``(batch, n)``."""
+    """A reshape of ``(batch, ...)`` to ``(batch, n)``.
+
+    Example:
+        >>> Architecture((3, 8, 8), (Flatten(),)).shapes()
+        [(3, 8, 8), (192,)]
+
+    """
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``W x + b``."""
+    """The affine layer ``W x + b``, for inputs ``(batch, n)``.
+
+    Example:
+        >>> Architecture((4,), (Affine(10),)).shapes()
+        [(4,), (10,)]
+
+    """
 
     outputs: int
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A 2-d convolution with stride 1."""
+    """A 2-d convolution with stride 1 and a bias.
+
+    Example:
+        >>> Architecture((3, 8, 8), (Conv(16, kernel=5),)).shapes()
+        [(3, 8, 8), (16, 6, 6)]
+
+    """
 
     channels: int
     kernel: int = 3
@@ -59,17 +83,38 @@ class Conv:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation of each channel without affine parameters (``eps = 1e-5``)."""
+    """Batch normalisation of each channel, without affine parameters (``eps = 1e-5``).
+
+    Example:
+        >>> network = Architecture((2, 4, 4), (BatchNorm(),))
+        >>> sorted(initial_parameters(network, seed=0))
+        ['0.running_mean', '0.running_var']
+
+    """
 
 
 @dataclass(frozen=True)
 class ReLU:
-    """``max(z, 0)``."""
+    """The activation ``max(z, 0)``.
+
+    Example:
+        >>> Architecture((4,), (Affine(3), ReLU(), Affine(2))).classes
+        2
+
+    """
 
 
 @dataclass(frozen=True)
 class MaxPool:
-    """The maximum over disjoint square windows; a remainder at the border is dropped."""
+    """The maximum over disjoint square windows of side ``size``.
+
+    Rows and columns at the border that do not fill a window are dropped.
+
+    Example:
+        >>> Architecture((3, 9, 9), (MaxPool(2),)).shapes()
+        [(3, 9, 9), (3, 4, 4)]
+
+    """
 
     size: int = 2
 
@@ -79,16 +124,23 @@ Layer: TypeAlias = Normalize | Flatten | Affine | Conv | BatchNorm | ReLU | MaxP
 
 @dataclass(frozen=True)
 class Architecture:
-    """The layers, in order, and the shape of one input."""
+    """A sequential network: the shape of one input, and the layers in order.
+
+    Example:
+        >>> layers = (Conv(8), ReLU(), MaxPool(), Flatten(), Affine(10))
+        >>> Architecture((1, 8, 8), layers).shapes()
+        [(1, 8, 8), (8, 8, 8), (8, 8, 8), (8, 4, 4), (128,), (10,)]
+
+    """
 
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shape before each layer and after the last.
+        """The shape of one example before each layer and after the last layer.
 
         Raises:
-            OnrError: a layer does not fit what comes before it.
+            OnrError: a layer does not accept the shape of its input.
 
         """
         shapes = [self.input_shape]
@@ -128,11 +180,17 @@ def _output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def initial_parameters(architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
-    """Weights and biases uniform in ``+-1 / sqrt(fan_in)``, torch's default law, float64.
+    """Draw weights and biases uniformly in ``+-1 / sqrt(fan_in)``, torch's default; float64.
 
-    Keys are ``"{index}.weight"``, ``"{index}.bias"`` and, for batch normalisation,
-    ``"{index}.running_mean"``, ``"{index}.running_var"``; convolution weights are
-    ``(out, in, kernel, kernel)``.
+    The keys are ``"{index}.weight"``, ``"{index}.bias"`` and, for batch normalisation,
+    ``"{index}.running_mean"`` (zeros) and ``"{index}.running_var"`` (ones). Convolution weights
+    have shape ``(out, in, kernel, kernel)``.
+
+    Example:
+        >>> parameters = initial_parameters(Architecture((4,), (Affine(3), ReLU())), seed=0)
+        >>> {name: value.shape for name, value in parameters.items()}
+        {'0.weight': (3, 4), '0.bias': (3,)}
+
     """
     rng = np.random.default_rng([seed, 0x0817])
     parameters: dict[str, np.ndarray] = {}

@@ -1,7 +1,8 @@
-"""The few array helpers that every module of the core shares.
+"""Array helpers that all modules of the core share.
 
-The functions of the core run on NumPy arrays (also of exact rationals) and on torch tensors. What
-the two spell differently comes from ``array_api_compat``; a framework is never imported here.
+The functions of the core run on NumPy arrays (also of exact rationals) and on torch tensors.
+``array_api_compat`` provides what the two frameworks spell differently, so this module imports
+neither torch nor any other framework.
 """
 
 from __future__ import annotations
@@ -30,9 +31,18 @@ __all__ = [
 
 
 def like(values: np.ndarray, array: Array) -> Array:
-    """``values`` as the kind of array (framework, device, float type) that ``array`` is.
+    """Convert ``values`` to the framework, device and float type of ``array``.
 
-    Beside exact numbers the values are whole, and become numbers of the same kind.
+    If ``array`` holds exact numbers, ``values`` must be whole numbers and are converted to its
+    number type.
+
+    Raises:
+        NotExactError: ``array`` holds exact numbers and a value is not whole.
+
+    Example:
+        >>> like(np.array([0.5, 2.0]), np.zeros(3, dtype=np.float32))
+        array([0.5, 2. ], dtype=float32)
+
     """
     xp = array_namespace(array)
     if array.dtype == object:
@@ -44,35 +54,62 @@ def like(values: np.ndarray, array: Array) -> Array:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """The array in NumPy, on the CPU; no copy where there need be none."""
+    """Convert to a NumPy array on the CPU, without a copy where possible.
+
+    Example:
+        >>> x = np.zeros(2)
+        >>> to_numpy(x) is x
+        True
+
+    """
     return np.asarray(to_device(x, "cpu"))
 
 
 def flatten(x: Array) -> Array:
-    """Shape ``(batch, ...)`` to ``(batch, n)``."""
+    """Reshape ``(batch, ...)`` to ``(batch, n)``.
+
+    Example:
+        >>> flatten(np.zeros((5, 3, 8, 8))).shape
+        (5, 192)
+
+    """
     return x if x.ndim == 2 else x.reshape((x.shape[0], -1))
 
 
 def column(values: Any, x: Array) -> Any:
-    """A scalar as it is, one number an example as a shape that broadcasts against ``x``."""
+    """Reshape ``(batch,)`` to ``(batch, 1, ..., 1)``, which broadcasts against ``x``.
+
+    Scalars are returned unchanged.
+
+    Example:
+        >>> column(np.array([1.0, 2.0]), np.zeros((2, 3, 4))).shape
+        (2, 1, 1)
+
+    """
     if getattr(values, "ndim", 0) == 0:
         return values
     return values.reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 def safe(denominator: Array) -> Array:
-    """The denominator with 1 where it is zero, for numerators that are zero there too."""
+    """Replace zeros in a denominator by ones, for quotients of the form ``0 / 0``.
+
+    Example:
+        >>> safe(np.array([0.0, 4.0]))
+        array([1., 4.])
+
+    """
     xp = array_namespace(denominator)
     return xp.where(denominator == 0, xp.ones_like(denominator), denominator)
 
 
 def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple[Array, ...]:
-    """For each example the candidate of larger value; ``best`` among equals.
+    """Choose, for each example, the candidate with the larger value; ``best`` at ties.
 
     Args:
-        best: a candidate: its value, shape ``(batch,)``, then arrays ``(batch, ...)`` that belong
-            to it; ``None`` if there is none yet.
-        other: another one, of the same arrays.
+        best: the first candidate: its value, shape ``(batch,)``, then arrays ``(batch, ...)`` that
+            belong to it; ``None`` if there is no candidate yet.
+        other: the second candidate, in the same form.
 
     Example:
         >>> one, two = np.array([1.0, 5.0]), np.array([2.0, 5.0])
@@ -88,17 +125,38 @@ def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple
 
 
 def sqrt(x: Array) -> Array:
-    """The square root of every entry, of exact numbers too."""
+    """The square root of every entry; the entries are floats or exact numbers.
+
+    Raises:
+        NotExactError: an exact entry is not rational.
+
+    Example:
+        >>> sqrt(np.array([4.0, 9.0]))
+        array([2., 3.])
+
+    """
     return square_root(x) if x.dtype == object else array_namespace(x).sqrt(x)
 
 
 def max_abs(x: Array) -> Array:
-    """The largest magnitude of each example, shape ``(batch,)``."""
+    """The largest magnitude of each example, shape ``(batch,)``.
+
+    Example:
+        >>> max_abs(np.array([[1.0, -3.0], [2.0, 0.0]]))
+        array([3., 2.])
+
+    """
     xp = array_namespace(x)
     return xp.max(xp.abs(flatten(x)), axis=1)
 
 
 def inner(a: Array, b: Array) -> Array:
-    """``<a, b>`` for each example, shape ``(batch,)``."""
+    """The inner product ``<a, b>`` of each example, shape ``(batch,)``.
+
+    Example:
+        >>> inner(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]))
+        array([11.])
+
+    """
     xp = array_namespace(a, b)
     return xp.sum(flatten(a * b), axis=1)

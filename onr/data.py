@@ -1,4 +1,4 @@
-"""Labelled images in memory: what a data set is, pixels as floats, augmentation."""
+"""Labelled images in memory: data sets and their parts, float pixels, and augmentation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from onr.typing import Array
 __all__ = ["AUGMENTATIONS", "PARTS", "Dataset", "Split", "augment", "pixels", "validation_split"]
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
+"""The kinds of augmentation that :func:`augment` knows."""
 PARTS = ("test", "validation")
-"""The parts of a data set that can be measured."""
+"""The parts of a data set that a model can be measured on."""
 PAD = 4
-"""Pixels by which an image may be shifted."""
+"""The largest shift of an image by augmentation, in pixels."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images ``(N, C, H, W)``, uint8 or float in [0, 1], and their labels ``(N,)``."""
+    """Images ``(N, C, H, W)``, uint8 or float in [0, 1], and their labels ``(N,)``.
+
+    Example:
+        >>> split = Split(np.zeros((3, 1, 8, 8)), np.array([0, 1, 2]))
+        >>> len(split), len(split.take(2))
+        (3, 2)
+
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -32,10 +40,10 @@ class Split:
         return len(self.labels)
 
     def take(self, count: int | None) -> Split:
-        """The first ``count`` images, all if ``None``.
+        """The first ``count`` images and labels, or all if ``count`` is ``None``.
 
         Raises:
-            OnrError: there are fewer.
+            OnrError: ``count`` is below 1, or the split has fewer images.
 
         """
         if count is None:
@@ -50,7 +58,13 @@ class Dataset:
     """A training and a test part, the names of the classes, and how to augment the training part.
 
     Raises:
-        OnrError: shapes, labels or pixels are not what they should be.
+        OnrError: shapes, labels or pixels are invalid; the message says which.
+
+    Example:
+        >>> part = Split(np.zeros((10, 1, 8, 8), dtype=np.uint8), np.arange(10) % 2)
+        >>> dataset = Dataset("mine", train=part, test=part, classes=("even", "odd"))
+        >>> dataset.input_shape, len(dataset.part("validation"))
+        ((1, 8, 8), 1)
 
     """
 
@@ -93,14 +107,14 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """``(C, H, W)``."""
+        """The shape of one image, ``(C, H, W)``."""
         return self.train.images.shape[1:]
 
     def part(self, name: str) -> Split:
         """The ``test`` part, or the ``validation`` part, on which no run trains.
 
         Raises:
-            OnrError: ``name`` is neither.
+            OnrError: ``name`` is neither ``test`` nor ``validation``.
 
         """
         if name not in PARTS:
@@ -108,7 +122,10 @@ class Dataset:
         return self.test if name == "test" else validation_split(self.train)[1]
 
     def normalization(self) -> Normalize:
-        """The mean and standard deviation of each channel over the training part."""
+        """The mean and standard deviation of each channel over the training part, pixels in [0, 1].
+
+        A standard deviation of zero (a constant channel) is replaced by 1.
+        """
         x = self.train.images
         scale = 255.0 if x.dtype == np.uint8 else 1.0
         mean = np.array([np.mean(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
@@ -118,7 +135,16 @@ class Dataset:
 
 
 def validation_split(train: Split) -> tuple[Split, Split]:
-    """The training part without its last tenth (at most 1,000 images), and that tenth."""
+    """Split the training part into images to train on and images to validate on.
+
+    The validation images are the last tenth, at least 1 and at most 1,000.
+
+    Example:
+        >>> fit, validation = validation_split(Split(np.zeros((50, 1, 8, 8)), np.zeros(50, int)))
+        >>> len(fit), len(validation)
+        (45, 5)
+
+    """
     count = min(1000, max(1, len(train) // 10))
     return (
         Split(train.images[:-count], train.labels[:-count]),
@@ -127,17 +153,32 @@ def validation_split(train: Split) -> tuple[Split, Split]:
 
 
 def pixels(images: Array, dtype: str = "float32") -> Array:
-    """Images as floats in [0, 1], where they are."""
+    """Convert images to floats in [0, 1], on the device that holds them.
+
+    uint8 images are divided by 255; others are only cast.
+
+    Example:
+        >>> pixels(np.array([0, 51, 255], dtype=np.uint8))
+        array([0. , 0.2, 1. ], dtype=float32)
+
+    """
     xp = array_namespace(images)
     floats = xp.astype(images, getattr(xp, dtype))
     return floats / 255 if images.dtype == xp.uint8 else floats
 
 
 def augment(images: Array, kind: str, rng: np.random.Generator) -> Array:
-    """The paper's augmentation (section 7.10) of a batch ``(N, C, H, W)``, where it is.
+    """Augment a batch ``(N, C, H, W)`` as in section 7.10, on the device that holds it.
 
-    ``crop`` pads by four zeros on each side and crops to the original size at random;
-    ``crop-flip`` also mirrors half of the images; ``none`` returns them as they are.
+    ``crop`` pads each image by four zeros on each side and crops it to the original size at a
+    random position. ``crop-flip`` also mirrors each image with probability one half. ``none``
+    returns the batch unchanged.
+
+    Example:
+        >>> images = np.ones((2, 3, 8, 8), dtype=np.uint8)
+        >>> augment(images, "crop-flip", np.random.default_rng(0)).shape
+        (2, 3, 8, 8)
+
     """
     if kind == "none":
         return images

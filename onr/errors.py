@@ -1,4 +1,4 @@
-"""What the project raises when a request cannot be met. Imports nothing heavy."""
+"""The exceptions of the project. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ EXTRAS = {
     "distributed": "sweep",
     "tensorboard": "tensorboard",
 }
-"""Which optional part of the installation brings which module."""
+"""The extra of the installation (``pip install 'onr[EXTRA]'``) that brings each module."""
 
 
 class OnrError(Exception):
-    """A request that cannot be met; the message names the value, what was expected, what to do.
+    """A request cannot be met. The message names the value, what was expected, and what to do.
 
-    The command line prints it as one line and exits with code 2.
+    The command line prints the message as one line and exits with code 2.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> try:
+        ...     LpNorm(0.5)
+        ... except OnrError as error:
+        ...     print(error)
+        p = 0.5 gives no norm: expected a number >= 1, or inf
+
     """
 
 
@@ -35,7 +44,15 @@ class NotAvailableError(OnrError):
 
 
 def missing_extra(error: ModuleNotFoundError) -> OnrError | None:
-    """Say which extra brings the module that was not found; ``None`` if it is none of ours."""
+    """An error that says which extra to install for the module that was not found.
+
+    The result is ``None`` if no extra brings that module.
+
+    Example:
+        >>> print(missing_extra(ModuleNotFoundError(name="flint")))
+        this needs flint, which is not installed: pip install 'onr[exact]'
+
+    """
     module = (error.name or "").partition(".")[0]
     if module not in EXTRAS:
         return None

@@ -1,8 +1,8 @@
-"""Experiments: what a plugin offers to ``onr reproduce``.
+"""Experiments: the figures and tables that a plugin offers to ``onr reproduce``.
 
-An experiment says what to measure on which models. Models are trained once and measurements made
-once, whichever experiments ask for them; the table, the picture and the verdicts follow from the
-measurements alone.
+An experiment says what to measure on which models. Every model is trained once and every
+measurement is made once, even if several experiments ask for it. The table, the picture and the
+verdicts are computed from the measurements alone.
 """
 
 from __future__ import annotations
@@ -22,49 +22,64 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Experiment", "Measurement", "Row"]
 
 ROUNDING = 1e-12
-"""What floats add to a difference of two accuracies, so that 0.33 - 0.3 is at most 0.03."""
+"""Tolerance for float rounding of differences, so that 0.33 - 0.3 counts as at most 0.03."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing to measure on one model; the result depends on the model and these settings alone.
+    """A measurement of one model. The result depends only on the model and these settings.
 
-    The function behind the name is called as ``function(network, x, y, **settings)``, see
-    :mod:`onr.hookspecs`; without a model it is called with the settings alone.
+    The registered function is called as ``function(network, x, y, **settings)``
+    (:mod:`onr.hookspecs`), or with the settings alone if there is no model.
+
+    Example:
+        >>> Measurement("onr_validation:norms", TrainConfig(), {"p": "inf", "q": "1"}).trained
+        True
+
     """
 
     name: str
     """The registered name of the function, best with its plugin, as ``onr_validation:norms``."""
     model: TrainConfig | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers, texts, and lists of these. ``images`` (how many) and ``part`` (by default ``test``)
-    choose the inputs; ``p`` and ``q`` are names of norms; the rest goes to the function as it is.
+    """Numbers, texts, and lists of numbers or texts. ``images`` (how many) and ``part`` (by default
+    ``test``) choose the inputs, ``p`` and ``q`` are names of norms, and the function receives the
+    other settings unchanged.
     """
     labels: Mapping[str, str | float] = field(default_factory=dict)
-    """Columns that the experiment's table has before the function's own."""
+    """Columns that the experiment's table has before those of the function."""
     trained: bool = True
-    """Whether the model is trained, or as it was drawn."""
+    """True for the trained model, false for the model with its initial weights."""
     reference: bool = False
-    """Whether the function is given the model as it was drawn, too, as ``reference``."""
+    """True if the function also takes the model with its initial weights, as ``reference``."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, and the number that decides whether it held; thresholds are part of the code."""
+    """A statement, and the number and thresholds that decide whether the statement held.
+
+    Raises:
+        OnrError: neither ``at_least`` nor ``at_most`` is given.
+
+    Example:
+        >>> print(Claim("at resists attacks (Fig. 3)", "accuracy at eps 0.5", 0.426, at_least=0.4))
+        Held: at resists attacks (Fig. 3). accuracy at eps 0.5: 0.426 (at least 0.4 asked)
+
+    """
 
     statement: str
-    """What should hold, with its place in the paper."""
+    """What should hold, and where the paper says so."""
     measure: str
-    """What the number is."""
+    """What ``value`` is, in words."""
     value: float
     at_least: float | None = None
     at_most: float | None = None
 
     def __post_init__(self) -> None:
-        """A claim without a threshold is refused.
+        """Refuse a claim without a threshold.
 
         Raises:
-            OnrError: there is none.
+            OnrError: neither ``at_least`` nor ``at_most`` is given.
 
         """
         if self.at_least is None and self.at_most is None:
@@ -72,7 +87,7 @@ class Claim:
 
     @property
     def held(self) -> bool:
-        """Whether the number, up to rounding, is within its thresholds; nan and inf never are."""
+        """True if ``value`` is within the thresholds up to rounding; false for nan and inf."""
         low, high = self.at_least, self.at_most
         return (
             math.isfinite(self.value)
@@ -89,28 +104,28 @@ class Claim:
         return f"at least {low:.3g}" if low is not None else f"at most {high:.3g}"
 
     def __str__(self) -> str:
-        """One sentence."""
+        """The verdict, the statement, the number and the thresholds in one line."""
         verdict = "Held" if self.held else "Did not hold"
         return f"{verdict}: {self.statement}. {self.measure}: {self.value:.3g} ({self.asked} asked)"
 
 
 class Experiment(Protocol):
-    """A figure or a table of the paper, or one of one's own."""
+    """A figure or a table, of the paper or your own."""
 
     @property
     def title(self) -> str:
-        """What it shows, in a line."""
+        """One line that says what the figure or table shows."""
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """What to measure at a scale.
+        """The measurements to make at this scale.
 
         Raises:
-            OnrError: it knows no such scale.
+            OnrError: the experiment has no such scale.
 
         """
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The picture of the measurements' rows."""
+        """The picture of the rows that the measurements gave."""
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """What the rows say of the paper's claims."""
+        """The claims of the paper, each with the number that the rows give for it."""

@@ -1,4 +1,4 @@
-"""What an attack may return: a point of the ball and of the box."""
+"""The constraints on the result of an attack: the ball around the input, and the pixel box."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ Bounds = tuple[float, float]
 
 
 def require_radius(eps: float) -> float:
-    """``eps``, if it is a radius.
+    """Return ``eps`` if it is a finite number >= 0.
 
     Raises:
-        OnrError: it is negative, infinite or no number.
+        OnrError: ``eps`` is negative, infinite or nan.
+
+    Example:
+        >>> require_radius(0.5)
+        0.5
 
     """
     if not 0 <= eps < math.inf:
@@ -26,10 +30,13 @@ def require_radius(eps: float) -> float:
 
 
 def require_inside(x: Array, bounds: Bounds | None, /) -> None:
-    """Refuse inputs that are not in the box.
+    """Check that the inputs lie in the box; without bounds there is nothing to check.
 
     Raises:
-        OnrError: an entry is below or above the bounds, or no number.
+        OnrError: an entry is below or above the bounds, or nan.
+
+    Example:
+        >>> require_inside(np.array([[0.0, 0.5, 1.0]]), (0, 1))
 
     """
     if bounds is None:
@@ -43,10 +50,15 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
 
 
 def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
-    """``x + delta`` clipped to the box, of the float type of ``x``.
+    """Clip ``x + delta`` to the box; the result has the float type of ``x``.
 
-    For ``x`` in the box, clipping shrinks every entry of ``delta``: a point of the ball of a norm
-    that depends on magnitudes alone stays in the ball.
+    For ``x`` in the box, clipping only shrinks the entries of the perturbation. The perturbation
+    therefore stays in its ball if the norm depends on magnitudes alone.
+
+    Example:
+        >>> boxed(np.array([[0.5, 0.9]]), np.array([[0.25, 0.25]]), (0, 1))
+        array([[0.75, 1.  ]])
+
     """
     xp = array_namespace(x)
     moved = x + delta

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ __all__ = ["write_atomic"]
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all, and make its folder if necessary.
 
     Raises:
         OnrError: the folder cannot be written to, or the disk is full.
+
+    Example:
+        >>> write_atomic(tmp_path / "new" / "a.txt", b"text")
+        >>> (tmp_path / "new" / "a.txt").read_bytes()
+        b'text'
 
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")

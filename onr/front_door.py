@@ -250,9 +250,14 @@ def singular_triplets(
         [[3.0, 2.0]]
 
     """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise OnrError(
+            f"k is a {_described(k)}: expected a whole number; of a model, write "
+            "onr.singular_triplets(onr.linearize(model, x), k)"
+        )
     J = _jacobian_of(J, None)
     linearization = J if hasattr(J, "jvp") else dense.Matrices(J)
-    return lanczos.singular_triplets(linearization, k, rng=generator(rng), **options)
+    return lanczos.singular_triplets(linearization, int(k), rng=generator(rng), **options)
 
 
 def singular_values(J: Any, x: Array | None = None, /) -> Array:

@@ -1,7 +1,8 @@
 """Losses on the logits, each with its gradient, so that an attack needs no autograd.
 
-All ascend: a targeted loss grows as the logits approach the target. ``labels`` are the labels that
-the loss refers to (the target's, for a targeted loss); ``clean`` are the logits of the clean input.
+Attacks maximise every loss: a targeted loss grows as the logits approach the target. ``labels`` are
+the true labels, or the target classes for a targeted loss; ``clean`` are the logits of the clean
+input.
 """
 
 from __future__ import annotations
@@ -19,9 +20,22 @@ __all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin"]
 
 
 class BaseLoss(ABC):
-    """A value and its gradient; the attack's direction follows."""
+    """Base class of losses: a subclass defines the name, the value and the gradient.
+
+    Example:
+        >>> class Largest(BaseLoss):
+        ...     name = "largest"
+        ...     def value(self, logits, /, *, labels, clean=None):
+        ...         return logits.max(axis=1)
+        ...     def gradient(self, logits, /, *, labels, clean=None):
+        ...         return 1.0 * (logits == logits.max(axis=1, keepdims=True))
+        >>> Largest().direction(np.array([[0.0, 3.0]]), labels=np.array([0]))
+        array([[0., 1.]])
+
+    """
 
     uses_clean = False
+    """True for a loss that compares with the logits of the clean input."""
 
     @property
     @abstractmethod
@@ -34,19 +48,26 @@ class BaseLoss(ABC):
 
     @abstractmethod
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """Its gradient in the logits, shape ``(batch, d)``."""
+        """The gradient of the loss with respect to the logits, shape ``(batch, d)``."""
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The gradient over its largest magnitude; zero where it is zero.
+        """The gradient divided by its largest magnitude; zero where the gradient is zero.
 
-        Eq. 18 divides by the l2 norm; any positive factor is absorbed by the duality map.
+        Eq. 18 divides by the l2 norm; the duality map absorbs any positive factor.
         """
         gradient = self.gradient(logits, labels=labels, clean=clean)
         return gradient / safe(column(max_abs(gradient), gradient))
 
 
 def one_hot(labels: Array, logits: Array) -> Array:
-    """The labels as rows of the identity, shaped and typed as the logits."""
+    """The one-hot labels, with the shape and float type of the logits.
+
+    Example:
+        >>> one_hot(np.array([2, 0]), np.zeros((2, 3)))
+        array([[0., 0., 1.],
+               [1., 0., 0.]])
+
+    """
     xp = array_namespace(logits)
     classes = xp.cumulative_sum(xp.ones_like(logits), axis=1) - 1
     return xp.astype(classes == labels[:, None], logits.dtype)
@@ -57,9 +78,17 @@ class CrossEntropy(BaseLoss):
     """``-log softmax(beta z)_y`` (Eqs. 24, 25), or its negative at a target class (Eq. 27).
 
     Args:
-        beta: the inverse temperature of section 7.4, positive. The gradient is that of the value,
-            ``beta (softmax(beta z) - onehot(y))``; Eq. 26 is ``beta = 1``.
+        beta: the inverse temperature of section 7.4, positive. The gradient is
+            ``beta (softmax(beta z) - onehot(y))``; Eq. 26 is the case ``beta = 1``.
         targeted: ``labels`` are the classes to reach, and the loss is ``log softmax(beta z)_y``.
+
+    Raises:
+        OnrError: ``beta`` is not a positive finite number.
+
+    Example:
+        >>> loss, logits, labels = CrossEntropy(), np.array([[0.0, 0.0]]), np.array([0])
+        >>> loss.value(logits, labels=labels).round(4), loss.gradient(logits, labels=labels)
+        (array([0.6931]), array([[-0.5,  0.5]]))
 
     """
 
@@ -71,12 +100,15 @@ class CrossEntropy(BaseLoss):
 
     @property
     def name(self) -> str:
-        """``cross-entropy``, ``targeted-cross-entropy``, with ``:beta`` where it is not 1."""
+        """``cross-entropy`` or ``targeted-cross-entropy``, followed by ``:beta`` unless it is 1."""
         name = "cross-entropy" if self.sign == 1 else "targeted-cross-entropy"
         return name if self.beta == 1 else f"{name}:{written(self.beta)}"
 
     def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-        """One-hot labels; ``exp(z_j - best other z)``, 0 at the label; ``z_y - best other z``."""
+        """The one-hot labels, ``exp(z_j - m)`` with 0 at the label, and ``z_y - m``.
+
+        Here ``z`` stands for ``beta`` times the logits, and ``m`` is the largest ``z_j``, j != y.
+        """
         xp = array_namespace(logits)
         target = one_hot(labels, logits)
         scaled = self.beta * logits
@@ -87,7 +119,7 @@ class CrossEntropy(BaseLoss):
         return target, others, gap
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The loss; ``log(1 + sum exp(z_j - z_y))``, which does not overflow or cancel."""
+        """The loss, as ``log(1 + sum exp(z_j - z_y))``: this form does not overflow or cancel."""
         xp = array_namespace(logits)
         _, others, gap = self._others(logits, labels)
         total = xp.sum(others, axis=1)
@@ -99,8 +131,9 @@ class CrossEntropy(BaseLoss):
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """``beta (softmax(beta z) - onehot(y))`` (Eq. 26), its negative for a target (Eq. 27).
 
-        The entry of the label is minus the sum of the others: where softmax rounds to one-hot the
-        gradient is small, and zero only once it underflows; ``direction`` does not.
+        The entry of the label is computed as minus the sum of the others. Where softmax rounds to
+        one-hot, the gradient is therefore small and not zero, until it underflows; ``direction``
+        does not underflow.
         """
         xp = array_namespace(logits)
         target, others, gap = self._others(logits, labels)
@@ -111,7 +144,7 @@ class CrossEntropy(BaseLoss):
         return factor[:, None] * (others - total[:, None] * target)
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The gradient over its largest magnitude, in closed form: it never underflows to zero."""
+        """The gradient divided by its largest magnitude, in a closed form that never underflows."""
         xp = array_namespace(logits)
         target, others, _ = self._others(logits, labels)
         total = xp.sum(others, axis=1)[:, None]
@@ -120,9 +153,19 @@ class CrossEntropy(BaseLoss):
 
 @final
 class LogitDistance(BaseLoss):
-    """``||f(x*) - f(x)||_q`` (Eqs. 108, 112): how far the logits have moved, labels aside.
+    """``||f(x*) - f(x)||_q`` (Eqs. 108, 112): how far the logits have moved; ignores the labels.
 
-    The gradient is 0 where they have not moved, so an attack cannot start at ``x`` itself.
+    The gradient is 0 where the logits have not moved, so an attack cannot start at ``x`` itself.
+
+    Args:
+        norm: the q-norm of the logits.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> loss, labels = LogitDistance(LpNorm(1)), np.array([0])
+        >>> loss.value(np.array([[3.0, 1.0]]), labels=labels, clean=np.array([[1.0, 2.0]]))
+        array([3.])
+
     """
 
     uses_clean = True
@@ -132,7 +175,7 @@ class LogitDistance(BaseLoss):
 
     @property
     def name(self) -> str:
-        """``lq:`` and the norm, as ``lq:1``."""
+        """``lq:`` followed by the name of the norm, such as ``lq:1``."""
         return f"lq:{self.norm.name}"
 
     def _moved(self, logits: Array, clean: Array | None) -> Array:
@@ -149,15 +192,20 @@ class LogitDistance(BaseLoss):
         return self.norm.gradient(self._moved(logits, clean))
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The gradient itself, ``u_k`` of Eq. 108: its dual norm is 1."""
+        """The gradient unchanged: ``u_k`` of Eq. 108, whose dual norm is 1."""
         return self.gradient(logits, labels=labels, clean=clean)
 
 
 @final
 class Margin(BaseLoss):
-    """``max_(j != y) z_j - z_y``: positive where the prediction is wrong, 0 where it is a tie.
+    """``max_(j != y) z_j - z_y``: positive where the prediction is wrong, 0 at a tie.
 
-    At ties the gradient takes the mean over the best other classes.
+    If several other classes share the largest logit, the gradient is the mean of their gradients.
+
+    Example:
+        >>> Margin().value(np.array([[2.0, 5.0, 1.0]]), labels=np.array([0]))
+        array([3.])
+
     """
 
     @property
@@ -173,7 +221,7 @@ class Margin(BaseLoss):
         return xp.max(others, axis=1) - xp.sum(logits * target, axis=1)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The indicator of the best other class minus that of the label."""
+        """The indicator of the best other class minus the indicator of the label."""
         xp = array_namespace(logits)
         target = one_hot(labels, logits)
         others = xp.where(target == 1, xp.zeros_like(logits) - math.inf, logits)

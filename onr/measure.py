@@ -5,8 +5,9 @@ column, which ``pandas.DataFrame`` takes as it is. A row has the mean over the i
 error, and the number of inputs. Perturbations are those of the paper's attack: ten steps of
 projected gradient ascent on the cross-entropy from a random start.
 
-``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text; ``rng`` is a
-NumPy generator, a whole number or nothing, and fixes all randomness.
+``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text. ``rng`` is a
+NumPy generator, a whole number or nothing (seed 0), and fixes the attack's random starts. The
+random directions that perturbations are compared with are always the same.
 """
 
 from __future__ import annotations

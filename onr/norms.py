@@ -1,6 +1,6 @@
 """The lp norms, ``1 <= p <= inf``: values, duality maps, projections and sampling.
 
-``BaseNorm`` derives what follows from the rest, for these norms and for a plugin's.
+:class:`BaseNorm` is the base class for these norms and for the norms of plugins.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ __all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent"]
 
 
 class BaseNorm(ABC):
-    """A norm, its dual, its duality map and its projections; the rest follows."""
+    """Base class of norms: a subclass defines the norm, its dual, duality map and projections.
+
+    The gradient, a projection onto the sphere for points outside the ball, and the errors for what
+    a norm lacks are inherited.
+
+    Example:
+        >>> norm = LpNorm(1)
+        >>> isinstance(norm, BaseNorm), norm.gradient(np.array([[3.0, -2.0]]))
+        (True, array([[ 1., -1.]]))
+
+    """
 
     @property
     @abstractmethod
@@ -52,10 +62,10 @@ class BaseNorm(ABC):
         """The closest point of the face of the ball that ``direction`` exposes."""
 
     def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
-        """A closest point of the sphere: the ball projection, for points outside the ball.
+        """A closest point of the sphere: for points outside the ball, the ball projection.
 
         Raises:
-            NotAvailableError: an example lies inside, where this norm has no algorithm.
+            NotAvailableError: an example lies inside the ball; this norm has no algorithm for it.
 
         """
         xp = array_namespace(y)
@@ -67,7 +77,7 @@ class BaseNorm(ABC):
         return self.project_ball(y, radius)
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
-        """Points uniform by volume in the unit ball.
+        """Points drawn uniformly by volume from the unit ball.
 
         Raises:
             NotAvailableError: this norm has no sampler.
@@ -81,12 +91,18 @@ class BaseNorm(ABC):
         return self.dual.duality_map(x)
 
     def __repr__(self) -> str:
-        """Show the name that resolves to this norm."""
+        """``<norm NAME>``, with the name that resolves to this norm."""
         return f"<norm {self.name}>"
 
 
 def dual_exponent(p: float) -> float:
-    """The Hoelder conjugate ``p*`` with ``1/p + 1/p* = 1``."""
+    """The Hoelder conjugate ``p*`` with ``1/p + 1/p* = 1``.
+
+    Example:
+        >>> dual_exponent(1), dual_exponent(2), dual_exponent(3)
+        (inf, 2.0, 1.5)
+
+    """
     if p == 1:
         return math.inf
     return 1.0 if p == math.inf else p / (p - 1)
@@ -100,7 +116,14 @@ class LpNorm(BaseNorm):
     ``1e-30 x`` nor ``1e30 x`` underflows or overflows where ``x`` does not.
 
     Raises:
-        OnrError: ``p`` is below 1 (there the triangle inequality fails) or not a number.
+        OnrError: ``p`` is nan, or below 1, where the triangle inequality fails.
+
+    Example:
+        >>> norm, x = LpNorm(math.inf), np.array([[3.0, -4.0]])
+        >>> norm(x), norm.dual(x), norm.duality_map(x)
+        (array([4.]), array([7.]), array([[ 1., -1.]]))
+        >>> LpNorm(2).project_ball(x, 1.0)
+        array([[ 0.6, -0.8]])
 
     """
 
@@ -111,7 +134,7 @@ class LpNorm(BaseNorm):
 
     @property
     def name(self) -> str:
-        """The exponent, as ``2``, ``1.5`` or ``inf``."""
+        """The exponent as text, such as ``2``, ``1.5`` or ``inf``."""
         return written(self.p)
 
     @property
@@ -136,10 +159,10 @@ class LpNorm(BaseNorm):
     def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
         """``argmax <v, z>`` over ``||v||_p <= 1`` (Lemma 1, Eqs. 16, 34, 35), shaped as ``z``.
 
-        Where ``z = 0`` the result is 0. It is unique for ``1 < p < inf``. At ties (``p = 1``: more
-        than one entry of largest magnitude; ``p = inf``: zero entries) ``average`` takes the
-        paper's representative, the mean of the maximisers, and ``vertex`` the first entry
-        (``p = 1``) or sign(0) = +1 (``p = inf``).
+        Where ``z = 0`` the result is 0. For ``1 < p < inf`` the maximiser is unique. For ``p = 1``
+        there is a tie if several entries have the largest magnitude, for ``p = inf`` if an entry is
+        zero. At ties, ``average`` takes the paper's choice, the mean of the maximisers; ``vertex``
+        takes the first of the largest entries (``p = 1``) or sign(0) = +1 (``p = inf``).
         """
         xp = array_namespace(z)
         if self.p == math.inf and ties == "average":
@@ -164,8 +187,8 @@ class LpNorm(BaseNorm):
     def project_ball(self, y: Array, /, radius: Array | float) -> Array:
         """The closest point (in l2) of ``{||v||_p <= radius}``; points inside are unchanged.
 
-        ``p = inf`` clips, ``p = 2`` scales, ``p = 1`` sorts, other ``p`` solve the optimality
-        conditions to rounding.
+        The projection clips for ``p = inf``, scales for ``p = 2`` and sorts for ``p = 1``. Other
+        ``p`` solve the optimality conditions up to rounding.
         """
         xp = array_namespace(y)
         r = column(radius, y)
@@ -180,7 +203,7 @@ class LpNorm(BaseNorm):
         if self.p == 1:
             projected = project_simplex(a, r)
         else:
-            # Rows inside get a radius that puts them outside: their result is not used.
+            # Rows inside the ball get a radius that puts them outside; their result is unused.
             scale = xp.where(row > r, safe(r), safe(row) / 2)
             projected = xp.where(r > 0, project_lp_ball(a / scale, self.p) * r, xp.zeros_like(a))
         return xp.where(row > r, xp.sign(flat) * projected, flat).reshape(y.shape)
@@ -188,10 +211,10 @@ class LpNorm(BaseNorm):
     def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
         """``lim project_ball(y + alpha direction, radius)``, ``alpha -> inf`` (Lemma 2, Eq. 45).
 
-        The projection onto the face of the ball that ``direction`` exposes: the duality map where
-        that face is a point, else it keeps what it can of ``y`` (``p = inf``: the coordinates with
-        zero direction; ``p = 1``: the differences among tied entries). Where the direction is zero
-        the face is the ball.
+        This is the projection onto the face of the ball that ``direction`` exposes. If the face is
+        a point, the result is the duality map times the radius. Otherwise the result keeps
+        the coordinates of ``y`` where the direction is zero (``p = inf``), or the differences among
+        tied entries (``p = 1``). If the direction is zero, the face is the whole ball.
         """
         xp = array_namespace(y, direction)
         r = column(radius, y)
@@ -204,7 +227,7 @@ class LpNorm(BaseNorm):
             row = flatten(xp.zeros_like(size) + r)
             along = flatten(y) * signs
             best = xp.max(xp.where(tied, along, xp.min(along, axis=1, keepdims=True)), axis=1)
-            # Entries off the face get a value below the threshold, which is -radius or more.
+            # Entries off the face get a value below the threshold, which is at least -radius.
             weights = project_simplex(xp.where(tied, along - best[:, None], -2 * row), row)
             face = (signs * xp.where(tied, weights, xp.zeros_like(weights))).reshape(y.shape)
         else:
@@ -214,12 +237,13 @@ class LpNorm(BaseNorm):
     def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
         """A closest point (in l2) of ``{||v||_p = radius}``, which Eqs. 9 and 11 need.
 
-        Outside the ball it is the ball projection. Inside, ``p = inf`` moves the entry of largest
-        magnitude (the first of them) out, ``p = 1`` all entries equally, ``p = 2`` scales; zero
-        entries count as positive, and the zero vector goes to the first axis for ``p = 2``.
+        For a point outside the ball this is the ball projection. For a point inside, ``p = inf``
+        moves the first entry of largest magnitude outward, ``p = 1`` moves all entries outward by
+        the same amount, and ``p = 2`` scales. Zero entries count as positive; for ``p = 2`` the
+        zero vector goes to the first axis.
 
         Raises:
-            NotAvailableError: a point inside the ball, for other ``p``.
+            NotAvailableError: a point lies inside the ball and ``p`` is not 1, 2 or inf.
 
         """
         xp = array_namespace(y)
@@ -242,12 +266,12 @@ class LpNorm(BaseNorm):
         return xp.where(size >= row, outside, inside).reshape(y.shape)
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
-        """Points uniform by volume in the unit ball, ``shape = (batch, ...)``, float64.
+        """Points drawn uniformly by volume from the unit ball, ``shape = (batch, ...)``, float64.
 
-        ``g / (sum |g_i|^p + z)^(1/p)`` with ``g_i`` of density ``exp(-|t|^p)`` and ``z``
-        exponential (Barthe et al., "A probabilistic approach to the geometry of the l_p^n-ball",
-        2005); ``|g_i| = G^(1/p) U`` with ``G`` of law Gamma(1 + 1/p) and ``U`` uniform, which for
-        ``p = inf`` is the uniform law itself.
+        The sample is ``g / (sum |g_i|^p + z)^(1/p)``, where ``g_i`` has density proportional to
+        ``exp(-|t|^p)`` and ``z`` is exponential (Barthe et al., "A probabilistic approach to the
+        geometry of the l_p^n-ball", 2005). Here ``|g_i| = G^(1/p) U`` with ``G`` from
+        Gamma(1 + 1/p) and ``U`` uniform. For ``p = inf`` the entries are uniform in [-1, 1].
         """
         exponent = 1 / self.p
         batch = shape[0]
@@ -261,7 +285,7 @@ class LpNorm(BaseNorm):
 
 
 def _first(mask: Array) -> Array:
-    """The mask with only the first true entry of each example left."""
+    """The mask with only the first true entry of each example kept."""
     xp = array_namespace(mask)
     flat = flatten(mask)
     rank = xp.cumulative_sum(xp.astype(flat, xp.int64), axis=1)
@@ -269,10 +293,14 @@ def _first(mask: Array) -> Array:
 
 
 def as_norm(norm: Norm | float) -> Norm:
-    """A norm as it is; a number, ``math.inf`` included, as the lp norm of that exponent.
+    """Return a norm unchanged, and the lp norm for a number (``math.inf`` included).
 
     Raises:
-        OnrError: neither of these, or an exponent below 1.
+        OnrError: ``norm`` is neither a norm nor a number, or is a number below 1.
+
+    Example:
+        >>> as_norm(2), as_norm(LpNorm(math.inf))
+        (<norm 2>, <norm inf>)
 
     """
     if isinstance(norm, numbers.Real):
@@ -280,11 +308,12 @@ def as_norm(norm: Norm | float) -> Norm:
     if not callable(norm):
         raise OnrError(
             f"p or q = {norm!r}: expected a number, as 2 or math.inf, or a norm, which "
-            "onr.registry.norm gives by its name"
+            "onr.norm gives by its name"
         )
     return norm
 
 
+# What the registered names 1, 2 and inf load.
 l1 = partial(LpNorm, 1.0)
 l2 = partial(LpNorm, 2.0)
 linf = partial(LpNorm, math.inf)

@@ -11,10 +11,10 @@ __all__ = ["number", "written"]
 
 
 def number(text: str) -> float:
-    """The number that a text stands for.
+    """Read a number that a user wrote.
 
     Raises:
-        OnrError: the text is no number.
+        OnrError: the text is not a number.
 
     Example:
         >>> number("8/255") == 8 / 255, number("inf")
@@ -31,7 +31,7 @@ def number(text: str) -> float:
 
 
 def written(value: float) -> str:
-    """The shortest text that :func:`number` reads back as the same value.
+    """Write a number as the shortest text that :func:`number` reads back as the same value.
 
     Example:
         >>> written(2.0), written(1.5)

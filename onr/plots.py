@@ -1,4 +1,4 @@
-"""Pictures, with matplotlib (the extra ``plot``)."""
+"""Figures, drawn with matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over the radius of the attack, from ``count`` examples."""
+    """Accuracies at increasing radii of an attack, each measured on ``count`` examples.
+
+    Example:
+        >>> Curve("at", eps=[0.0, 0.5], accuracy=[0.9, 0.4], count=1000).name
+        'at'
+
+    """
 
     name: str
     eps: list[float]
@@ -39,7 +45,19 @@ class Curve:
 
 
 def accuracy_figure(curves: list[Curve], *, p: str, trained: float | None = None) -> Figure:
-    """Accuracy against eps, a line a curve, standard errors shaded, the training eps dashed."""
+    """Plot accuracy against eps, one line for each curve, with standard errors shaded.
+
+    Args:
+        curves: the curves, in the order of the legend.
+        p: the name of the norm of the attack.
+        trained: the eps of training, drawn as a dashed line if given.
+
+    Example:
+        >>> figure = accuracy_figure([Curve("at", [0.0, 0.5], [0.9, 0.4], 1000)], p="2")
+        >>> figure.axes[0].get_xlabel()
+        'eps, 2-norm, pixels in [0, 1]'
+
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -61,7 +79,13 @@ def accuracy_figure(curves: list[Curve], *, p: str, trained: float | None = None
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG document; the same figure gives the same bytes."""
+    """The figure as an SVG document; the same figure gives the same bytes.
+
+    Example:
+        >>> svg(panels("a panel")[0])[:5]
+        b'<?xml'
+
+    """
     import matplotlib
 
     buffer = io.BytesIO()
@@ -71,22 +95,42 @@ def svg(figure: Figure) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG image of 150 dots an inch."""
+    """The figure as a PNG image with 150 dots per inch.
+
+    Example:
+        >>> png(panels("a panel")[0])[1:4]
+        b'PNG'
+
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def chosen(table: Sequence[Row], **columns: Any) -> list[Row]:
-    """The rows with these values."""
+    """The rows that have the given values in the given columns.
+
+    Example:
+        >>> chosen([{"eps": 0.5, "mean": 0.4}, {"eps": 1.0, "mean": 0.1}], eps=1.0)
+        [{'eps': 1.0, 'mean': 0.1}]
+
+    """
     return [row for row in table if all(row.get(k) == v for k, v in columns.items())]
 
 
 def average(rows: Sequence[Row], x: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By ``x``: the values of ``x``, the means over the rows (seeds), and their standard errors.
+    """Average the rows (seeds) at each value of column ``x``; rows without a mean are skipped.
 
-    The standard errors, over the images, are averaged too: seeds share their images, and for any
-    dependence that is an upper bound of the mean's.
+    Returns:
+        The sorted values of ``x``, the mean at each of them, and its standard error. The standard
+        errors, which are over the images, are averaged too. Seeds share their images, and the
+        average is an upper bound on the standard error of the mean under any dependence.
+
+    Example:
+        >>> rows = [{"eps": 0.5, "mean": m, "standard_error": 0.25} for m in (0.5, 0.75)]
+        >>> average(rows, "eps")
+        (array([0.5]), array([0.625]), array([0.25]))
+
     """
     known = [row for row in rows if row["mean"] is not None]
     places = sorted({row[x] for row in known})
@@ -97,7 +141,14 @@ def average(rows: Sequence[Row], x: str) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def panels(*titles: str) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side."""
+    """A figure with one panel for each title, side by side, and its axes.
+
+    Example:
+        >>> figure, axes = panels("left", "right")
+        >>> len(axes)
+        2
+
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.2 + 4.6 * len(titles), 4.6), layout="constrained")
@@ -111,7 +162,18 @@ def panels(*titles: str) -> tuple[Figure, list[Axes]]:
 def line(
     axes: Axes, rows: Sequence[Row], x: str, *, label: str, color: str, style: str = "-"
 ) -> None:
-    """A line of means with its standard error shaded; nothing where there are no rows."""
+    """Plot the means of the rows against column ``x``, with standard errors shaded.
+
+    Nothing is drawn if there are no rows.
+
+    Example:
+        >>> axes = panels("accuracy")[1][0]
+        >>> rows = [{"eps": e, "mean": 1 - e, "standard_error": 0.1} for e in (0.0, 0.5)]
+        >>> line(axes, rows, "eps", label="at", color="C0")
+        >>> len(axes.lines)
+        1
+
+    """
     places, means, errors = average(rows, x)
     if not len(places):
         return
@@ -121,7 +183,16 @@ def line(
 
 
 def legend(figure: Figure) -> None:
-    """One legend for all panels, below them."""
+    """Add one legend for all panels, below the panels.
+
+    Example:
+        >>> figure, axes = panels("accuracy")
+        >>> _ = axes[0].plot([0, 1], [1, 0], label="at")
+        >>> legend(figure)
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['at']
+
+    """
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -1,7 +1,7 @@
 """Euclidean projections that have no closed form: onto a simplex, and onto lp balls.
 
-All take magnitudes ``w >= 0``, shape ``(batch, n)``, and return arrays of that shape; signs are the
-caller's. :class:`onr.norms.LpNorm` is the public way in.
+The functions take magnitudes ``w >= 0``, shape ``(batch, n)``, and return arrays of that shape; the
+caller restores the signs. :class:`onr.norms.LpNorm` is the public interface.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from onr.typing import Array
 def project_simplex(w: Array, total: Array | float) -> Array:
     """The closest point of ``{t >= 0, sum t = total}``: ``max(w - tau, 0)``, row by row.
 
-    ``w`` may have any sign here. Sorting and a cumulative sum give ``tau`` (Duchi et al.,
-    "Efficient projections onto the l1-ball for learning in high dimensions", ICML 2008). The
-    largest entry is taken off first, which changes nothing but the rounding.
+    This function also accepts negative entries in ``w``. Sorting and a cumulative sum give ``tau``
+    (Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", ICML
+    2008). Subtracting the largest entry first changes only the rounding.
+
+    Example:
+        >>> project_simplex(np.array([[3.0, 2.0]]), 2.0)
+        array([[1.5, 0.5]])
+
     """
     xp = array_namespace(w)
     w = w - xp.max(w, axis=1, keepdims=True)
@@ -31,9 +36,10 @@ def project_simplex(w: Array, total: Array | float) -> Array:
 def _roots(w: Array, c: Array, p: float) -> Array:
     """Solve ``u + c u^(p-1) = w`` for ``u`` in [0, w], elementwise.
 
-    For ``p < 2`` the unknown is ``s = u^(p-1)``, so that in both cases Newton's method runs on a
-    convex increasing function from a start above the root: it decreases to the root and needs no
-    guard. The start is at most a constant times the root, as one of the two terms is ``w / 2``.
+    For ``p < 2`` the unknown is ``s = u^(p-1)``. In both cases Newton's method then runs on a
+    convex increasing function from a start above the root, so that it decreases to the root and
+    needs no safeguard. The start is at most a constant times the root, because one of the two terms
+    is at least ``w / 2``.
     """
     xp = array_namespace(w)
     a, b = (1.0, p - 1) if p >= 2 else (1 / (p - 1), 1.0)
@@ -49,8 +55,13 @@ def project_lp_ball(w: Array, p: float) -> Array:
     """The closest point of the unit ball of lp, ``1 < p < inf``, for rows outside it.
 
     The optimality conditions are ``u + c u^(p-1) = w`` with the one multiplier ``c > 0`` at which
-    ``||u||_p = 1``. Both equations are monotone; the outer one is solved by Newton's method inside
-    a bracket that shrinks with every step, and bisected where Newton leaves it.
+    ``||u||_p = 1``. Both equations are monotone. Newton's method solves the outer equation inside a
+    bracket that shrinks with every step; a step that would leave the bracket is a bisection.
+
+    Example:
+        >>> project_lp_ball(np.array([[2.0, 2.0]]), 3.0).round(4)
+        array([[0.7937, 0.7937]])
+
     """
     xp = array_namespace(w)
     n = w.shape[1]
@@ -74,7 +85,7 @@ def project_lp_ball(w: Array, p: float) -> Array:
         newton = c + (size - 1) * mass / safe(size * decrease)
         inside = (newton > low) & (newton < high)
         step = xp.where(inside, newton, (low + high) / 2)
-        # A row that has converged stays, so that no row depends on its batch.
+        # A converged row stops moving, so that no row depends on the others in its batch.
         moving = moving & (xp.abs(step - c) > 4 * xp.finfo(w.dtype).eps * high)
         if not bool(xp.any(moving)):
             break

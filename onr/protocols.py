@@ -1,8 +1,8 @@
-"""What the parts of the project are to one another.
+"""The protocols through which the parts of the project use one another.
 
-Nothing here computes. A backend provides networks; norms, losses, attacks and methods are written
-once against these protocols and run on every backend. ``Array`` is a ``numpy.ndarray`` (also of
-exact rationals, ``dtype=object``) or a ``torch.Tensor``.
+This module computes nothing. A backend provides networks. Norms, losses, attacks and methods are
+written once against these protocols and run on every backend. ``Array`` is a ``numpy.ndarray``
+(also of exact rationals, ``dtype=object``) or a ``torch.Tensor``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 @runtime_checkable
 class Linearization(Protocol):
-    """A network to first order at one batch of inputs: ``f(x + dx) ~ value + J dx`` (Eq. 1)."""
+    """The first-order expansion of a network at a batch: ``f(x + dx) ~ value + J dx`` (Eq. 1)."""
 
     @property
     def value(self) -> Array:
@@ -54,22 +54,22 @@ class Linearization(Protocol):
         """The shape of one output, without the batch axis: ``(d,)``."""
 
     def jvp(self, v: Array, /) -> Array:
-        """``J v``: ``(batch, *input_shape)`` to ``(batch, d)``, linear in ``v``."""
+        """``J v``, linear in ``v``: ``(batch, *input_shape)`` to ``(batch, d)``."""
 
     def vjp(self, u: Array, /) -> Array:
-        """``J^T u``: ``(batch, d)`` to ``(batch, *input_shape)``, the adjoint of ``jvp``."""
+        """``J^T u``, the adjoint of ``jvp``: ``(batch, d)`` to ``(batch, *input_shape)``."""
 
 
 @runtime_checkable
 class Network(Protocol):
-    """A classifier with frozen statistics: its value and its linearisation at given inputs."""
+    """A classifier with fixed running statistics: its logits and its linearisation at inputs."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the batch axis."""
 
     def __call__(self, x: Array, /) -> Array:
-        """Logits ``f(x)``, shape ``(batch, d)``."""
+        """The logits ``f(x)``, shape ``(batch, d)``."""
 
     def linearize(self, x: Array, /) -> Linearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
@@ -77,47 +77,50 @@ class Network(Protocol):
 
 @runtime_checkable
 class BackendNetwork(Network, Protocol):
-    """What the networks of a backend offer besides; attacks and norm iterations do without."""
+    """A network of a backend. Attacks and norm iterations need only :class:`Network`."""
 
     def asarray(self, x: np.ndarray, /) -> Array:
-        """Inputs in the network's float type on its device; integers (labels) as integers."""
+        """Convert to the network's float type on its device; integers (labels) stay integers."""
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Parameters and statistics by name; a copy."""
+        """A copy of the parameters and running statistics, by name."""
 
     def frozen(self) -> BackendNetwork:
-        """The same function for many passes at the present parameters: faster, or itself."""
+        """A network of the same function at the present parameters, faster for many passes.
+
+        The result may be the network itself.
+        """
 
     def features(self) -> BackendNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
 
         Raises:
-            OnrError: its last operation is no affine layer.
+            OnrError: the last operation of the network is not an affine layer.
 
         """
 
     def activation_pattern(self, x: Array, /) -> Array:
-        """``phi_x`` (section 3): which ReLUs are on, ``z > 0``; shape ``(batch, units)``, bool."""
+        """``phi_x`` (section 3): which ReLUs are on, ``z > 0``, as ``(batch, units)`` booleans."""
 
     def cell_radius(self, x: Array, /, *, p: Norm) -> Array:
-        """The largest eps with ``B_eps^p(x)`` in the ReLU cell of ``x``, exact; ``(batch,)``."""
+        """The largest eps with ``B_eps^p(x)`` in the ReLU cell of ``x``, exact, ``(batch,)``."""
 
 
 @runtime_checkable
 class Norm(Protocol):
-    """A norm on one example; every method works on a batch and reduces all axes but the first.
+    """A norm on examples. Every method takes a batch and reduces all axes but the first.
 
-    Derive from :class:`onr.norms.BaseNorm`, which gives the parts that follow from others;
-    :func:`onr.testing.check_norm` holds the laws.
+    Derive from :class:`onr.norms.BaseNorm`, which provides defaults, and test the result with
+    :func:`onr.testing.check_norm`, which checks the laws of a norm.
     """
 
     @property
     def name(self) -> str:
-        """The name that resolves to this norm, as ``inf`` or ``1.5``."""
+        """The name that resolves to this norm, such as ``inf`` or ``1.5``."""
 
     @property
     def dual(self) -> Norm:
-        """The dual norm, ``max <v, z>`` over the unit ball of this one."""
+        """The dual norm: ``max <v, z>`` over the unit ball of this norm."""
 
     def __call__(self, x: Array, /) -> Array:
         """The norm of each example, shape ``(batch,)``."""
@@ -145,29 +148,30 @@ class Norm(Protocol):
 
 
 NormLike: TypeAlias = Norm | float | str
-"""A norm; a number, for an lp norm; or the name of a registered norm."""
+"""A norm, a number (the exponent of an lp norm), or the name of a registered norm."""
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """A function of the logits that an attack ascends and that training may pay for.
+    """A function of the logits that an attack ascends and that training may minimise.
 
-    Derive from :class:`onr.losses.BaseLoss`; :func:`onr.testing.check_loss` holds the laws.
+    Derive from :class:`onr.losses.BaseLoss`, and test the result with
+    :func:`onr.testing.check_loss`.
     """
 
     @property
     def name(self) -> str:
-        """The name that resolves to this loss, as ``cross-entropy`` or ``lq:1``."""
+        """The name that resolves to this loss, such as ``cross-entropy`` or ``lq:1``."""
 
     @property
     def uses_clean(self) -> bool:
-        """Whether the loss compares with the logits of the clean input."""
+        """True if the loss compares with the logits of the clean input."""
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The loss of each example, shape ``(batch,)``."""
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """Its gradient in the logits, shape ``(batch, d)``."""
+        """The gradient of the loss with respect to the logits, shape ``(batch, d)``."""
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """A positive multiple of the gradient that does not underflow where the gradient does."""
@@ -175,7 +179,7 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Attack(Protocol):
-    """Searches the p-ball of radius ``eps`` about each input for one the network gets wrong."""
+    """A search of the p-ball of radius ``eps`` about each input for a misclassified input."""
 
     def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
         """The perturbed inputs, shaped as ``x``, inside the ball and inside ``bounds``."""
@@ -183,10 +187,17 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class Probe:
-    """Where a method looks in one training step."""
+    """The inputs and directions that a method evaluates in one training step.
+
+    Example:
+        >>> probe = Probe(clean=False, perturbed=(np.ones((2, 3)),))
+        >>> len(probe.perturbed), probe.direction is None
+        (1, True)
+
+    """
 
     clean: bool = True
-    """Whether the objective needs the logits of the clean inputs."""
+    """True if the objective needs the logits of the clean inputs."""
     perturbed: tuple[Array, ...] = ()
     """Inputs ``x*`` whose logits the objective needs, each shaped as ``x``."""
     direction: Array | None = None
@@ -195,9 +206,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network answers to a probe: ``(batch, d)`` constants, ``None`` if not asked for.
+    """The outputs of the network for a :class:`Probe`, or the gradients of a cost in these outputs.
 
-    Of gradients in these, ``None`` stands for zero.
+    Every array is a constant of shape ``(batch, d)``. An output is ``None`` if the probe does not
+    ask for it; a gradient is ``None`` if it is zero.
+
+    Example:
+        >>> Outputs(clean=np.zeros((2, 10))).tangent is None
+        True
+
     """
 
     clean: Array = None
@@ -207,73 +224,92 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method pays: a value for each example and its gradients in the outputs."""
+    """The cost of each example, shape ``(batch,)``, and its gradients in the outputs.
+
+    Example:
+        >>> logits = np.array([[3.0, 4.0]])
+        >>> cost = Cost((logits**2).sum(axis=1) / 2, gradients=Outputs(clean=logits))
+        >>> cost.value
+        array([12.5])
+
+    """
 
     value: Array
     gradients: Outputs
     memory: Array | None = None
-    """What ``perturb`` is given when these examples come next, ``(batch, ...)``."""
+    """What ``perturb`` receives at the next visit of these examples, shape ``(batch, ...)``."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """How to train: where to look, and what to pay. Neither knows the backend or the loop."""
+    """A training method: what to evaluate in a step, and the cost of the outputs.
+
+    A method depends neither on the backend nor on the training loop.
+    """
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """Every setting that its behaviour depends on, defaults resolved, for a run's record.
+        """Every setting that the method depends on, defaults resolved, for the record of a run.
 
-        ``p``, ``q`` and ``loss`` are names of norms and of a loss, ``eps`` is a radius in norm
-        ``p``: evaluation takes its defaults from them.
+        ``p`` and ``q`` are names of norms, ``loss`` is the name of a loss, and ``eps`` is a radius
+        in norm ``p``. Evaluation takes its defaults from these settings.
         """
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Choose the inputs and directions whose outputs the objective pays for.
+        """Choose the inputs and directions whose outputs the objective needs.
 
-        ``memory`` is what ``objective`` kept for these examples when they last came, a row of
-        zeros for one that never did; ``None`` before anything was kept.
+        ``memory`` is the :attr:`Cost.memory` of these examples from their last visit, with a row of
+        zeros for an example without a visit. It is ``None`` before any step has kept something.
         """
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """Each example's cost and its gradient in the outputs that were probed."""
+        """The cost of each example and its gradients in the outputs of the probe."""
 
 
 class Weight(Protocol):
-    """The weight of an affine or convolution layer, as the two linear maps that it stands for."""
+    """The weight of an affine or convolution layer, which can act as two linear maps."""
 
     @property
     def name(self) -> str:
-        """The parameter's name."""
+        """The name of the parameter."""
 
     def matrix(self) -> WeightMap:
-        """The weight as a matrix with a row for each output channel: the reshaped kernel."""
+        """The weight reshaped to a matrix with one row for each output channel."""
 
     def convolution(self) -> WeightMap:
-        """The layer's linear map itself, on inputs of the size that it has in the network."""
+        """The linear map that the layer applies, for inputs of the layer's size in the network."""
 
 
 class WeightMap(Linearization, Protocol):
-    """A linear map of a batch of one, which its layer's weight determines linearly."""
+    """The linear map ``W`` of a layer on a batch of one; ``W`` itself is linear in the weight."""
 
     def weight_vjp(self, v: Array, u: Array, /) -> Array:
-        """The gradient of ``<u, W v>`` in the weight, shaped as the weight."""
+        """The gradient of ``<u, W v>`` with respect to the weight, shaped as the weight."""
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """What a method pays for the weights themselves."""
+    """A cost of the weights, which training adds to the cost of the examples.
+
+    Example:
+        >>> weight = np.array([[3.0, 4.0]])
+        >>> penalty = Penalty(np.sum(weight**2) / 2, gradients={"0.weight": weight}, memory={})
+        >>> float(penalty.value)
+        12.5
+
+    """
 
     value: Array
-    """A scalar array."""
+    """The cost, a scalar array."""
     gradients: Mapping[str, Array]
-    """By parameter name."""
+    """The gradient with respect to each weight, by the name of the parameter."""
     memory: Mapping[str, Array]
-    """What the next step's penalty is given, by name."""
+    """What ``penalty`` receives in the next step, by name."""
 
 
 @runtime_checkable
 class PenalizingMethod(Method, Protocol):
-    """A method that pays for the weights too."""
+    """A method that also penalises the weights."""
 
     def penalty(
         self,
@@ -283,4 +319,4 @@ class PenalizingMethod(Method, Protocol):
         rng: np.random.Generator,
         memory: Mapping[str, Array],
     ) -> Penalty:
-        """A cost of the weights; ``memory`` is the last step's, empty before the first."""
+        """The cost of the weights; ``memory`` is that of the last step, or empty."""

@@ -1,4 +1,4 @@
-"""Tables: rows of texts and numbers, their statistics, and their CSV form."""
+"""Tables as lists of rows: statistics of a column, conversion from columns, and CSV."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["columns_as_rows", "csv_table", "statistics"]
 
 
 def statistics(values: np.ndarray) -> dict[str, float | int]:
-    """The mean, its standard error and the number of values; NaN are left out.
+    """The mean of the values that are not NaN, its standard error, and their number.
 
-    Both are NaN where no value is known; the standard error also where only one is.
+    The mean is NaN if every value is NaN. The standard error is NaN if fewer than two are not NaN.
 
     Example:
         >>> statistics(np.array([1.0, 3.0, np.nan]))
@@ -32,11 +32,15 @@ def statistics(values: np.ndarray) -> dict[str, float | int]:
 
 
 def csv_table(rows: Iterable[Row], *, digits: int | None = None) -> bytes:
-    """A table in CSV; the columns are in the order in which they first occur.
+    """Write a table as CSV, with the columns in the order in which they first occur.
 
     Args:
-        rows: the lines; a column that a row lacks is empty there.
-        digits: significant digits of floats; all that tell them apart if not given.
+        rows: the rows of the table; a column that a row lacks stays empty in this row.
+        digits: the significant digits of floats; all digits if not given.
+
+    Example:
+        >>> csv_table([{"eps": 0.25, "mean": 2 / 3}, {"eps": 0.5}], digits=3).splitlines()
+        [b'eps,mean', b'0.25,0.667', b'0.5,']
 
     """
     rows = list(rows)
@@ -54,7 +58,13 @@ def _shown(value: Any, digits: int | None) -> Any:
 
 
 def columns_as_rows(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> list[Row]:
-    """The rows of a table that is given by its columns, all of one length."""
+    """The rows of a table that is given by columns of equal length.
+
+    Example:
+        >>> columns_as_rows({"eps": [0.25, 0.5], "mean": [0.8, 0.4]})
+        [{'eps': 0.25, 'mean': 0.8}, {'eps': 0.5, 'mean': 0.4}]
+
+    """
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]

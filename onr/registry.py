@@ -1,7 +1,7 @@
-"""Finds what plugins offer, keeps broken ones apart, and resolves names.
+"""The registry finds the plugins, sets broken ones aside, and resolves names to callables.
 
-Names are ``NAME``, ``NAME:ARGUMENT``, or either behind ``PLUGIN:``. pluggy finds the plugins; what
-a name resolves to is a plain callable.
+A name is ``NAME`` or ``NAME:ARGUMENT``, optionally after ``PLUGIN:``. pluggy collects what the
+plugins offer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any
 
 import pluggy
 
-from onr import __version__, hookspecs
+from onr import hookspecs
 from onr.errors import OnrError, UnknownNameError, missing_extra
 from onr.hookspecs import PROJECT, Entry
 from onr.numerals import number
+from onr.version import __version__
 
 BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
+"""The plugins of this project, in the order of registration."""
 KINDS = {
     "norm": "onr_norms",
     "loss": "onr_losses",
@@ -38,30 +40,47 @@ KINDS = {
     "measurement": "onr_measurements",
     "command": "onr_commands",
 }
+"""The kinds of objects that plugins offer, and the hook for each kind."""
 GIVEN = {"model": 2, "measurement": 3}
-"""How many positional arguments a target of a kind is called with, besides that of its name."""
+"""How many positional arguments the target of a kind takes, not counting the name's argument."""
 OWN = "python"
-"""The model that is the user's own code; ``MODULE:ATTRIBUTE`` needs no such name in front."""
+"""The registered model for the user's own code; the prefix ``python:`` may be left out."""
 STRICT = "ONR_STRICT_PLUGINS"
+"""The environment variable that makes a broken plugin an error."""
 DISABLE = "ONR_DISABLE_PLUGINS"
+"""The environment variable that names plugins to leave out, separated by commas."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that was looked at: where it comes from, what it offers, what is wrong with it."""
+    """An installed plugin: where it comes from, what it offers, and why it was set aside, if so.
+
+    Example:
+        >>> paper = next(plugin for plugin in registry().plugins if plugin.name == "onr_paper")
+        >>> paper.distribution, paper.problem is None
+        ('onr', True)
+
+    """
 
     name: str
     distribution: str
     version: str
     entries: tuple[tuple[str, Entry], ...]
-    """Pairs of kind and entry."""
+    """What the plugin offers, as pairs of a kind and an entry."""
     problem: str | None = None
-    """Why the plugin was set aside; ``None`` for one that works."""
+    """Why the plugin was set aside; ``None`` for a plugin that works."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a name stands for."""
+    """The entry that a name resolves to, with its plugin and the argument in the name.
+
+    Example:
+        >>> found = registry().resolve("norm", "lp:1.5")
+        >>> found.plugin.name, found.entry.name, found.argument
+        ('onr_paper', 'lp', '1.5')
+
+    """
 
     kind: str
     spec: str
@@ -70,12 +89,14 @@ class Resolved:
     argument: str | None
 
     def load(self) -> Callable[..., Any]:
-        """Import the target; a callable with the argument, if there is one, already given.
+        """Import the target and bind the argument, if the name has one.
 
-        A model's target that takes nothing but an argument is called with it: it gives the target.
+        A model's target with one positional parameter, such as that of ``python:``, is a factory.
+        It is called with the text after the colon, and it returns the builder of the model.
 
         Raises:
-            OnrError: the target cannot be imported; names the extra if one would bring it.
+            OnrError: the target cannot be imported (the message names the extra to install, if an
+                extra brings it), or the argument is missing or not expected.
 
         """
         module, _, attribute = self.entry.target.partition(":")
@@ -97,12 +118,12 @@ class Resolved:
         return partial(target, self.argument)
 
     def target_module(self) -> str:
-        """The name of the module of the target, which is imported."""
+        """Import the target and return the name of its module."""
         self.load()
         return self.entry.target.partition(":")[0]
 
     def _check_argument(self, own: list[inspect.Parameter], *, given: int) -> None:
-        """Say where an argument is missing or too many, before the call does."""
+        """Raise an error that says what to write, before the call fails with a TypeError."""
         if self.argument is None and sum(p.default is p.empty for p in own) > given:
             raise OnrError(
                 f"{self.kind} {self.spec!r} needs an argument: write {self.spec}:ARGUMENT"
@@ -118,7 +139,7 @@ class Resolved:
 
 
 def _positional(target: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """What it takes by position, if that can be known."""
+    """The positional parameters of a callable; ``None`` if it has no readable signature."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -128,14 +149,26 @@ def _positional(target: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 
 def _is_code(spec: str) -> bool:
-    """Whether it has the form ``package.module:attribute`` or ``file.py:attribute``."""
+    """True if ``spec`` has the form ``package.module:attribute`` or ``file.py:attribute``."""
     place, _, attribute = spec.rpartition(":")
     names = attribute if place.endswith(".py") else f"{place}.{attribute}"
     return all(name.isidentifier() for name in names.split("."))
 
 
 class Registry:
-    """The plugins of this installation, the project's own first."""
+    """The plugins of this installation, those of this project first.
+
+    Raises:
+        OnrError: a plugin is broken and the environment variable ``ONR_STRICT_PLUGINS`` is set.
+
+    Example:
+        >>> found = Registry()
+        >>> [plugin.name for plugin in found.plugins][:2]
+        ['onr.cli', 'onr_numpy']
+        >>> "pga" in [entry.name for _, entry in found.offers("attack")]
+        True
+
+    """
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
@@ -205,7 +238,7 @@ class Registry:
         return found
 
     def offers(self, kind: str) -> list[tuple[Plugin, Entry]]:
-        """Every entry of a kind, in the order of registration."""
+        """All entries of a kind with their plugins, in the order of registration."""
         return [
             (plugin, entry)
             for plugin in self.plugins
@@ -214,10 +247,14 @@ class Registry:
         ]
 
     def resolve(self, kind: str, spec: str) -> Resolved:
-        """Find what ``spec`` names; a model may be ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``.
+        """Find what a name stands for.
+
+        Args:
+            kind: the kind of object, such as ``norm`` or ``model``.
+            spec: the name; a model may also be ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``.
 
         Raises:
-            UnknownNameError: nothing of that kind has the name, or more than one plugin offers it.
+            UnknownNameError: no plugin offers an object of that kind and name, or several do.
 
         """
         rest = spec
@@ -247,20 +284,42 @@ class Registry:
 
 @cache
 def registry() -> Registry:
-    """The registry of this process."""
+    """The registry of this process, made at the first call.
+
+    Example:
+        >>> registry().resolve("dataset", "digits").plugin.name
+        'onr_paper'
+
+    """
     return Registry()
 
 
 def load(kind: str, spec: str) -> Callable[..., Any]:
-    """The callable that ``spec`` names; see :meth:`Registry.resolve`."""
+    """Import the callable that ``spec`` names.
+
+    Raises:
+        UnknownNameError: no plugin offers an object of that kind and name, or several do.
+        OnrError: the callable cannot be imported.
+
+    Example:
+        >>> load("norm", "inf")()
+        <norm inf>
+
+    """
     return registry().resolve(kind, spec).load()
 
 
 def located(model: str) -> str:
-    """A model's name from which a file of the user's is found in every directory.
+    """Make the path in ``FILE.py:ATTRIBUTE`` absolute, so that a model is found from any directory.
+
+    Other names of models are returned unchanged.
 
     Raises:
-        UnknownNameError: as :meth:`Registry.resolve`.
+        UnknownNameError: no plugin offers a model of that name, or several do.
+
+    Example:
+        >>> located("mlp")
+        'mlp'
 
     """
     resolved = registry().resolve("model", model)
@@ -271,7 +330,19 @@ def located(model: str) -> str:
 
 
 def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Who serves each name: plugin, distribution and version, by kind. For a run's record."""
+    """The plugin, distribution and version behind each name, for the record of a run.
+
+    Args:
+        specs: names by use; a use is a kind, or a kind followed by ``/`` and more text.
+
+    Raises:
+        UnknownNameError: no plugin offers an object of that kind and name, or several do.
+
+    Example:
+        >>> served({"dataset": "digits"})["dataset"]["plugin"]
+        'onr_paper'
+
+    """
     found = {}
     for use, spec in specs.items():
         plugin = registry().resolve(use.partition("/")[0], spec).plugin
@@ -285,9 +356,14 @@ def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def norm_spec(spec: str) -> str:
-    """The registered name of what a user writes for a norm.
+    """The registered name for what a user writes for a norm.
 
-    A number is an lp norm of this project, whatever a plugin offers under its name.
+    A number always means an lp norm of this project, even if a plugin offers a norm of that name.
+
+    Example:
+        >>> norm_spec("2"), norm_spec("1.5"), norm_spec("mine")
+        ('onr_paper:2', 'onr_paper:lp:1.5', 'mine')
+
     """
     try:
         value = number(spec)
@@ -298,7 +374,7 @@ def norm_spec(spec: str) -> str:
 
 
 def bare(spec: str) -> str:
-    """A name without the plugin in front, to show to people.
+    """Remove the plugin from the front of a name, to show the name to people.
 
     Example:
         >>> bare("onr_paper:digits"), bare("lp:1.5")
@@ -310,10 +386,14 @@ def bare(spec: str) -> str:
 
 
 def canonical(kind: str, spec: str) -> str:
-    """A name with its plugin in front: one for each thing, whichever way it was written.
+    """Write a name with its plugin in front: every spelling of a name gives the same text.
 
     Raises:
-        UnknownNameError: as :meth:`Registry.resolve`.
+        UnknownNameError: no plugin offers an object of that kind and name, or several do.
+
+    Example:
+        >>> canonical("dataset", "digits"), canonical("norm", "onr_paper:lp:3")
+        ('onr_paper:digits', 'onr_paper:lp:3')
 
     """
     found = registry().resolve(kind, spec)

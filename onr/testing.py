@@ -1,7 +1,7 @@
-"""The laws that norms, losses, networks and attacks keep, for the tests of whoever writes one.
+"""Checks of the laws of norms, losses, networks and attacks, for the tests of your own ones.
 
-Each function checks one object on random inputs and raises ``AssertionError`` naming the law that
-fails. They are what the project's own norms, losses, backends and attacks are tested with::
+Each function checks one object on random inputs and raises an ``AssertionError`` that names the law
+that fails. The project's own norms, losses, backends and attacks are tested with these functions::
 
     from onr.testing import check_norm
 
@@ -32,7 +32,7 @@ def _require(holds: Any, law: str) -> None:
 
 
 def _examples(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Random examples with planted zeros, ties, a zero example, and both scales."""
+    """Random examples, among them zero entries, ties, zero, and tiny and huge magnitudes."""
     x = rng.standard_normal((BATCH, *shape))
     x[1].reshape(-1)[::2] = 0
     x[2] = np.sign(x[2])
@@ -43,16 +43,20 @@ def _examples(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_norm(norm: Norm, shape: tuple[int, ...], *, seed: int = 0, draws: int = 20) -> None:
-    """Check that ``norm`` is a norm, and that its dual, maps and projections are its own.
+    """Check the axioms of a norm, and that its dual, maps, projections and samples belong to it.
 
     Args:
         norm: the norm.
         shape: the shape of one example.
-        seed: of the random inputs.
-        draws: how many batches.
+        seed: the seed of the random inputs.
+        draws: the number of random batches.
 
     Raises:
-        AssertionError: a law fails; the message names it.
+        AssertionError: a law fails; the message names the law.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> check_norm(LpNorm(3), (2, 2), draws=2)
 
     """
     rng = np.random.default_rng(seed)
@@ -70,7 +74,7 @@ def check_norm(norm: Norm, shape: tuple[int, ...], *, seed: int = 0, draws: int 
 def _norm_axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
     size = norm(x)
     _require(size.shape == (len(x),), "one number for each example")
-    _require((size > 0) == (x != 0).reshape(len(x), -1).any(axis=1), "zero for zero alone")
+    _require((size > 0) == (x != 0).reshape(len(x), -1).any(axis=1), "only zero has norm 0")
     for factor in (-3.0, 1e-20):
         _require(
             np.abs(norm(factor * x) - abs(factor) * size) <= TOLERANCE * abs(factor) * size,
@@ -78,7 +82,10 @@ def _norm_axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
         )
     _require(norm(x + y) <= (size + norm(y)) * (1 + TOLERANCE), "the triangle inequality")
     alone = np.concatenate([norm(x[i : i + 1]) for i in range(len(x))])
-    _require(np.abs(alone - size) <= TOLERANCE * size, "a batch gives what its examples give")
+    _require(
+        np.abs(alone - size) <= TOLERANCE * size,
+        "the norm of an example does not depend on its batch",
+    )
 
 
 def _duality(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
@@ -102,7 +109,7 @@ def _duality(norm: Norm, x: np.ndarray, y: np.ndarray) -> None:
 def _nearest(
     norm: Norm, y: np.ndarray, found: np.ndarray, other: np.ndarray, radius: float
 ) -> None:
-    """The variational inequality of a projection, against points of the ball."""
+    """Check the variational inequality of a projection, against points of the ball."""
     size = norm(other)
     inside = other * column(np.minimum(1, radius / np.where(size > 0, size, 1)), other)
     towards = inner(y - found, inside - found)
@@ -114,9 +121,12 @@ def _ball_projection(norm: Norm, y: np.ndarray, other: np.ndarray, radius: float
     found = norm.project_ball(y, radius)
     _require(norm(found) <= radius * (1 + TOLERANCE), "the projection is in the ball")
     inside = norm(y) <= radius
-    _require(found[inside] == y[inside], "a point of the ball stays, bit for bit")
+    _require(found[inside] == y[inside], "a point of the ball is unchanged, bit for bit")
     again = norm.project_ball(found, radius)
-    _require(np.abs(again - found) <= TOLERANCE * max(radius, 1e-300), "projecting twice is once")
+    _require(
+        np.abs(again - found) <= TOLERANCE * max(radius, 1e-300),
+        "projecting twice equals projecting once",
+    )
     _nearest(norm, y, found, other, radius)
     _nearest(norm, y, found, norm.duality_map(y - found), radius)
     each = np.full(len(y), radius)
@@ -134,8 +144,8 @@ def _face_projection(norm: Norm, y: np.ndarray, direction: np.ndarray, radius: f
     )
     zero = norm(direction) == 0
     moved = np.abs(face[zero] - start[zero])
-    _require(moved <= TOLERANCE * radius, "no direction, no move")
-    # The limit is reached slowly where the norm is smooth: the tolerance follows alpha.
+    _require(moved <= TOLERANCE * radius, "a zero direction moves nothing")
+    # For a smooth norm the limit is approached slowly, so that the tolerance depends on alpha.
     size = column(np.where(zero, 1, norm.dual(direction)), direction)
     for alpha in (1e3, 1e6):
         far = norm.project_ball(start + alpha * max(radius, 1e-9) * direction / size, radius)
@@ -167,7 +177,7 @@ def _sampling(norm: Norm, shape: tuple[int, ...], rng: np.random.Generator) -> N
     _require(points.shape == (4000, *shape), "a point for each example")
     size = norm(points)
     _require(size <= 1 + TOLERANCE, "samples are in the ball")
-    # By volume, ||x||^n is uniform on [0, 1]: mean 1/2 with a standard error of 0.0046.
+    # For uniform samples, ||x||^n is uniform on [0, 1]: mean 1/2, standard error 0.0046.
     volume = np.mean(size ** int(np.prod(shape)))
     _require(abs(volume - 0.5) < 0.025, "samples are uniform by volume")
     center = np.abs(points.mean(axis=0)) / points.std(axis=0)
@@ -175,46 +185,75 @@ def _sampling(norm: Norm, shape: tuple[int, ...], rng: np.random.Generator) -> N
 
 
 def adjoint_error(network: Network, x: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """``|<u, J v> - <J^T u, v>|`` over the product of the norms, for each example; NumPy arrays."""
-    at = network.linearize(x)
-    image, back = at.jvp(v), at.vjp(u)
+    """The relative error ``|<u, J v> - <J^T u, v>|`` of each example, shape ``(batch,)``, in NumPy.
+
+    The error is divided by ``sqrt(|u|^2 |J v|^2 + |v|^2 |J^T u|^2)`` with Euclidean norms, unless
+    that is zero.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)), dtype="float64")
+        >>> adjoint_error(network, np.ones((1, 3)), np.ones((1, 3)), np.ones((1, 2))) < 1e-12
+        array([ True])
+
+    """
+    J = network.linearize(x)
+    image, back = J.jvp(v), J.vjp(u)
     scale = np.sqrt(inner(u, u) * inner(image, image) + inner(v, v) * inner(back, back))
     error: np.ndarray = np.abs(inner(u, image) - inner(back, v)) / np.where(scale > 0, scale, 1)
     return error
 
 
 def check_network(network: Network, x: np.ndarray, *, seed: int = 0) -> None:
-    """Check a NumPy network in float64: adjoint identity, linearity, and the derivative itself.
+    """Check that a NumPy network in float64 has a consistent and correct linearisation.
+
+    The checks are the adjoint identity, linearity, and finite differences.
 
     Args:
         network: the network.
-        x: inputs at which it is differentiable, shape ``(batch, *input_shape)``.
-        seed: of the random directions.
+        x: inputs at which the network is differentiable, shape ``(batch, *input_shape)``.
+        seed: the seed of the random directions.
 
     Raises:
-        AssertionError: a law fails; the message names it.
+        AssertionError: a law fails; the message names the law.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)), dtype="float64")
+        >>> check_network(network, np.random.default_rng(0).random((5, 3)))
 
     """
     rng = np.random.default_rng(seed)
-    at = network.linearize(x)
-    _require(x.shape[1:] == network.input_shape == at.input_shape, "the input's shape")
-    _require(at.value.shape == (len(x), *at.output_shape), "the output's shape")
-    _require(np.abs(at.value - network(x)) <= TOLERANCE, "the value is f(x)")
+    here = network.linearize(x)
+    _require(x.shape[1:] == network.input_shape == here.input_shape, "the input's shape")
+    _require(here.value.shape == (len(x), *here.output_shape), "the output's shape")
+    _require(np.abs(here.value - network(x)) <= TOLERANCE, "the value is f(x)")
     v, w = rng.standard_normal((2, *x.shape))
-    u = rng.standard_normal(at.value.shape)
+    u = rng.standard_normal(here.value.shape)
     _require(adjoint_error(network, x, v, u) <= TOLERANCE, "<u, J v> = <J^T u, v>")
-    sums = at.jvp(2 * v - w) - (2 * at.jvp(v) - at.jvp(w))
-    _require(np.abs(sums) <= TOLERANCE * (1 + np.abs(at.jvp(v))), "J v is linear in v")
+    sums = here.jvp(2 * v - w) - (2 * here.jvp(v) - here.jvp(w))
+    _require(np.abs(sums) <= TOLERANCE * (1 + np.abs(here.jvp(v))), "J v is linear in v")
     step = 1e-6
     slope = (network(x + step * v) - network(x - step * v)) / (2 * step)
-    _require(np.abs(slope - at.jvp(v)) <= 1e-5 * (1 + np.abs(slope)), "J v is the derivative")
+    _require(np.abs(slope - here.jvp(v)) <= 1e-5 * (1 + np.abs(slope)), "J v is the derivative")
 
 
 def check_loss(loss: Loss, classes: int = 5, *, seed: int = 0) -> None:
-    """Check a loss: its gradient against finite differences, its direction against its gradient.
+    """Check the gradient of a loss by finite differences, and its direction by its gradient.
+
+    Args:
+        loss: the loss.
+        classes: the number of classes of the random logits.
+        seed: the seed of the random logits and labels.
 
     Raises:
-        AssertionError: a law fails; the message names it.
+        AssertionError: a law fails; the message names the law.
+
+    Example:
+        >>> from onr.losses import CrossEntropy
+        >>> check_loss(CrossEntropy(beta=2))
 
     """
     rng = np.random.default_rng(seed)
@@ -240,7 +279,7 @@ def check_loss(loss: Loss, classes: int = 5, *, seed: int = 0) -> None:
 
 
 class _Flat:
-    """A network, and its own linearisation, whose logits are everywhere those of one input."""
+    """A constant network, which is also its own linearisation; the logits are those of ``x[0]``."""
 
     def __init__(self, network: Network, x: np.ndarray) -> None:
         self.input_shape = network.input_shape
@@ -271,18 +310,27 @@ def check_attack(
 ) -> None:
     """Check an attack on a NumPy network: where its results lie, and what they depend on.
 
-    ``onr_torch.testing.check_attack`` also checks what an attack may do to a module.
+    ``onr_torch.testing.check_attack`` also checks what an attack does to a torch module.
 
     Args:
-        make_attack: gives the attack of a radius, 0 included, on pixels in [0, 1].
-        network: to attack.
-        x: inputs in [0, 1], shape ``(batch, *input_shape)``, float64, two or more.
-        y: their labels.
+        make_attack: makes the attack for a radius, 0 included, on pixels in [0, 1].
+        network: the network to attack.
+        x: two or more inputs in [0, 1], shape ``(batch, *input_shape)``, float64.
+        y: the labels of the inputs.
         p: the norm of the ball.
-        eps: a radius.
+        eps: the radius of the ball.
 
     Raises:
-        AssertionError: a law fails; the message names it.
+        AssertionError: a law fails; the message names the law.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr.text import attack_by_name, norm
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)), dtype="float64")
+        >>> (x, y), p = (np.full((4, 3), 0.5), np.array([0, 1, 0, 1])), norm(2)
+        >>> make = attack_by_name("pga").make
+        >>> check_attack(lambda eps: make(p, eps, (0, 1)), network, x, y, p=p, eps=0.1)
 
     """
     attack, before = make_attack(eps), x.copy()

@@ -1,6 +1,6 @@
-"""From text to objects: names of norms and losses, and options as a callable's annotations ask.
+"""Objects from text: norms, losses and attacks by name, and options converted by annotation.
 
-Nothing that computes imports this module: text ends here.
+The modules that compute do not import this module: they take objects, never names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from onr.registry import bare, load, norm_spec
 
 __all__ = ["CROSS_ENTROPY", "NamedAttack", "attack_by_name", "call", "loss_of", "norm"]
 
+# The losses of an attack that is given none.
 CROSS_ENTROPY = "onr_paper:cross-entropy"
 TARGETED_CROSS_ENTROPY = "onr_paper:targeted-cross-entropy"
 
@@ -36,20 +37,26 @@ def call(
     what: str,
     **given: Any,
 ) -> Any:
-    """``target(*arguments, **given, **options)``, the options read from text.
+    """Call ``target(*arguments, **given, **options)`` with options that are given as text.
 
-    An option is read as the annotation of its parameter says: ``str``, ``bool`` (``true``, ``1``,
-    ``false`` or ``0``), ``int``, ``float``, or one of these or ``None``.
+    The annotation of a keyword-only parameter says how the text of its option is read: ``str``,
+    ``bool`` (``true``, ``1``, ``false`` or ``0``), ``int`` or ``float``, each also with ``| None``.
 
     Args:
-        target: what to call.
-        options: the user's options; what is no text is passed as it is.
-        arguments: positional arguments that are no options.
-        what: how to name the target in errors.
-        given: keyword arguments that are no options.
+        target: the callable.
+        options: the user's options; a value that is not text is passed unchanged.
+        arguments: further positional arguments.
+        what: the name of the target for error messages.
+        given: further keyword arguments, which the user cannot set.
 
     Raises:
-        OnrError: the target takes no option of that name, or the text cannot be read.
+        OnrError: the target takes no option of that name, or a text cannot be read.
+
+    Example:
+        >>> def area(*, width: int, height: float = 1.0):
+        ...     return width * height
+        >>> call(area, {"width": "3", "height": "1/2"}, what="area")
+        1.5
 
     """
     parameters = inspect.signature(target, eval_str=True).parameters
@@ -92,13 +99,13 @@ def norm(p: NormLike, /) -> Norm:
     """The norm that a name, a number or a norm stands for.
 
     Args:
-        p: a norm, which is returned as it is; a number >= 1 or ``math.inf``, for an lp norm; or the
-            name of a registered norm, where a bare number is an lp norm too (``"1.5"`` is
+        p: a norm, which is returned unchanged; a number >= 1 or ``math.inf``, for an lp norm; or
+            the name of a registered norm. A number as text means an lp norm too (``"1.5"`` is
             ``"lp:1.5"``).
 
     Raises:
         UnknownNameError: no plugin offers a norm of that name, or several do.
-        OnrError: a number below 1, or neither text, number nor norm.
+        OnrError: ``p`` is a number below 1, or is neither text nor number nor norm.
 
     Example:
         >>> norm("inf"), norm(2), norm("1.5").dual
@@ -109,7 +116,7 @@ def norm(p: NormLike, /) -> Norm:
 
 
 def loss_of(spec: Loss | str, /) -> Loss:
-    """The loss that a name stands for; a loss is returned as it is.
+    """The loss that a name stands for; a loss is returned unchanged.
 
     Raises:
         UnknownNameError: no plugin offers a loss of that name, or several do.
@@ -127,18 +134,25 @@ def loss_of(spec: Loss | str, /) -> Loss:
 
 @dataclass(frozen=True)
 class NamedAttack:
-    """An attack that a name chose, with all that it was given but the ball and the box."""
+    """A registered attack with its settings, except for the ball and the bounds.
+
+    Example:
+        >>> make = attack_by_name("noise").make
+        >>> make(norm(2), 0.5, (0, 1)).eps
+        0.5
+
+    """
 
     make: Callable[[Norm, float, Bounds | None], Attack]
-    """The attack in the ball of this norm and radius, within these bounds."""
+    """Make the attack for a norm, a radius, and bounds of the pixels."""
     loss: Loss | None
-    """What it ascends; ``None`` for an attack with a loss of its own."""
+    """The loss that the attack ascends; ``None`` if the attack has a loss of its own."""
     loss_spec: str | None
-    """The registered name of the loss, if it was chosen by name."""
+    """The registered name of the loss, if the loss was chosen by name."""
     steps: int | None
-    """Its iterations; ``None`` for an attack that names none."""
+    """The number of iterations; ``None`` if the attack has no such setting."""
     restarts: int | None
-    """Its random starts; ``None`` for an attack that names none."""
+    """The number of random starts; ``None`` if the attack has no such setting."""
 
 
 def attack_by_name(
@@ -151,20 +165,25 @@ def attack_by_name(
     options: Mapping[str, Any] | None = None,
     targeted: bool = False,
 ) -> NamedAttack:
-    """Choose a registered attack, and give it what its constructor takes.
+    """Choose a registered attack and its settings.
 
     Args:
-        spec: its name, as ``pga``.
-        loss: what it ascends; cross-entropy if not given, targeted if ``targeted``.
-        steps: its iterations; its own default if not given.
-        restarts: its random starts; its own default if not given.
-        options: further keyword arguments; texts are read as the annotations of the parameters say.
-        targeted: whether the labels are classes to lead to.
+        spec: the name of the attack, such as ``pga``.
+        loss: the loss to ascend; cross-entropy if not given, or its targeted form if ``targeted``.
+        steps: the number of iterations; the attack's default if not given.
+        restarts: the number of random starts; the attack's default if not given.
+        options: further keyword arguments; :func:`call` describes how text is read.
+        targeted: true if the labels are target classes, to which the attack should lead.
 
     Raises:
         UnknownNameError: no plugin offers an attack or a loss of that name, or several do.
-        OnrError: the attack has no parameter for something that was given, or the loss leads the
-            other way than ``targeted`` says.
+        OnrError: the attack has no parameter for something that was given, or the loss leads to the
+            label without ``targeted``, or away from the label with ``targeted``.
+
+    Example:
+        >>> found = attack_by_name("pga", loss="lq:1", steps=5)
+        >>> found.steps, found.restarts, found.loss.name
+        (5, 1, 'lq:1')
 
     """
     target, what = load("attack", spec), f"attack {bare(spec)}"
@@ -199,7 +218,12 @@ def attack_by_name(
 
 
 def _leading(loss: Loss, *, targeted: bool) -> Loss:
-    """The loss, if it leads to a label (``targeted``) or away from it (not ``targeted``)."""
+    """Return the loss if it leads to the label (``targeted``) or away from the label (otherwise).
+
+    Raises:
+        OnrError: the loss leads the other way.
+
+    """
     towards = not loss.uses_clean and bool(
         loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
     )
@@ -213,29 +237,29 @@ def _leading(loss: Loss, *, targeted: bool) -> Loss:
     return loss
 
 
-# The targets of names that take an argument, as ``lp:1.5``.
+# What registered names with an argument load, such as ``lp:1.5``.
 
 
 def lp(argument: str) -> LpNorm:
-    """The lp norm of a written exponent, as in ``lp:1.5``.
+    """The lp norm with this exponent, as in ``lp:1.5``.
 
     Raises:
-        OnrError: the argument is no number, or is below 1.
+        OnrError: the argument is not a number, or is below 1.
 
     """
     return LpNorm(number(argument))
 
 
 def cross_entropy(beta: str = "1") -> CrossEntropy:
-    """Softmax cross-entropy; the argument is its inverse temperature."""
+    """Softmax cross-entropy; the argument is the inverse temperature."""
     return CrossEntropy(number(beta))
 
 
 def targeted_cross_entropy(beta: str = "1") -> CrossEntropy:
-    """Targeted softmax cross-entropy; the argument is its inverse temperature."""
+    """Targeted softmax cross-entropy; the argument is the inverse temperature."""
     return CrossEntropy(number(beta), targeted=True)
 
 
 def logit_distance(q: str = "2") -> LogitDistance:
-    """The distance of the logits in the named norm."""
+    """The distance between the logits of ``x*`` and ``x`` in the named norm."""
     return LogitDistance(norm(q))

@@ -1,4 +1,4 @@
-"""The types that every signature uses. This module imports nothing of the project.
+"""The types that every signature uses. This module imports no other module of the project.
 
 ``Array`` is a ``numpy.ndarray`` (also of exact numbers, ``dtype=object``), a ``torch.Tensor``, or
 another array that ``array_api_compat`` knows.
@@ -15,9 +15,9 @@ __all__ = ["Array", "Kept", "Rng", "Row", "Ties"]
 
 Array: TypeAlias = Any
 Ties: TypeAlias = Literal["average", "vertex"]
-"""Which maximiser a duality map takes where there are several (Lemma 1)."""
+"""Which maximiser a duality map takes if there are several (Lemma 1)."""
 Row: TypeAlias = dict[str, Any]
-"""A line of a table: texts and numbers by column."""
+"""A row of a table: texts and numbers by the name of the column."""
 Rng: TypeAlias = "np.random.Generator"
 Kept: TypeAlias = "Array | None"
-"""What a method kept for these examples when they last came, ``(batch, ...)``; ``None`` before."""
+"""What a method kept of these examples at their last visit, ``(batch, ...)``, or ``None``."""

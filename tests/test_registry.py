@@ -12,9 +12,11 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import onr
 from onr import hookspecs
 from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
@@ -392,6 +394,67 @@ def test_a_run_with_a_qualified_name_trains_and_records_who_served_it(
         assert result.exit_code == 0, result.stderr
         served = json.loads((out / "evaluation.json").read_text())["served"]
         assert served["norm/p"]["plugin"] == "onr_paper"
+
+
+TAKEN = {
+    "norms": ("1", "2", "inf", "lp"),
+    "losses": ("cross-entropy", "targeted-cross-entropy", "lq", "margin"),
+    "attacks": ("pga", "fgm", "noise"),
+    "models": ("mlp", "cnn7", "python"),
+    "datasets": ("digits", "npz", "stored"),
+    "methods": ("standard", "at", "dd-snr", "dd-onr"),
+    "backends": ("numpy", "torch"),
+    "presets": ("paper",),
+    "grids": ("paper",),
+    "measurements": ("accuracy", "norms", "table1"),
+}
+"""Names of ours that another plugin offers too, with targets that do not exist."""
+
+
+def test_a_plugin_that_offers_all_of_our_names_disturbs_nothing(
+    install: Install, tmp_path: Any
+) -> None:
+    hooks = {
+        f"onr_{kind}": offer(*(Entry(name, "nowhere:nothing", "another") for name in names))
+        for kind, names in TAKEN.items()
+    }
+    install("other", **hooks)
+
+    def works(*arguments: object) -> str:
+        result = CliRunner().invoke(main, [str(each) for each in arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    run, few = tmp_path / "run", ("--train-images", "20", "--epochs", "1")
+    works("train", "--backend", "onr_numpy:numpy", *few, "--out", run)
+    ours = ("--method", "onr_paper:at", "--p", "inf", "--steps", "1")
+    works("train", "--backend", "onr_numpy:numpy", *few, *ours, "--out", tmp_path / "robust")
+    works("train", "--backend", "onr_numpy:numpy", "--preset", "onr_paper:paper:cifar10-standard",
+          *few, "--dataset", "onr_paper:digits", "--model", "onr_paper:mlp",
+          "--out", tmp_path / "preset")  # fmt: skip
+    less = ("--images", "4", "--spectrum", "2", "--steps", "1", "--no-plot")
+    works("evaluate", run, *less)
+    works("evaluate", tmp_path / "robust", *less)
+    works("evaluate", "onr_paper:mlp", "--eps", "0.1", *less, "--out", tmp_path / "model")
+    for what in ("norms", "accuracy", "alignment"):
+        more = () if what == "norms" else ("--eps", "0.1")
+        works("measure", what, run, "--images", "3", *more)
+    works("verify-theorem", "--p", "inf", "--q", "1", "--trials", "3")
+    works("verify-lemmas", "--trials", "2")
+    works("reproduce", "table1", "--out", tmp_path / "reproduction")
+    x = np.full((2, 1, 8, 8), 0.5)
+    network = onr.open_run(run).network
+    x = x.astype(np.float32)
+    assert onr.operator_norm(network, x, p="inf", q=1).kind == "exact"
+    assert onr.attack(network, x, [1, 2], p="2", eps=0.1).shape == x.shape
+    assert "offered more than once: write" in refused("train", "--method", "at")
+
+
+def refused(*arguments: str) -> str:
+    """The one line that a command fails with."""
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 2
+    return str(result.stderr)
 
 
 def test_training_does_not_depend_on_other_attacks_and_losses(

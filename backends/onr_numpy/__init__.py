@@ -5,6 +5,6 @@ from onr.hookspecs import Entry, hookimpl
 
 @hookimpl
 def onr_backends() -> list[Entry]:
-    """Offer the backend."""
+    """Offer the backend ``numpy``."""
     target, summary = "onr_numpy.backend:NumpyBackend", "dense reference, small networks"
     return [Entry("numpy", target, summary, arrays=("numpy",))]

@@ -21,9 +21,18 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend:
-    """Small sequential ReLU networks as explicit matrices."""
+    """Builds and trains small sequential ReLU networks as explicit matrices, on the CPU.
+
+    Example:
+        >>> from onr.architectures import Affine, ReLU
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(4), ReLU(), Affine(2))))
+        >>> network(np.zeros((5, 3), dtype="float32")).shape
+        (5, 2)
+
+    """
 
     rank = 0
+    """The rank of this process; the NumPy backend trains in one process only."""
 
     def build(
         self,
@@ -35,10 +44,12 @@ class NumpyBackend:
         dtype: str = "float32",
         device: str = "cpu",
     ) -> DenseNetwork:
-        """A dense network; its parameters are those given, or drawn from the seed.
+        """Build a dense network with the given parameters, or with parameters drawn from ``seed``.
 
         Raises:
-            OnrError: the model is no sequence of layers, or the device is not the CPU.
+            OnrError: the model is not an :class:`Architecture` (or a function that returns one),
+                the device is not the CPU, the dtype is not float32 or float64, or the parameters
+                do not fit the model.
 
         """
         if not isinstance(model, Architecture) and callable(model):
@@ -56,10 +67,11 @@ class NumpyBackend:
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
     def adopt(self, model: Any, x: np.ndarray, /) -> BackendNetwork:
-        """A network as it is, for inputs like ``x``.
+        """Check that ``model`` is a network that accepts ``x``, and return it unchanged.
 
         Raises:
-            OnrError: the model is no network, or ``x`` does not fit it.
+            OnrError: the model is not a network, ``x`` holds neither floats nor exact numbers, or
+                the shape of ``x`` does not fit the network.
 
         """
         if not isinstance(model, BackendNetwork):
@@ -77,7 +89,7 @@ class NumpyBackend:
         return model
 
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
-        """The parameters of a run."""
+        """Read the parameters of a run from its folder."""
         return Run.open(path).model()[0]
 
     def learner(
@@ -90,7 +102,13 @@ class NumpyBackend:
         optimizer: Optimizer,
         augmentation: str = "none",
     ) -> NumpyLearner:
-        """Train that network."""
+        """Return a learner that trains ``network`` by ``method`` on the images of ``train``.
+
+        Raises:
+            OnrError: :class:`NumpyLearner` cannot train a layer of the network.
+            TypeError: the network is not a :class:`DenseNetwork`.
+
+        """
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"expected a DenseNetwork, got {type(network).__name__}")
         return NumpyLearner(network, method, train, optimizer=optimizer, augmentation=augmentation)

@@ -1,4 +1,4 @@
-"""A dense network over exact numbers: the same layers, their products taken over integers."""
+"""Dense networks over exact numbers; products of rationals are computed over integers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ __all__ = ["ExactNetwork"]
 
 
 class ExactNetwork(DenseNetwork):
-    """The real function that a network's coefficients define, as the float64 numbers they are.
+    """A dense network in exact arithmetic: each float64 coefficient is taken as a rational number.
 
-    Value, linearisation, Jacobian and cells take and give object arrays of exact numbers and never
-    round. A normalisation is the multiplication by its float64 factor.
+    Value, linearisation, Jacobian and cells take and return object arrays of exact numbers and
+    never round. A normalisation multiplies by its float64 factor.
 
     Args:
-        network: the network to take the coefficients of, without loss.
+        network: the network whose coefficients are used; they are converted without loss.
         number: the type of the numbers: ``Fraction``, ``flint.fmpq``, or ``onr.exact.balls.Ball``.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> parameters = {"0.weight": np.array([[0.5, 2.0]]), "0.bias": np.array([0.25])}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(1),)), parameters)
+        >>> ExactNetwork(network)(exact_array(np.array([[1.0, 3.0]]), Fraction))
+        array([[Fraction(27, 4)]], dtype=object)
 
     """
 
@@ -34,12 +41,12 @@ class ExactNetwork(DenseNetwork):
         self.number = number
 
     def features(self) -> ExactNetwork:
-        """The network without its last affine layer, exact too."""
+        """The network without its last affine layer, in exact arithmetic too."""
         return ExactNetwork(super().features(), number=self.number)
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
-        """The layers, their matrices exact."""
+        """The layers, with matrices of exact numbers."""
         return tuple(self._exact(layer) for layer in super().layers)
 
     def _exact(self, layer: DenseLayer) -> DenseLayer:
@@ -50,7 +57,7 @@ class ExactNetwork(DenseNetwork):
 
 
 class ExactDense(Dense):
-    """``W x + b`` over rationals: an integer product, fifty times faster than one of fractions."""
+    """``W x + b`` over rationals, computed over integers: fifty times as fast as fractions."""
 
     @cached_property
     def _integers(self) -> tuple[np.ndarray, int]:
@@ -58,7 +65,7 @@ class ExactDense(Dense):
         return np.array(numerators, dtype=object).reshape(self.weight.shape), denominator
 
     def forward(self, z: np.ndarray, memory: None) -> np.ndarray:
-        """The layer's value."""
+        """``W z + b``."""
         value: np.ndarray = self.jvp(z, memory) + self.bias
         return value
 
@@ -73,14 +80,14 @@ class ExactDense(Dense):
         return self._product(u, weight, denominator)
 
     def after(self, gradient: np.ndarray) -> np.ndarray:
-        """``W G`` of each matrix."""
+        """``W G`` for each matrix ``G``, shape ``(batch, n, k)``."""
         batch, units, n = gradient.shape
         columns = gradient.swapaxes(1, 2).reshape(batch * n, units)
         product: np.ndarray = self.jvp(columns, None).reshape(batch, n, -1).swapaxes(1, 2)
         return product
 
     def _product(self, rows: np.ndarray, matrix: np.ndarray, denominator: int) -> np.ndarray:
-        """``rows @ matrix / denominator``; a row may have numbers with one square root."""
+        """``rows @ matrix / denominator``; the surds in a row must share one square root."""
         rational = type(self.weight.flat[0])
         result = np.empty((len(rows), matrix.shape[1]), dtype=object)
         for index, row in enumerate(rows):
@@ -98,7 +105,7 @@ class ExactDense(Dense):
 
 
 def _coefficient(x: Rational | Surd, m: Rational) -> Rational:
-    """The coefficient of ``sqrt(m)``."""
+    """The coefficient of ``sqrt(m)`` in ``x``; zero for a rational."""
     if not isinstance(x, Surd):
         return 0
     if x.m != m:
@@ -107,7 +114,7 @@ def _coefficient(x: Rational | Surd, m: Rational) -> Rational:
 
 
 def _common(values: Sequence[Rational]) -> tuple[list[int], int]:
-    """Numerators over one common denominator."""
+    """The numerators over the least common denominator, and that denominator."""
     parts = [(int(x.numerator), int(x.denominator)) for x in values]
     common = math.lcm(*{bottom for _, bottom in parts})
     return [top * (common // bottom) for top, bottom in parts], common

@@ -1,7 +1,8 @@
 """The three dense layers that a sequential ReLU network folds into.
 
-Each maps ``(batch, n)`` to ``(batch, m)``. What a layer remembers of its input (a mask, the winners
-of each window) is passed back in, so that one layer serves every linearisation.
+Each layer maps ``(batch, n)`` to ``(batch, m)``. Layers hold no state: ``remember`` returns what
+the derivative at an input depends on (a mask, the winner of each window), and the caller passes it
+to ``forward``, ``jvp`` and ``vjp``. One layer thus serves every linearisation.
 """
 
 from __future__ import annotations
@@ -13,22 +14,29 @@ import numpy as np
 
 
 def _zeros(z: np.ndarray) -> np.ndarray:
-    """Zeros of the kind of number that the entries are: numpy's for objects are integers."""
+    """Zeros of the number type of the entries; ``np.zeros_like`` fills object arrays with ints."""
     return z * 0 if z.dtype == object else np.zeros_like(z)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """``W x + b`` with ``W`` of shape ``(m, n)``; also a convolution, a normalisation, or both."""
+    """``W x + b`` with ``W`` of shape ``(m, n)``; also a convolution, a normalisation, or both.
+
+    Example:
+        >>> layer = Dense(np.array([[1.0, 2.0]]), np.array([0.5]))
+        >>> layer.forward(np.array([[1.0, 1.0]]), None)
+        array([[3.5]])
+
+    """
 
     weight: np.ndarray
     bias: np.ndarray
 
     def remember(self, z: np.ndarray) -> None:
-        """An affine map is its own linearisation."""
+        """Remember nothing: the derivative of an affine map does not depend on the input."""
 
     def forward(self, z: np.ndarray, memory: None) -> np.ndarray:
-        """The layer's value."""
+        """``W z + b``."""
         value: np.ndarray = z @ self.weight.T + self.bias
         return value
 
@@ -53,18 +61,24 @@ class Rectifier:
     """``max(z, 0)``, with derivative 1 where ``z > 0`` and 0 where ``z <= 0``.
 
     The paper writes ``z >= 0``; at exactly zero we follow the convention of torch.
+
+    Example:
+        >>> layer, z = Rectifier(), np.array([[-1.0, 0.0, 2.0]])
+        >>> layer.forward(z, layer.remember(z))
+        array([[0., 0., 2.]])
+
     """
 
     def remember(self, z: np.ndarray) -> np.ndarray:
-        """The mask."""
+        """The mask ``z > 0``."""
         return z > 0
 
     def forward(self, z: np.ndarray, memory: np.ndarray) -> np.ndarray:
-        """The layer's value."""
+        """``max(z, 0)``, given the mask."""
         return np.where(memory, z, _zeros(z))
 
     def jvp(self, v: np.ndarray, memory: np.ndarray) -> np.ndarray:
-        """``Phi v`` (Eq. 2)."""
+        """``Phi v`` (Eq. 2): ``v`` where the mask is true, zero elsewhere."""
         return np.where(memory, v, _zeros(v))
 
     vjp = jvp
@@ -72,7 +86,17 @@ class Rectifier:
 
 @dataclass(frozen=True)
 class Pooling:
-    """The maximum over windows; ``windows`` holds the indices of each, shape ``(m, size)``."""
+    """The maximum over disjoint windows of a vector with ``inputs`` entries.
+
+    ``windows`` holds the indices of each window's entries, shape ``(m, size)``.
+
+    Example:
+        >>> layer = Pooling(np.array([[0, 1], [2, 3]]), inputs=4)
+        >>> z = np.array([[3.0, 1.0, 2.0, 5.0]])
+        >>> layer.forward(z, layer.remember(z))
+        array([[3., 5.]])
+
+    """
 
     windows: np.ndarray
     inputs: int
@@ -84,15 +108,15 @@ class Pooling:
         return winners
 
     def forward(self, z: np.ndarray, memory: np.ndarray) -> np.ndarray:
-        """The layer's value."""
+        """The entry of ``z`` at the winner of each window."""
         return np.take_along_axis(z, memory, axis=1)
 
     def jvp(self, v: np.ndarray, memory: np.ndarray) -> np.ndarray:
-        """The winners of ``v``."""
+        """The entry of ``v`` at the winner of each window."""
         return np.take_along_axis(v, memory, axis=1)
 
     def vjp(self, u: np.ndarray, memory: np.ndarray) -> np.ndarray:
-        """Each output's value at its winner; windows are disjoint."""
+        """Put each entry of ``u`` at its window's winner, zero elsewhere; windows are disjoint."""
         v: np.ndarray = np.zeros((len(u), self.inputs), dtype=u.dtype) + _zeros(u[:, :1])
         np.put_along_axis(v, memory, u, axis=1)
         return v
@@ -106,11 +130,16 @@ def toeplitz(kernel: np.ndarray, shape: tuple[int, ...], padding: int) -> np.nda
 
     Args:
         kernel: shape ``(out, C, k, k)``; applied as torch does, without flipping.
-        shape: ``(C, H, W)``.
-        padding: zeros on each side.
+        shape: the shape ``(C, H, W)`` of one image.
+        padding: how many zeros are added on each side.
 
     Returns:
         Shape ``(out * H' * W', C * H * W)``.
+
+    Example:
+        >>> toeplitz(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]), (1, 2, 3), 0)
+        array([[1., 2., 0., 3., 4., 0.],
+               [0., 1., 2., 0., 3., 4.]])
 
     """
     out, channels, size, _ = kernel.shape
@@ -130,7 +159,14 @@ def toeplitz(kernel: np.ndarray, shape: tuple[int, ...], padding: int) -> np.nda
 
 
 def pooling_windows(shape: tuple[int, ...], size: int) -> np.ndarray:
-    """The flat indices of each ``size x size`` window, shape ``(m, size * size)``."""
+    """The flat indices of each ``size x size`` window, shape ``(m, size * size)``.
+
+    Example:
+        >>> pooling_windows((1, 2, 4), 2)
+        array([[0, 1, 4, 5],
+               [2, 3, 6, 7]])
+
+    """
     channels, height, width = shape
     rows, columns = height // size, width // size
     index = np.arange(channels * height * width).reshape(shape)

@@ -22,11 +22,24 @@ ADAM_EPS = 1e-8
 
 
 class NumpyLearner:
-    """Stochastic gradient descent on a method's objective, backpropagated by hand.
+    """Stochastic gradient descent on a method's objective, with hand-written backpropagation.
 
     Raises:
-        OnrError: a layer whose weights are shared or whose statistics move (convolutions, batch
-            normalisation).
+        OnrError: the network has a layer other than affine, flatten, normalise and ReLU.
+            Convolutions share weights and batch normalisations change their statistics, which
+            this reference does not implement.
+
+    Example:
+        >>> from onr.architectures import Architecture, initial_parameters
+        >>> from onr.registry import load
+        >>> layers = Architecture((1, 2, 2), (Flatten(), Affine(3)))
+        >>> network = DenseNetwork(layers, initial_parameters(layers, seed=0))
+        >>> train = Split(np.ones((5, 1, 2, 2)), np.arange(5) % 3)
+        >>> method, rng = load("method", "standard")(), np.random.default_rng(0)
+        >>> learner = NumpyLearner(network, method, train, optimizer=Optimizer())
+        >>> first, second = (learner.step(np.arange(5), lr=0.1, rng=rng) for _ in range(2))
+        >>> bool(second < first)
+        True
 
     """
 
@@ -63,12 +76,12 @@ class NumpyLearner:
 
     @property
     def network(self) -> DenseNetwork:
-        """The network as it stands."""
+        """The network with the present parameters."""
         return self._network
 
     def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> np.ndarray:
-        """One update on these examples of the training part; returns the mean cost before it."""
-        # A run that diverges is found by its cost.
+        """Make one update on these training examples; return the mean cost before the update."""
+        # The training loop checks the cost, so a run that diverges needs no warning here.
         with np.errstate(over="ignore", invalid="ignore"):
             return self._step(examples, lr, rng)
 
@@ -105,10 +118,10 @@ class NumpyLearner:
         gradients: dict[str, np.ndarray],
         rng: np.random.Generator,
     ) -> Cost:
-        """The method's cost; adds the gradient of its mean."""
+        """Return the method's cost; add the gradient of its mean to ``gradients``."""
         probe = self._method.perturb(self._network, x, y, rng=rng, memory=memory)
         if probe.clean or probe.perturbed:
-            rng.integers(2**63)  # as in torch, where it seeds the module's own noise
+            rng.integers(2**63)  # the torch learner draws a seed for dropout: keep the draws equal
         here = self._network.linearize(x)
         there = [self._network.linearize(perturbed) for perturbed in probe.perturbed]
         tangents = None if probe.direction is None else _tangents(here, probe.direction)
@@ -135,7 +148,7 @@ class NumpyLearner:
         *,
         bias: bool,
     ) -> None:
-        """Add the gradient of ``<u, output>`` in the parameters, given each layer's input."""
+        """Add the parameter gradient of ``<u, output>``; ``inputs`` holds each layer's input."""
         indices = [
             index
             for index, layer in enumerate(self._architecture.layers)
@@ -151,7 +164,7 @@ class NumpyLearner:
             u = layer.vjp(u, point.memory[position])
 
     def _update(self, gradients: dict[str, np.ndarray], lr: float) -> None:
-        """Momentum or Adam, as torch defines them."""
+        """Update the parameters by momentum or Adam, as torch defines these."""
         self._steps += 1
         optimizer = self._optimizer
         for name, gradient in gradients.items():
@@ -174,7 +187,7 @@ class NumpyLearner:
         self._rebuild()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters, the optimiser's moments, and its step count; a copy."""
+        """A copy of the parameters, the optimiser's state and what the method remembers."""
         state = {f"model.{name}": value.copy() for name, value in self._parameters.items()}
         for slot, moments in (("first", self._first), ("second", self._second)):
             state |= {f"optimizer.{slot}.{name}": value.copy() for name, value in moments.items()}
@@ -184,7 +197,12 @@ class NumpyLearner:
         return state | {"optimizer.steps": np.array([self._steps])}
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
-        """Continue from such a state."""
+        """Continue from a state that :meth:`state` returned.
+
+        Raises:
+            ValueError: a parameter of the state has another shape than the network's.
+
+        """
         for name, value in self._parameters.items():
             if state[f"model.{name}"].shape != value.shape:
                 raise ValueError(f"{name} has shape {state[f'model.{name}'].shape}")
@@ -201,29 +219,29 @@ class NumpyLearner:
 
 
 class DenseWeight:
-    """The weight of an affine layer, which is its linear map."""
+    """The weight of an affine layer: the weight matrix is the layer's linear map."""
 
     def __init__(self, name: str, weight: np.ndarray) -> None:
         self.name = name
         self._weight = weight
 
     def matrix(self) -> DenseMap:
-        """The matrix."""
+        """The weight as a linear map."""
         return DenseMap(self._weight[None])
 
     convolution = matrix
 
 
 class DenseMap(Matrices):
-    """A matrix as a linear map of a batch of one."""
+    """A weight matrix as a linear map of a batch of one."""
 
     def weight_vjp(self, v: np.ndarray, u: np.ndarray, /) -> np.ndarray:
-        """``u v^T``."""
+        """``u v^T``, the gradient of ``<u, W v>`` in the weight."""
         return np.outer(u, v)
 
 
 def _tangents(point: DenseLinearization, v: np.ndarray) -> list[np.ndarray]:
-    """The tangent before each layer, and last ``J v``."""
+    """The tangent before each layer, followed by ``J v``."""
     tangents = [v.reshape(len(v), -1)]
     for layer, memory in zip(point.network.layers, point.memory, strict=True):
         tangents.append(layer.jvp(tangents[-1], memory))

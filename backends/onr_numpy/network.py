@@ -31,15 +31,25 @@ BATCH_NORM_EPS = 1e-5
 
 
 class DenseNetwork:
-    """A sequential ReLU network with frozen statistics, in the arithmetic of its parameters.
+    """A sequential ReLU network in evaluation mode, computed in the dtype of its parameters.
 
-    Normalisations, batch normalisations (in eval mode) and convolutions become matrices.
+    Normalisations, batch normalisations (with their running statistics) and convolutions become
+    matrices.
 
     Args:
         architecture: the layers.
-        parameters: as :func:`onr.architectures.initial_parameters` returns them; kept, not copied,
-            as the attribute ``weights``.
-        fold: multiply out neighbouring affine maps. A network in training keeps them apart.
+        parameters: the parameters by name, as :func:`onr.architectures.initial_parameters` returns
+            them. The attribute ``weights`` holds them, not a copy.
+        fold: whether neighbouring affine maps are multiplied into one. A network in training keeps
+            them apart.
+
+    Example:
+        >>> parameters = {"0.weight": np.eye(2), "0.bias": np.array([0.0, -3.0])}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(2), ReLU())), parameters)
+        >>> network(np.array([[1.0, 2.0]]))
+        array([[1., 0.]])
+        >>> network.activation_pattern(np.array([[1.0, 2.0]]))
+        array([[ True, False]])
 
     """
 
@@ -56,7 +66,7 @@ class DenseNetwork:
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
-        """The matrices, made at first use: a network that cannot be trained is refused before."""
+        """The dense layers, built at first use: a learner refuses a network before that."""
         dense = _dense_layers(self.architecture, self.weights)
         return tuple(_folded(dense) if self._fold else dense)
 
@@ -66,7 +76,7 @@ class DenseNetwork:
         return self.architecture.input_shape
 
     def __call__(self, x: np.ndarray, /) -> np.ndarray:
-        """Logits, shape ``(batch, d)``."""
+        """The logits, shape ``(batch, d)``."""
         return self.linearize(x).value
 
     def linearize(self, x: np.ndarray, /) -> DenseLinearization:
@@ -77,7 +87,7 @@ class DenseNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
 
         Raises:
-            OnrError: its last layer is no affine one.
+            OnrError: the last layer is not affine.
 
         """
         *layers, last = self.architecture.layers
@@ -87,33 +97,33 @@ class DenseNetwork:
         return DenseNetwork(architecture, self.weights, fold=self._fold)
 
     def asarray(self, x: np.ndarray, /) -> np.ndarray:
-        """Inputs in the type of the network's parameters; labels and exact numbers as they are."""
+        """Cast floats to the dtype of the parameters; integers and exact numbers pass through."""
         if x.dtype == object or np.issubdtype(x.dtype, np.integer):
             return x
         return x.astype(next(iter(self.weights.values())).dtype)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """The parameters and statistics by name; a copy."""
+        """A copy of the parameters and running statistics, by name."""
         return {name: value.copy() for name, value in self.weights.items()}
 
     def frozen(self) -> DenseNetwork:
-        """The network itself, which never changes."""
+        """The network itself, because a dense network never changes."""
         return self
 
     def activation_pattern(self, x: np.ndarray, /) -> np.ndarray:
         """``phi_x`` (section 3): which ReLUs are on, ``z > 0``; shape ``(batch, units)``, bool.
 
-        A unit that sits at exactly zero is off. Which entry of a pooling window wins is no part of
-        the pattern, but of the :meth:`linear_region`.
+        A unit at exactly zero is off. The pattern leaves out which entry of a pooling window wins;
+        :meth:`linear_region` includes it.
 
         Raises:
             OnrError: the network has no ReLU.
 
         """
-        at = self.linearize(x)
+        here = self.linearize(x)
         masks = [
             memory
-            for layer, memory in zip(self.layers, at.memory, strict=True)
+            for layer, memory in zip(self.layers, here.memory, strict=True)
             if isinstance(layer, Rectifier)
         ]
         if not masks:
@@ -121,9 +131,10 @@ class DenseNetwork:
         return np.concatenate(masks, axis=1)
 
     def linear_region(self, x: np.ndarray, /) -> np.ndarray:
-        """All that the linear map at ``x`` depends on, ``(batch, m)``: equal rows share a cell.
+        """Everything that the linear map at ``x`` depends on, ``(batch, m)``.
 
-        The activation pattern, and the index of the winning entry of each pooling window.
+        A row holds the activation pattern and the index of the winning entry of each pooling
+        window. Inputs with equal rows lie in the same cell.
         """
         memory = [m for m in self.linearize(x).memory if m is not None]
         return np.concatenate([np.zeros((len(x), 0), dtype=int), *memory], axis=1)
@@ -131,7 +142,7 @@ class DenseNetwork:
     def jacobian(self, x: np.ndarray, /) -> np.ndarray:
         """``W^L Phi^(L-1) ... Phi^1 W^1`` (Eq. 2), shape ``(batch, d, n)``.
 
-        The product of the matrices themselves, independent of :meth:`DenseLinearization.jvp`.
+        The matrices themselves are multiplied, independently of :meth:`DenseLinearization.jvp`.
         """
         *_, (_, gradient) = self._layer_jacobians(x)
         return gradient
@@ -139,8 +150,8 @@ class DenseNetwork:
     def boundaries(self, x: np.ndarray, /) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The affine functions whose zeros bound the cell of ``x``, for :func:`cell_radius`.
 
-        For a ReLU its pre-activations, for a window the winner minus each other entry. Pairs of
-        values ``(batch, m)`` and gradients ``(batch, m, n)``.
+        For a ReLU these are its pre-activations; for a pooling window, the winner minus each other
+        entry. They come as pairs of values ``(batch, m)`` and gradients ``(batch, m, n)``.
         """
         before = self._layer_jacobians(x)
         for layer, memory, (z, gradient) in zip(
@@ -167,11 +178,11 @@ class DenseNetwork:
         return np.broadcast_to(radius, (len(x),))
 
     def _layer_jacobians(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The value before each layer and after the last, with its Jacobian in ``x``."""
+        """The value before each layer and after the last, each with its Jacobian in ``x``."""
         z = x.reshape(len(x), -1)
         identity = np.eye(z.shape[1], dtype=z.dtype)
         if z.dtype == object:
-            identity = identity + z[:1, :1] * 0  # numbers of the kind of z, not integers
+            identity = identity + z[:1, :1] * 0  # numbers of the type that z holds, not integers
         gradient = np.broadcast_to(identity, (len(z), *identity.shape))
         for layer in self.layers:
             yield z, gradient
@@ -187,7 +198,16 @@ class DenseNetwork:
 
 
 class DenseLinearization:
-    """A dense network to first order at a batch of inputs, with the masks of those inputs."""
+    """The linearisation of a dense network at a batch of inputs, with the masks of these inputs.
+
+    Example:
+        >>> parameters = {"0.weight": np.array([[1.0, 2.0]]), "0.bias": np.zeros(1)}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(1), ReLU())), parameters)
+        >>> here = DenseLinearization(network, np.array([[1.0, 1.0], [-1.0, -1.0]]))
+        >>> here.value.tolist(), here.vjp(np.ones((2, 1))).tolist()
+        ([[3.0], [0.0]], [[1.0, 2.0], [0.0, 0.0]])
+
+    """
 
     def __init__(self, network: DenseNetwork, x: np.ndarray) -> None:
         self.network = network
@@ -212,7 +232,7 @@ class DenseLinearization:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """``(d,)``."""
+        """The shape of one output, ``(d,)``."""
         return self._value.shape[1:]
 
     def jvp(self, v: np.ndarray, /) -> np.ndarray:
@@ -232,7 +252,7 @@ class DenseLinearization:
 def _dense_layers(
     architecture: Architecture, parameters: Mapping[str, np.ndarray]
 ) -> list[DenseLayer]:
-    """One dense layer for each layer of the architecture but those that only reshape."""
+    """One dense layer for each layer of the architecture, except those that only reshape."""
 
     def scaling(factor: np.ndarray, shift: np.ndarray, shape: tuple[int, ...]) -> Dense:
         size = math.prod(shape) // shape[0]
@@ -264,7 +284,7 @@ def _dense_layers(
 
 
 def _folded(layers: list[DenseLayer]) -> list[DenseLayer]:
-    """The same function with neighbouring affine maps multiplied out."""
+    """Layers of the same function, with neighbouring affine maps multiplied into one."""
     folded: list[DenseLayer] = []
     for layer in layers:
         before = folded[-1] if folded else None

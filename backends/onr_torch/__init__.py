@@ -5,32 +5,32 @@ from onr.hookspecs import Entry, hookimpl
 
 @hookimpl
 def onr_backends() -> list[Entry]:
-    """Offer the backend."""
+    """Offer the backend ``torch``."""
     target, summary = "onr_torch.backend:TorchBackend", "any nn.Module, on CPU or CUDA"
     return [Entry("torch", target, summary, arrays=("torch",))]
 
 
 @hookimpl
 def onr_models() -> list[Entry]:
-    """Modules that are no sequence of layers, and the user's own."""
+    """Offer models that are not plain sequences of layers, and models from the user's own code."""
     return [
         Entry("wrn-28-10", "onr_torch.models.wide_resnet:wide_resnet", "wide residual network"),
         Entry(
             "torchvision",
             "onr_torch.models.torchvision_models:torchvision_model",
-            "torchvision:NAME, any classifier there",
+            "torchvision:NAME, any classifier of torchvision",
         ),
         Entry(
             "python",
             "onr_torch.models.own:imported",
-            "MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE, code of one's own",
+            "MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE, your own code",
         ),
     ]
 
 
 @hookimpl
 def onr_attacks() -> list[Entry]:
-    """Other libraries' attacks, held to the same contract."""
+    """Offer the attacks of other libraries, held to the contract of our own attacks."""
     return [
         Entry(
             "autoattack",

@@ -1,7 +1,7 @@
-"""What a module has to be before it is linearised or attacked.
+"""Checks of a module and its inputs, made before the module is linearised or attacked.
 
-Every check names what is wrong and what to do. The module runs on one input, once for each shape
-and type of input; what passed is remembered as long as the module lives.
+Every error says what is wrong and what to do. The module runs on one input, once for each shape,
+dtype and device of inputs; a check that passed is remembered as long as the module lives.
 """
 
 from __future__ import annotations
@@ -22,16 +22,23 @@ _ADMITTED: weakref.WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = weakref.
 
 
 def admit(model: Any, x: torch.Tensor, /) -> TorchNetwork:
-    """The network of a module at inputs like ``x``.
+    """Check a module and inputs, and return the module as a network for inputs like ``x``.
 
     Args:
         model: a module in evaluation mode, or a :class:`TorchNetwork`.
-        x: inputs, shape ``(batch, *input_shape)``, of the module's float type and on its device.
+        x: inputs, shape ``(batch, *input_shape)``, of the module's dtype and on its device.
 
     Raises:
-        OnrError: the model is neither, is in training mode, or does not map ``x`` to logits
-            ``(batch, d)``; or ``x`` holds whole numbers, has no batch axis, or differs from the
-            module's parameters in type or device.
+        OnrError: the model is neither a module nor a network, a batch normalisation or dropout
+            layer is in training mode, or the model does not map ``x`` to logits ``(batch, d)``; or
+            ``x`` holds whole numbers, is empty, has no batch axis, has another shape than the
+            network's inputs, or differs from the module's parameters in dtype or device.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+        >>> network = admit(model, torch.rand(5, 1, 2, 2))
+        >>> network.input_shape
+        (1, 2, 2)
 
     """
     module = model.module if isinstance(model, TorchNetwork) else model

@@ -1,4 +1,4 @@
-"""The torch backend: builds modules, moves arrays, trains."""
+"""The torch backend: builds modules, accepts the user's modules, reads weights, trains."""
 
 from __future__ import annotations
 
@@ -26,11 +26,19 @@ __all__ = ["TorchBackend"]
 
 
 class TorchBackend:
-    """Networks that are ``nn.Module``."""
+    """Builds and trains networks that are an ``nn.Module``.
+
+    Example:
+        >>> from onr.architectures import Affine, ReLU
+        >>> network = TorchBackend().build(Architecture((3,), (Affine(4), ReLU(), Affine(2))))
+        >>> network(torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+
+    """
 
     @property
     def rank(self) -> int:
-        """Which of the processes that ``torchrun`` started this is, from 0."""
+        """The rank of this process among those that ``torchrun`` started, from 0."""
         return rank()
 
     def build(
@@ -43,13 +51,15 @@ class TorchBackend:
         dtype: str = "float32",
         device: str = "cpu",
     ) -> TorchNetwork:
-        """A module from an architecture, or a given module with an ``input_shape`` attribute.
+        """Build a network from an architecture, or from a module with an ``input_shape`` attribute.
 
-        With dtype ``bfloat16`` the weights are float32, and convolutions and matrix products work
-        in bfloat16. The device ``cuda`` is that of this process.
+        A function is called without arguments, under ``seed``, to make the model. With dtype
+        ``bfloat16`` the weights are float32, and convolutions and matrix products work in bfloat16.
+        The device ``cuda`` means the GPU of this process.
 
         Raises:
-            OnrError: the device is not there, or the parameters do not fit the model.
+            OnrError: the model is neither an architecture nor such a module, the device cannot be
+                used, or the parameters do not fit the model.
 
         """
         if callable(model) and not isinstance(model, Architecture | nn.Module):
@@ -82,16 +92,16 @@ class TorchBackend:
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
     def adopt(self, model: Any, x: torch.Tensor, /) -> TorchNetwork:
-        """The network of a module of the user's, for inputs like ``x``.
+        """Return the user's module as a network for inputs like ``x``.
 
         Raises:
-            OnrError: the module or the inputs are not what :mod:`onr_torch.admission` asks for.
+            OnrError: :func:`onr_torch.admission.admit` refuses the module or the inputs.
 
         """
         return admit(model, x)
 
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
-        """Weights from a run's folder, a safetensors file or a state dict."""
+        """Read weights from the folder of a run, a safetensors file or a saved state dict."""
         return read_weights(path)
 
     def learner(
@@ -104,14 +114,19 @@ class TorchBackend:
         optimizer: Optimizer,
         augmentation: str = "none",
     ) -> TorchLearner:
-        """Train that network on these images, which are copied to its device."""
+        """Return a learner that trains ``network`` on ``train``, whose images move to its device.
+
+        Raises:
+            TypeError: the network is not a :class:`TorchNetwork`.
+
+        """
         return TorchLearner(
             _torch_network(network), method, train, optimizer=optimizer, augmentation=augmentation
         )
 
 
 def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:
-    """Set parameters and statistics by name; the names may be those of the model in a wrapper."""
+    """Set parameters and buffers by name; the names may lack or add the prefix of a wrapper."""
     own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     given = _renamed(parameters, own)
     tracked = ".num_batches_tracked"
@@ -134,7 +149,7 @@ def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:
 def _renamed(
     parameters: Mapping[str, np.ndarray], own: Mapping[str, Any]
 ) -> Mapping[str, np.ndarray]:
-    """Weights of a bare model under its wrapper's names, or the reverse, if no name fits as it is.
+    """Add or remove the prefix of a wrapper in all names, if no name fits unchanged.
 
     A wrapper is a module with all its parameters in one submodule.
     """
@@ -148,7 +163,7 @@ def _renamed(
 
 
 def _wrapper(names: Mapping[str, Any]) -> str:
-    """What all names begin with, up to the first dot; empty if they differ."""
+    """The prefix, up to the first dot, that all names share; empty if there is none."""
     found = {name[: name.find(".") + 1] for name in names}
     return found.pop() if len(found) == 1 else ""
 

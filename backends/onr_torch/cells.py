@@ -27,9 +27,9 @@ OTHERS = frozenset({
     "softmax", "softplus", "tanh",
 })
 # fmt: on
-"""Nonlinearities that are refused by name; any other one fails the check that follows."""
+"""Nonlinearities that are refused by name; :func:`_check_affine` finds any other."""
 STEP = 10
-"""How far that check goes from an input, in units of one plus its largest entry."""
+"""How far :func:`_check_affine` goes from an input, in units of one plus its largest magnitude."""
 
 
 def cell_radius(
@@ -37,32 +37,39 @@ def cell_radius(
 ) -> torch.Tensor:
     """The largest ``eps`` with ``B_eps^p(x)`` inside the ReLU cell ``X(phi_x)`` (section 3).
 
-    Exact up to rounding: ``min_j |z_j| / ||grad_x z_j||_{p*}`` over the pre-activations ``z_j`` of
-    the ReLUs and, for the windows of max poolings, over the winner minus each other entry. A unit
-    whose gradient is zero has no wall here (infinite); one that sits exactly at zero (there a ReLU
-    counts as off) with a gradient gives radius 0, as a tie in a window does.
+    The radius is ``min_j |z_j| / ||grad_x z_j||_{p*}``, exact up to rounding. Here ``z_j`` runs
+    over the pre-activations of the ReLUs and, for each window of a max pooling, over the winner
+    minus each other entry. A ``z_j`` whose gradient is zero has no wall (infinite distance). A unit
+    at exactly zero (where a ReLU counts as off) with a nonzero gradient gives radius 0, and so does
+    a tie in a window.
 
     The module may use ReLU, leaky ReLU and 2-d max pooling, as layers or as functions, in place or
-    not; the rest of it has to be affine in the input. Its modes and parameters are left alone.
+    not; everything else in the module must be affine in the input. The call leaves the module's
+    modes and parameters as they are.
 
     Args:
-        module: maps a batch to outputs that are each example's own.
+        module: the network; it maps each example of a batch independently of the others.
         x: inputs, shape ``(batch, *input_shape)``.
         p: the norm of the ball, an lp norm or its exponent.
-        chunk: how many of the ``n`` basis vectors go through the module at once. Memory is that of
-            a forward pass of so many examples; the result is the same.
+        chunk: how many of the ``n`` basis vectors go through the module at once. It sets the memory
+            (that of a forward pass of ``chunk`` examples) and does not change the result.
 
     Returns:
         The radius of each example, shape ``(batch,)``; ``inf`` without hidden units.
 
     Raises:
-        NotAvailableError: the norm is not an lp norm. A unit's gradient is seen in parts only, and
-            its norm follows from the norms of the parts for lp norms.
-        OnrError: the module has another nonlinearity, which is known by its name or seen at a
-            random point where the module differs from its linearisation in the cell; or a batch
-            normalisation or dropout layer in training mode (call ``module.eval()`` first); or an
-            operation without a forward-mode derivative in torch. A nonlinearity whose share of the
-            values there is below half a percent in float32 (``6e-6`` in float64) goes unseen.
+        NotAvailableError: the norm is not an lp norm. Gradients are computed in parts, and only an
+            lp norm of the whole follows from the norms of its parts.
+        OnrError: the module has another nonlinearity, a batch normalisation or dropout layer in
+            training mode (call ``module.eval()`` first), or an operation without a forward-mode
+            derivative in torch. A nonlinearity is recognised by its name, or at a random point
+            where the module differs from its linearisation in the cell. One that contributes less
+            than half a percent of the values at that point in float32 (``6e-6`` in float64) goes
+            unseen.
+
+    Example:
+        >>> cell_radius(nn.ReLU(), torch.tensor([[3.0, -4.0]]), p=2)
+        tensor([3.])
 
     """
     p = as_norm(p)
@@ -80,7 +87,7 @@ def cell_radius(
 
 
 def _radius(module: nn.Module, x: torch.Tensor, dual: LpNorm, chunk: int) -> torch.Tensor:
-    """The radius at one example, shape ``(1, *input_shape)``."""
+    """The radius at one input ``x`` of shape ``(1, *input_shape)``, with the dual of its norm."""
     values, pattern = _run(module, x.clone())
 
     def fixed(z: torch.Tensor) -> list[torch.Tensor]:
@@ -90,7 +97,7 @@ def _radius(module: nn.Module, x: torch.Tensor, dual: LpNorm, chunk: int) -> tor
     units = values[:-1]
     steepness = [torch.zeros_like(z).flatten() for z in units]
     for basis in _basis(x, chunk):
-        # vmap repeats the tangents alone: the value is computed for one example, not for each.
+        # vmap repeats only the tangents: the value is computed once, not for each basis vector.
         tangents = torch.func.vmap(lambda v: jvp(fixed, x, v))(basis)
         for index, seen in enumerate(steepness):
             part = dual(tangents[index].reshape(len(basis), -1).T)
@@ -115,9 +122,10 @@ def _check_affine(
 ) -> None:
     """Refuse a module that is not affine when the masks and winners of ``x`` are held fixed.
 
-    If it is affine, then everywhere, so the check can go far: there another nonlinearity makes an
-    error of its own size. Inside the cell of a real network it would be below rounding in float32.
-    The tolerance leaves room for the rounding of deep networks, with TF32 convolutions too.
+    With fixed masks an affine module is affine everywhere, so the check can go far from ``x``,
+    where another nonlinearity makes an error of its own size. Inside the cell of a real network
+    that error would be below rounding in float32. The tolerance leaves room for the rounding of
+    deep networks, with TF32 convolutions too.
     """
     generator = torch.Generator().manual_seed(0)
     step = STEP * (1 + x.abs().max()) * torch.randn(x.shape, generator=generator).to(x)
@@ -137,16 +145,17 @@ def _check_affine(
 def _run(
     module: nn.Module, x: torch.Tensor, pattern: Sequence[torch.Tensor] | None = None
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """What is zero on the cell's walls and, last, the outputs; and the pattern."""
+    """Run the module; return what is zero on the cell's walls and the outputs, and the pattern."""
     with _Units(pattern) as units:
         outputs = module(x)
     return [*units.values, outputs], units.pattern
 
 
 class _Units(TorchFunctionMode):
-    """Records what is zero on the cell's walls, and the masks and winners, call by call.
+    """Records, call by call, the values that are zero on the cell's walls, and the pattern.
 
-    A given pattern takes the place of the input's own masks and winners.
+    The pattern holds the pre-activations of each ReLU and the winners of each pooling. A given
+    pattern replaces that of the input.
     """
 
     def __init__(self, pattern: Sequence[torch.Tensor] | None) -> None:
@@ -158,7 +167,7 @@ class _Units(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Take over the nonlinearities that are known, refuse others that change with the input."""
+        """Compute known nonlinearities here, and refuse others that are applied to the input."""
         kwargs = kwargs or {}
         written = getattr(func, "__name__", "")
         name, inplace = written.removesuffix("_"), written.endswith("_")
@@ -185,10 +194,12 @@ class _Units(TorchFunctionMode):
     def _rectify(
         self, input: torch.Tensor, negative_slope: float = 0.01, inplace: bool = False
     ) -> torch.Tensor:
-        at = self._keep(input.clone)
+        kept = self._keep(input.clone)
         self.values.append(input.clone())
         # The derivative at the kept pre-activation, applied to the input; slope 0 is ReLU.
-        result: torch.Tensor = torch.ops.aten.leaky_relu_backward(input, at, negative_slope, False)
+        result: torch.Tensor = torch.ops.aten.leaky_relu_backward(
+            input, kept, negative_slope, False
+        )
         return input.copy_(result) if inplace else result
 
     def _pool(
@@ -220,7 +231,7 @@ def _windows(
 ) -> torch.Tensor:
     """The flat index of each window's entries, shape ``(*winners.shape, height, width)``.
 
-    Where a window reaches into the padding the index is that of its winner.
+    Where a window reaches into the padding, the index of its winner stands in.
     """
     pairs = [(option, option) if isinstance(option, int) else option for option in options]
     axes = []
@@ -236,7 +247,7 @@ def _windows(
 
 
 def _depends_on_input(value: object) -> bool:
-    """Whether it is a tensor with a tangent, in a forward-mode pass."""
+    """Whether ``value`` is a tensor with a tangent, in a forward-mode pass."""
     if not isinstance(value, torch.Tensor):
         return False
     return forward_ad.unpack_dual(value)[1] is not None  # type: ignore[no-untyped-call]  # torch's

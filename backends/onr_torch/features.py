@@ -1,4 +1,4 @@
-"""What a classifier computes before its last affine layer: ``phi`` of ``f = W phi + b``."""
+"""The features of a classifier ``f = W phi + b``: the input ``phi`` of its last affine layer."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ __all__ = ["without_last_layer"]
 
 
 def without_last_layer(module: nn.Module, x: torch.Tensor) -> nn.Module:
-    """A module that gives the features, and shares all other layers with ``module``.
+    """The classifier without its last affine layer; all other layers are shared with ``module``.
 
     Args:
         module: the classifier.
         x: inputs to run it on, shape ``(batch, *input_shape)``.
 
     Raises:
-        OnrError: its outputs are not those of an affine layer.
+        OnrError: the outputs of the classifier are not those of an ``nn.Linear``.
+
+    Example:
+        >>> module = nn.Sequential(nn.ReLU(), nn.Linear(2, 3))
+        >>> features = without_last_layer(module, torch.ones(1, 2))
+        >>> features(torch.tensor([[3.0, -4.0]]))
+        tensor([[3., 0.]])
 
     """
     last: list[tuple[torch.Tensor, torch.Tensor, nn.Linear]] = []
 
     def watch(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        assert isinstance(layer, nn.Linear)  # noqa: S101 - these alone are watched
-        last[:] = [(output, output.clone(), layer)]  # a copy: the outputs may be written over
+        assert isinstance(layer, nn.Linear)  # noqa: S101 - the hook is on these only
+        # The clone shows whether a later layer has overwritten the output.
+        last[:] = [(output, output.clone(), layer)]
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     handles = [layer.register_forward_hook(watch) for layer in layers]

@@ -1,4 +1,4 @@
-"""Forward-mode differentiation by torch, with the one error that a user can do something about."""
+"""Forward-mode differentiation by torch; a missing derivative is reported as an OnrError."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["forward_mode"]
 
 @cache
 def _load() -> None:
-    """Let torch load its forward-mode rules, which warns about an interface that it uses itself."""
+    """Load torch's forward-mode rules, without the warning about an interface that torch uses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
@@ -26,7 +26,7 @@ def _load() -> None:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Of torch's kernels for attention only the plain ones have a forward-mode rule."""
+    """Use torch's plain attention kernels: the fused kernels have no forward-mode rule."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -42,16 +42,20 @@ def forward_mode(
     tangents: tuple[torch.Tensor, ...],
     /,
 ) -> Any:
-    """The derivative of ``function`` along the tangents; its result has the function's structure.
+    """The derivative of ``function`` at ``inputs`` along ``tangents``, structured as its value.
 
     Raises:
         OnrError: torch has no forward-mode derivative for an operation of the function.
+
+    Example:
+        >>> forward_mode(torch.square, (torch.tensor([3.0]),), (torch.tensor([1.0]),))
+        tensor([6.])
 
     """
     _load()
     try:
         with _plain_attention():
             return torch.func.jvp(function, inputs, tangents)[1]
-    except RuntimeError as error:  # NotImplementedError is one
+    except RuntimeError as error:  # includes NotImplementedError
         reason = str(error).splitlines()[0]
         raise OnrError(f"the module has no forward-mode derivative in torch: {reason}") from error

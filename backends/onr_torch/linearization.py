@@ -1,4 +1,4 @@
-"""The linearisation of any ``nn.Module``: jvp by forward mode, vjp on the graph that is kept."""
+"""The linearisation of any ``nn.Module``: vjp by a backward pass, jvp by a replay."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ __all__ = [
 
 
 def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tensor, /) -> Any:
-    """``J v`` at ``x``, differentiable in the parameters; a module's mode is the caller's.
+    """``J v`` at ``x`` by forward mode, differentiable in the parameters of ``function``.
 
     Args:
-        function: a module, or a function that gives several tensors; the result has its structure.
-        x: where, shape ``(batch, *input_shape)``.
+        function: a module, run in the mode that it is in, or a function that returns one or several
+            tensors; the result has the structure of its value.
+        x: the inputs, shape ``(batch, *input_shape)``.
         v: the direction, shaped as ``x``.
 
     Raises:
-        OnrError: torch has no forward-mode derivative for an operation of the module.
+        OnrError: torch has no forward-mode derivative for an operation of the function.
+
+    Example:
+        >>> jvp(torch.square, torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, -1.0]]))
+        tensor([[ 2., -4.]])
 
     """
     return forward_mode(lambda z: function(z.clone()), (x,), (v,))
@@ -46,12 +51,18 @@ def trainable_jvp(
 
     Args:
         module: the network.
-        x: where.
+        x: the inputs, shape ``(batch, *input_shape)``.
         v: the direction, shaped as ``x``.
         bfloat16: whether convolutions and matrix products work in bfloat16.
 
     Raises:
-        OnrError: as :func:`jvp`.
+        OnrError: torch has no forward-mode derivative for an operation of the module.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> trainable_jvp(layer, torch.ones(1, 2), torch.tensor([[3.0, 4.0]])).backward()
+        >>> layer.weight.grad
+        tensor([[3., 4.]])
 
     """
     recorder = Recorder()
@@ -66,7 +77,7 @@ def trainable_jvp(
             pass
         with evaluating(module):
             if recorder.refusal is not None or recorder.cuts:
-                # Forward mode would look through torch.no_grad(), which the rest does not.
+                # Forward mode differentiates inside torch.no_grad(); autograd sees constants.
                 with torch.enable_grad(), suppress(RuntimeError):
                     leaf = x.detach().clone().requires_grad_(True)
                     value = module(leaf.clone()).to(x.dtype)
@@ -80,10 +91,11 @@ def double_backward(
 ) -> torch.Tensor:
     """``J v`` from the graph between ``x`` and ``value``: the derivative of ``J^T u`` in ``u``.
 
-    It is the adjoint of that graph's own ``J^T u``, whatever the module did to make it.
+    The result is the adjoint of the graph's own ``J^T u``, whatever the module did to build the
+    graph.
 
     Raises:
-        RuntimeError: an operation's derivative has none of its own in torch.
+        RuntimeError: torch cannot differentiate the backward pass of an operation.
 
     """
     u = torch.zeros_like(value, requires_grad=True)
@@ -93,20 +105,33 @@ def double_backward(
 
 
 class TorchLinearization:
-    """A module to first order at a batch of inputs.
+    """The linearisation of a module at a batch of inputs.
 
-    The value is computed once, and ``vjp`` runs backward through that graph. ``jvp`` replays the
-    pass on the direction, which costs another forward (:mod:`onr_torch.replay`). A module that
-    cannot be replayed, or has drawn noise, gets the derivative of ``vjp`` instead, which costs
-    several. Where torch has none, and where parameters have changed since, it is
-    ``torch.func.jvp``, with the parameters as they are now. No parameter's gradient is computed or
-    touched, and the module's modes are as they were after every call.
+    The forward pass runs once, in evaluation mode, and ``vjp`` runs backward through its graph.
+    ``jvp`` takes the first of three ways that works:
+
+    - replay the forward pass on the direction (:mod:`onr_torch.replay`), at the cost of one more
+      forward pass, unless the module cannot be replayed or has drawn noise;
+    - differentiate ``vjp``, at the cost of several passes;
+    - ``torch.func.jvp``, where torch cannot differentiate ``vjp``. This is also used if parameters
+      have changed since the forward pass, and takes the parameters as they are now.
+
+    No call computes or changes the gradient of a parameter, and each call restores the modes of the
+    module.
 
     Args:
         module: the network.
-        x: where, shape ``(batch, *input_shape)``.
+        x: the inputs, shape ``(batch, *input_shape)``.
         bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
-            gradients have the type of ``x`` all the same.
+            gradients have the dtype of ``x`` in either case.
+
+    Raises:
+        OnrError: the outputs of the module have another shape than ``(batch, d)``.
+
+    Example:
+        >>> here = TorchLinearization(nn.ReLU(), torch.tensor([[3.0, -4.0]]))
+        >>> here.value, here.jvp(torch.ones(1, 2))
+        (tensor([[3., 0.]]), tensor([[1., 0.]]))
 
     """
 
@@ -142,15 +167,15 @@ class TorchLinearization:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """``(d,)``."""
+        """The shape of one output, ``(d,)``."""
         return tuple(self._value.shape[1:])
 
     def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
         """``J v``.
 
         Raises:
-            OnrError: the direction has another shape or type than the input, or torch cannot
-                differentiate an operation of the module in either way.
+            OnrError: the direction has another shape or dtype than the input, or torch can
+                compute the derivative neither by double backward nor in forward mode.
 
         """
         if v.shape != self._x.shape or v.dtype != self._x.dtype:
@@ -184,20 +209,19 @@ class TorchLinearization:
 
     def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
         """``J^T u``."""
-        with constant_parameters(
-            self._module
-        ):  # a checkpointed module runs again in the backward pass
+        # A checkpointed module runs again in the backward pass.
+        with constant_parameters(self._module):
             return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
 
 
 def _state(module: nn.Module) -> list[tuple[int, int, int]]:
-    """What changes when a parameter or buffer is overwritten or exchanged."""
+    """A fingerprint that changes when a parameter or buffer is overwritten or replaced."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     return [(id(x), x._version, 0 if x.is_meta else x.data_ptr()) for x in tensors]
 
 
 def _generator_state(device: torch.device) -> torch.Tensor:
-    """Of the generator that a module on this device draws from."""
+    """The state of the generator that a module on this device draws from."""
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.get_rng_state()
@@ -207,8 +231,13 @@ def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
     """Linearise ``module`` at ``x``, shape ``(batch, *input_shape)``.
 
     Raises:
-        OnrError: the module is in training mode and has a batch normalisation or dropout layer,
-            whose output has no Jacobian of one example. Call ``module.eval()`` first.
+        OnrError: a batch normalisation or dropout layer of the module is in training mode, where
+            an example has no Jacobian of its own. Call ``module.eval()`` first.
+
+    Example:
+        >>> here = linearize(nn.ReLU(), torch.tensor([[3.0, -4.0]]))
+        >>> here.vjp(torch.tensor([[1.0, 1.0]]))
+        tensor([[1., 0.]])
 
     """
     require_evaluation(module)
@@ -216,10 +245,14 @@ def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
 
 
 def require_evaluation(module: nn.Module) -> None:
-    """Refuse a module whose outputs are not each example's own.
+    """Refuse a module whose output for one example depends on the other examples or on noise.
 
     Raises:
-        OnrError: a batch normalisation or dropout layer is in training mode.
+        OnrError: a batch normalisation or dropout layer is in training mode, or a batch
+            normalisation has no running statistics.
+
+    Example:
+        >>> require_evaluation(nn.Dropout().eval())
 
     """
     name = depends_on_mode(module)

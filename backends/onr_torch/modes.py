@@ -1,4 +1,4 @@
-"""Contexts in which a module runs, and that put back all they change."""
+"""Context managers that run a module in some mode and restore afterwards what they change."""
 
 from __future__ import annotations
 
@@ -12,13 +12,31 @@ __all__ = ["constant_parameters", "depends_on_mode", "evaluating", "mixed_precis
 
 
 def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[object]:
-    """Where it is enabled, convolutions and matrix products work in bfloat16."""
+    """If ``enabled``, convolutions and matrix products on the device of ``x`` work in bfloat16.
+
+    Example:
+        >>> x = torch.ones(2, 2)
+        >>> with mixed_precision(x, True):
+        ...     (x @ x).dtype
+        torch.bfloat16
+
+    """
     return torch.autocast(x.device.type, torch.bfloat16) if enabled else nullcontext()
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards each submodule has the mode it had."""
+    """Put a module in evaluation mode; afterwards each submodule has its former mode.
+
+    Example:
+        >>> module = nn.Dropout()
+        >>> with evaluating(module):
+        ...     module.training
+        False
+        >>> module.training
+        True
+
+    """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -30,7 +48,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def constant_parameters(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and no parameter requires a gradient; afterwards all is as it was."""
+    """Use evaluation mode and let no parameter require a gradient; restore both afterwards.
+
+    Example:
+        >>> module = nn.Linear(2, 1)
+        >>> with constant_parameters(module):
+        ...     module.weight.requires_grad
+        False
+
+    """
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)
@@ -43,7 +69,13 @@ def constant_parameters(module: nn.Module) -> Iterator[None]:
 
 
 def depends_on_mode(module: nn.Module) -> str | None:
-    """The name of a submodule that ties examples together or draws noise as it stands."""
+    """The name of a submodule that, in its present mode, mixes examples or draws noise, if any.
+
+    Example:
+        >>> depends_on_mode(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+        '1'
+
+    """
     for name, part in module.named_modules():
         normalizes = isinstance(part, nn.modules.batchnorm._BatchNorm)
         draws = isinstance(part, nn.modules.dropout._DropoutNd)

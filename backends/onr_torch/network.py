@@ -1,4 +1,4 @@
-"""A module as a network: its value, its linearisation, and what measurements ask of it."""
+"""A module as a network: its value, its linearisation, and what measurements need of it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,20 @@ __all__ = ["TorchNetwork"]
 
 
 class TorchNetwork:
-    """A module with frozen statistics: every call and linearisation is in evaluation mode.
+    """A module as a network: every call and linearisation runs in evaluation mode.
 
     Args:
-        module: the network; it is not copied, and may be trained on.
-        input_shape: of one input.
-        bfloat16: as for :class:`TorchLinearization`.
+        module: the module; it is not copied, and training it changes the network.
+        input_shape: the shape of one input.
+        bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
+            gradients have the dtype of the inputs in either case.
+
+    Example:
+        >>> network = TorchNetwork(nn.Sequential(nn.ReLU(), nn.Dropout()), (2,))
+        >>> network(torch.tensor([[3.0, -4.0]]))
+        tensor([[3., 0.]])
+        >>> network.linearize(torch.tensor([[3.0, -4.0]])).jvp(torch.ones(1, 2))
+        tensor([[1., 0.]])
 
     """
 
@@ -37,7 +45,7 @@ class TorchNetwork:
         self.module = module
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
-        self._folds: bool | None = None  # whether it can be folded, which its weights do not change
+        self._folds: bool | None = None  # whether folding works; independent of the weights
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -45,7 +53,12 @@ class TorchNetwork:
         return self._input_shape
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Logits, shape ``(batch, d)``, without a graph."""
+        """The logits, shape ``(batch, d)``, without a graph.
+
+        Raises:
+            OnrError: the module returns something other than one tensor.
+
+        """
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
             logits = self.module(x)
         if not isinstance(logits, torch.Tensor):
@@ -60,9 +73,10 @@ class TorchNetwork:
         return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
-        """Inputs in the module's float type on its device, images channels last; labels as int64.
+        """Inputs as a tensor of the module's dtype on its device; integers (labels) become int64.
 
-        A module without parameters takes float32 on the CPU.
+        Images are laid out channels last. For a module without parameters and buffers the inputs
+        become float32 on the CPU.
         """
         default = torch.empty(0)
         parameter = next(itertools.chain(self.module.parameters(), self.module.buffers()), default)
@@ -73,14 +87,14 @@ class TorchNetwork:
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers by name; a copy."""
+        """A copy of the parameters and buffers, by name."""
         state = self.module.state_dict()
         return {name: to_numpy(value).copy() for name, value in state.items()}
 
     def frozen(self) -> TorchNetwork:
-        """The same function as it stands, for many passes; folded where that makes them cheaper.
+        """A network of the same function for many passes, folded where that makes them cheaper.
 
-        Training the module afterwards may or may not change it.
+        Training the module afterwards may or may not change the result.
         """
         if self._folds is None:
             self._folds = folded(self.module, self.example()) is not self.module
@@ -90,7 +104,7 @@ class TorchNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
 
         Raises:
-            OnrError: its last operation is no affine layer.
+            OnrError: the last operation of the module is not an ``nn.Linear``.
 
         """
         return self._with(without_last_layer(self.module, self.example()))
@@ -99,7 +113,7 @@ class TorchNetwork:
         return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
 
     def example(self) -> torch.Tensor:
-        """Two inputs, always the same."""
+        """Two random inputs in [0, 1], the same in every call, to try the module on."""
         default = torch.empty(0)
         parameter = next(itertools.chain(self.module.parameters(), self.module.buffers()), default)
         rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
@@ -107,13 +121,17 @@ class TorchNetwork:
         return torch.rand(shape, generator=rng, dtype=parameter.dtype, device=parameter.device)
 
     def activation_pattern(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Which ReLUs are on, ``(batch, units)``; :mod:`onr_torch.patterns` says more."""
+        """Which ReLUs are on, shape ``(batch, units)``, bool.
+
+        :func:`onr_torch.patterns.activation_pattern` describes the pattern and what is raised.
+        """
         return activation_pattern(self.module, x)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
 
-        ``n`` jvps an example; :func:`onr_torch.cells.cell_radius` says more, and what is refused.
+        The cost is ``n`` jvps for each example. :func:`onr_torch.cells.cell_radius` describes the
+        radius and which modules are refused.
         """
         with evaluating(self.module):
             return cell_radius(self.module, x, p=p)

@@ -15,21 +15,26 @@ from onr_torch.modes import constant_parameters
 __all__ = ["activation_pattern"]
 
 OTHERS = frozenset({"hardtanh", "prelu", "relu6", "rrelu", "threshold", "_threshold"})
-"""Piecewise linear too, with states of their own."""
+"""Other activations with discrete states; a module that uses one is refused."""
 
 
 def activation_pattern(module: nn.Module, x: torch.Tensor, /) -> torch.Tensor:
     """Which hidden units are on, ``z > 0``, in evaluation mode; shape ``(batch, m)``, bool.
 
-    The units are those of all ReLUs and leaky ReLUs, layers or functions, in the order in which
-    they are computed; one that sits at exactly zero is off. Smooth activations have no such state.
+    The units are those of all ReLUs and leaky ReLUs, as layers or as functions, in the order of
+    their computation. A unit at exactly zero is off. Smooth activations are never on or off and are
+    left out.
 
     Args:
         module: the network.
         x: inputs, shape ``(batch, *input_shape)``.
 
     Raises:
-        OnrError: the module has no such unit, or units with other states, as ReLU6.
+        OnrError: the module has no such unit, or has units with other states, such as ReLU6.
+
+    Example:
+        >>> activation_pattern(nn.ReLU(), torch.tensor([[3.0, 0.0, -4.0]]))
+        tensor([[ True, False, False]])
 
     """
     with torch.no_grad(), constant_parameters(module), _Watch() as watch:
@@ -40,7 +45,7 @@ def activation_pattern(module: nn.Module, x: torch.Tensor, /) -> torch.Tensor:
 
 
 class _Watch(TorchFunctionMode):
-    """Keeps where the input of each ReLU is positive."""
+    """Records where the input of each ReLU is positive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Look at the input before the function changes it."""
+        """Read the mask before the function runs, since it may overwrite its input."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").removesuffix("_")
         if name in OTHERS:

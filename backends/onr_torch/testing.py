@@ -1,4 +1,4 @@
-"""What an attack keeps on a torch module, for the tests of whoever writes one.
+"""Checks that an attack keeps its contract on a torch module, for the tests of your own attacks.
 
 ::
 
@@ -27,7 +27,7 @@ from onr_torch.network import TorchNetwork
 __all__ = ["check_attack"]
 
 FEW = 8
-"""Examples for the checks that say nothing of accuracy."""
+"""How many examples the checks use that do not measure accuracy."""
 
 
 def _require(holds: bool, law: str) -> None:
@@ -37,7 +37,7 @@ def _require(holds: bool, law: str) -> None:
 
 @contextmanager
 def _law(law: str) -> Iterator[None]:
-    """Whatever fails inside fails as this law."""
+    """Turn any exception inside the block into a failure of ``law``."""
     try:
         yield
     except Exception as error:
@@ -45,7 +45,7 @@ def _law(law: str) -> Iterator[None]:
 
 
 class _Times(nn.Module):
-    """A module with its logits times a factor, and a bias for class 0."""
+    """A module with its logits multiplied by a factor, plus a bias for class 0."""
 
     def __init__(self, module: nn.Module, factor: float, bias: float = 0.0) -> None:
         super().__init__()
@@ -68,24 +68,37 @@ def check_attack(
 ) -> None:
     """Check that an attack keeps its contract, whatever the state of the module.
 
-    It leaves parameters, their gradients and ``requires_grad``, every submodule's mode, the buffers
-    of a module in training mode, the input and the global random generators alone; its result is
-    determined by ``rng``, in the box and the ball, and of the input's float type; it takes inputs
-    in channels-last format, refuses inputs outside the box, returns the input for ``eps = 0`` and
-    numbers where the gradient is zero; and logits times 30, which change no prediction, raise the
-    robust accuracy by no more than two points.
+    The contract:
+
+    - The attack leaves parameters, their gradients and ``requires_grad``, every submodule's mode,
+      the buffers of a module in training mode, the input and the global random generators alone.
+    - The result is determined by ``rng``, lies in the box and in the ball, and has the input's
+      dtype.
+    - The attack accepts inputs in channels-last format and refuses inputs outside the box.
+    - The attack returns the input for ``eps = 0``, and finite numbers where the gradient is zero.
+    - Logits times 30, which change no prediction, raise the robust accuracy by no more than two
+      points.
 
     Args:
-        make_attack: gives the attack of a radius, 0 included, on pixels in [0, 1].
-        network: a trained one, best with batch normalisation; it is copied.
-        x: inputs in [0, 1], float32, the more the sharper; images of several
-            channels for the channels-last check.
-        y: labels to lead away from, which the network gets right for the most part.
+        make_attack: returns the attack of a given radius, 0 included, on pixels in [0, 1].
+        network: a trained network, best with batch normalisation; the check works on a copy.
+        x: inputs in [0, 1], float32. More inputs make a sharper check; the channels-last check
+            needs images of several channels.
+        y: the labels of ``x``, most of which the network predicts correctly.
         p: the norm of the ball.
-        eps: a radius that the attack needs its gradients for, so that the accuracy falls.
+        eps: a radius at which the accuracy falls, and falls less if the attack loses its gradients.
 
     Raises:
         AssertionError: a law fails; the message names it.
+
+    Example:
+        >>> from onr.losses import Margin
+        >>> from onr.norms import LpNorm
+        >>> from onr.registry import load
+        >>> network = TorchNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+        >>> x, l2, pga = torch.rand(20, 1, 2, 2), LpNorm(2), load("attack", "pga")
+        >>> make_attack = lambda eps: pga(p=l2, eps=eps, loss=Margin())
+        >>> check_attack(make_attack, network, x, network(x).argmax(dim=1), p=l2, eps=0.1)
 
     """
     module = copy.deepcopy(network.module).float()
@@ -113,9 +126,9 @@ def check_attack(
         return float(right.double().mean())
 
     few, found = x[:FEW], []
-    for frozen in (False, True):
+    for mixed in (False, True):
         before, generators = few.clone(), _generators()
-        with _Unchanged(copy.deepcopy(module), frozen=frozen) as state:
+        with _Unchanged(copy.deepcopy(module), mixed=mixed) as state:
             found.append(found_at(state.module, few))
         _require(torch.equal(few, before), "the input is left alone")
         _require(generators == _generators(), "the global generators are left alone")
@@ -145,12 +158,16 @@ def check_attack(
 
 
 class _Unchanged:
-    """A module in training mode, half of it frozen or not, that must leave as it came."""
+    """Checks that a module in training mode is the same after the block as before.
 
-    def __init__(self, module: nn.Module, *, frozen: bool) -> None:
+    With ``mixed``, half of the submodules are in evaluation mode and half of the parameters
+    require no gradient.
+    """
+
+    def __init__(self, module: nn.Module, *, mixed: bool) -> None:
         self.module = module.train()
         parts, parameters = list(module.modules()), list(module.parameters())
-        if frozen:
+        if mixed:
             for part in parts[1::2]:
                 part.training = False
             for parameter in parameters[1::2]:
@@ -182,6 +199,6 @@ class _Unchanged:
 
 
 def _generators() -> tuple[object, ...]:
-    legacy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - that no one touched it
+    legacy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - to see that nothing draws from it
     drawn = torch.get_rng_state().numpy().tobytes()
     return drawn, legacy["key"].tobytes(), legacy["pos"], random.getstate()

@@ -1,4 +1,4 @@
-"""Modules that share most of their layers with another."""
+"""Changed copies of a module that share the unchanged layers with it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ __all__ = ["changed", "with_children"]
 
 
 def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """The module with ``change`` made to each of its parts, the innermost first.
+    """A module with ``change`` applied to each part of ``module``, the innermost first.
 
-    What does not change is shared, and ``module`` is left as it was.
+    The parts that do not change are shared, and ``module`` itself stays as it is.
+
+    Example:
+        >>> module = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> twin = changed(module, lambda part: nn.Tanh() if type(part) is nn.ReLU else part)
+        >>> twin[1], module[1], twin[0] is module[0]
+        (Tanh(), ReLU(), True)
+
     """
     children = {
         name: None if child is None else changed(child, change)
@@ -23,7 +30,13 @@ def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.M
 
 
 def with_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> nn.Module:
-    """The module with these children, itself if they are its own."""
+    """A copy of ``module`` with these children, or ``module`` itself if the children are its own.
+
+    Example:
+        >>> with_children(nn.Sequential(nn.ReLU()), {"0": nn.Tanh()})[0]
+        Tanh()
+
+    """
     if all(child is module._modules[name] for name, child in children.items()):
         return module
     twin = copy.copy(module)

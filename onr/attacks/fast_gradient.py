@@ -1,4 +1,4 @@
-"""One step along the gradient, from the input itself."""
+"""The fast gradient method: one step along the gradient, from the input itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,31 @@ __all__ = ["FastGradient"]
 
 
 class FastGradient:
-    """The fast gradient method: ``x + eps v``, with ``v`` the duality map of the loss's gradient.
+    """The fast gradient method: ``x + eps v``, where ``v`` is the duality map of the gradient.
 
     For ``p = inf`` this is the fast gradient sign method (Goodfellow et al., 2015). It is one step
-    of projected gradient ascent from ``delta = 0`` with ``alpha = inf``. At ties for ``p = 1`` the
-    step is shared among them; where the gradient is zero the input is returned.
+    of projected gradient ascent from ``delta = 0`` with ``alpha = inf``. For ``p = 1``, tied
+    entries of the gradient share the step. Where the gradient is zero the input is returned.
 
     Args:
         p: the norm of the ball.
-        loss: what to ascend.
+        loss: the loss to ascend.
         eps: the radius, in the units of the input; 0 returns the input.
-        bounds: the box of valid inputs, clipped to after the step.
+        bounds: the box of valid inputs, to which the result is clipped; ``None`` for no box.
 
     Raises:
-        OnrError: ``eps`` is no radius, or the loss has no direction at the input itself.
+        OnrError: ``eps`` is negative or not finite, or the loss has no direction at the input
+            itself (a loss that compares with the clean logits).
+
+    Example:
+        >>> from onr import CrossEntropy, LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> attack = FastGradient(p=LpNorm(float("inf")), loss=CrossEntropy(), eps=0.1)
+        >>> x, y, rng = np.full((1, 3), 0.5), np.array([0]), np.random.default_rng(0)
+        >>> abs(attack(network, x, y, rng=rng) - x).round(6)
+        array([[0.1, 0.1, 0.1]])
 
     """
 
@@ -39,7 +50,7 @@ class FastGradient:
         self.p, self.loss, self.eps, self.bounds = p, loss, require_radius(eps), bounds
 
     def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
-        """The perturbed inputs, on the sphere of radius ``eps`` before the box; ``rng`` is unused.
+        """Return the perturbed inputs, at distance ``eps`` before clipping; ``rng`` is unused.
 
         Raises:
             OnrError: an input is outside the box.

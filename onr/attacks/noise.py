@@ -1,4 +1,4 @@
-"""A perturbation that knows nothing of the network: the control of every comparison."""
+"""Random perturbations that ignore the network's gradient: the control of every comparison."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ __all__ = ["Noise"]
 
 
 class Noise:
-    """A random direction at the full radius.
+    """A random perturbation at the full radius.
 
-    The direction is that of a point uniform by volume in the ball; before the box its p-norm is
-    exactly ``eps``, so that it is as large as the perturbation of any attack.
+    A point is drawn uniformly by volume in the ball and scaled to p-norm ``eps``, so that it is as
+    large as the perturbation of any attack; then it is clipped to the box.
 
     Args:
         p: the norm of the ball.
-        loss: which of several draws to keep.
+        loss: selects among several draws.
         eps: the radius, in the units of the input; 0 returns the input.
-        restarts: draws, of which each example keeps that of largest loss, the first among equals.
-            One draw asks nothing of the network.
-        bounds: the box of valid inputs, clipped to after the step.
+        restarts: the number of draws. Each example keeps the draw of largest loss, the first among
+            equals. With a single draw the network is not evaluated.
+        bounds: the box of valid inputs, to which each draw is clipped; ``None`` for no box.
 
     Raises:
-        OnrError: an argument out of its range.
+        OnrError: ``eps`` is negative or not finite, or ``restarts`` is less than 1.
+
+    Example:
+        >>> from onr import CrossEntropy, LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> noise = Noise(p=LpNorm(2), loss=CrossEntropy(), eps=0.1)
+        >>> x, y = np.full((4, 3), 0.5), np.zeros(4, int)
+        >>> LpNorm(2)(noise(network, x, y, rng=np.random.default_rng(0)) - x).round(6)
+        array([0.1, 0.1, 0.1, 0.1])
 
     """
 
@@ -47,7 +57,7 @@ class Noise:
         self.restarts, self.bounds = restarts, bounds
 
     def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
-        """The perturbed inputs.
+        """Return the perturbed inputs.
 
         Raises:
             OnrError: an input is outside the box.

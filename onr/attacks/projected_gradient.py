@@ -1,4 +1,4 @@
-"""The attack of the paper, for every norm and loss of the registry."""
+"""The paper's attack, projected gradient ascent, for every norm and loss."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ class ProjectedGradientAscent:
 
     Args:
         p: the norm of the ball; a number is an lp norm.
-        loss: what to ascend.
+        loss: the loss to ascend.
         eps: the radius, in the units of the input; 0 returns the input.
-        steps: iterations from each start.
-        alpha: the step size; the paper's ``2 eps / steps`` if not given, ``inf`` for the limit.
-        restarts: random starts, uniform by volume in the ball (Eq. 15).
-        bounds: the box of valid inputs, clipped to after each projection.
+        steps: how many iterations from each start.
+        alpha: the step size; the paper's ``2 eps / steps`` if not given; ``inf`` takes the limit of
+            larger and larger steps.
+        restarts: how many random starts, uniform by volume in the ball (Eq. 15).
+        bounds: the box of valid inputs, clipped to after each projection; ``None`` for no box.
         keep: ``best`` returns, for each example, the evaluated iterate of largest loss; ``last``
-            the last one, of the only start.
+            returns the last iterate and allows only one start.
 
     Raises:
-        OnrError: an argument out of its range.
+        OnrError: an argument is out of its range.
+
+    Example:
+        >>> from onr import CrossEntropy, LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> attack = ProjectedGradientAscent(p=2, loss=CrossEntropy(), eps=0.1)
+        >>> x, y = np.full((4, 3), 0.5), np.zeros(4, int)
+        >>> LpNorm(2)(attack(network, x, y, rng=np.random.default_rng(0)) - x).round(6)
+        array([0.1, 0.1, 0.1, 0.1])
 
     """
 
@@ -57,10 +68,11 @@ class ProjectedGradientAscent:
         self.restarts, self.bounds, self.keep = restarts, bounds, keep
 
     def __call__(self, network: Network, x: Array, y: Array, /, *, rng: Rng) -> Array:
-        """The perturbed inputs, inside the ball (to rounding) and inside the box.
+        """Return the perturbed inputs, inside the ball (up to rounding) and inside the box.
 
         Raises:
             OnrError: an input is outside the box.
+            NotAvailableError: the norm has no sampler.
 
         """
         require_inside(x, self.bounds)

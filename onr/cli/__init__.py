@@ -1,11 +1,11 @@
-"""The command line; the commands here need only the registry."""
+"""The command line: the core commands, offered through the same hook as those of plugins."""
 
 from onr.hookspecs import Entry, hookimpl
 
 
 @hookimpl
 def onr_commands() -> list[Entry]:
-    """Train, once or at every point of a grid; evaluate; measure; list plugins."""
+    """The commands to train, sweep, evaluate, measure, and list plugins."""
     return [
         Entry("train", "onr.cli.train:train", "Train a classifier with any method."),
         Entry("sweep", "onr.cli.sweep:sweep", "Train every point of a grid."),

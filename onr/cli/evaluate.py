@@ -1,4 +1,4 @@
-"""``onr evaluate``."""
+"""The command ``onr evaluate``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULTS = EvaluationConfig()
 @click.command()
 @subject_options("1,000 at most")
 @click.option("--eps", callback=as_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
-@click.option("--p", help="Norm of the ball; by default that of training, or 2.")
+@click.option("--p", help="Norm of the ball; by default the norm of training, or 2.")
 @click.option(
     "--attack",
     default=DEFAULTS.attack,
@@ -34,70 +34,81 @@ DEFAULTS = EvaluationConfig()
         f"[default: {bare(DEFAULTS.attack)}]"
     ),
 )
-@click.option("--loss", help="What the attack ascends; by default cross-entropy.")
-@click.option("--steps", type=click.IntRange(1), help="By default the attack's own: 20 for pga.")
-@click.option("--restarts", type=click.IntRange(1), help="By default the attack's own: 1 for pga.")
+@click.option("--loss", help="The loss that the attack ascends; by default cross-entropy.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Iterations; by default the attack's own, 20 for pga."
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(1),
+    help="Random starts; by default the attack's own, 1 for pga.",
+)
 @click.option(
     "--attack-option",
     "attack_options",
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="Any other option of the attack, as alpha=inf.",
+    help="Any other option of the attack, such as alpha=inf.",
 )
 @click.option(
     "--labels",
     type=click.Choice(["true", "predicted"]),
     default=DEFAULTS.labels,
     show_default=True,
-    help="Which labels the attack knows.",
+    help="The labels that the attack is given.",
 )
 @click.option(
     "--target",
-    help="Lead to a class, by targeted-cross-entropy: next, random, least-likely or its number.",
+    help=(
+        "Attack towards a class, by targeted-cross-entropy: next, random, least-likely or the "
+        "number of a class."
+    ),
 )
 @click.option(
     "--spectrum",
     type=click.IntRange(1),
     default=DEFAULTS.spectrum,
     show_default=True,
-    help="Images to find sigma_1 at.",
+    help="The number of images at which sigma_1 is computed.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=DEFAULTS.seed,
     show_default=True,
-    help="Of the attack's starts.",
+    help="The seed of the attack's random starts.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False, writable=True),
-    help="Where the evaluation goes; a MODEL needs it.  [default: RUN, over the last evaluation]",
+    help=(
+        "The folder for the evaluation; required for a MODEL.  [default: RUN, replacing its last "
+        "evaluation]"
+    ),
 )
-@click.option("--plot/--no-plot", default=True, show_default=True)
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Write evaluation.svg.")
 def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     """Measure the accuracy of a model, clean and under attack, and its sigma_1.
 
     RUN is the folder of a run. MODEL is a model as onr train takes it: FILE.py:ATTRIBUTE,
     MODULE:ATTRIBUTE, torchvision:NAME.
 
-    An example counts as robust if the perturbed image that the attack returns, for pga the one of
-    largest loss that it evaluated, is still classified as its true label. Writes evaluation.json,
-    evaluation.csv (a row an example) and evaluation.svg.
+    An example counts as robust if the perturbed image that the attack returns is still classified
+    correctly; pga returns the image with the largest loss that it evaluated. The command writes
+    evaluation.json, evaluation.csv (one row for each example) and evaluation.svg.
     """
     if plot:
-        import matplotlib  # noqa: F401 - say that the extra is missing before the work, not after
-    best = options["best"]
+        import matplotlib  # noqa: F401 - report a missing extra before the work, not after
     subject = opened(options)
     folder = subject.run.path if out is None and subject.run is not None else out
     if folder is None:
-        raise OnrError("a model that is no run has no folder for the evaluation: give --out")
+        raise OnrError("a MODEL has no folder for the evaluation: give --out")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("attacking", total=None)
         found = evaluated(
             subject,
-            EvaluationConfig(best=best, **options),
+            EvaluationConfig(**options),
             lambda done, total: progress.update(task, completed=done, total=total),
             out=folder,
         )
@@ -128,6 +139,6 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
         f"sigma_1 of the logits' Jacobian: mean {sigma['mean']:.3g} over {sigma['images']} images"
     )
     asked = subject.config.epochs
-    if subject.epochs is not None and subject.epochs < asked and not best:
+    if subject.epochs is not None and subject.epochs < asked and not subject.best:
         click.echo(f"the run is not finished: {subject.epochs} of {asked} epochs")
     click.echo(f"written to {folder}: {written}")

@@ -1,4 +1,4 @@
-"""The ``onr`` command: a group whose commands come through the hooks and load when used."""
+"""The ``onr`` command: a group whose commands are found by hooks and imported on use."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from onr import __version__
 from onr.errors import OnrError, UnknownNameError, missing_extra
 from onr.registry import registry
+from onr.version import __version__
 
 DEBUG = "ONR_DEBUG"
+"""The environment variable that shows the traceback of an unexpected error."""
 
 
 class Failure(click.ClickException):
-    """One line on standard error, and exit code 2."""
+    """An error that prints one line on standard error and exits with code 2."""
 
     exit_code = 2
 
@@ -25,14 +26,14 @@ class Failure(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """Commands by name from the registry; listing them imports none of them."""
+    """A group of the commands in the registry. Listing the commands imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, as offered."""
+        """The sorted names of the commands."""
         return sorted({entry.name for _, entry in registry().offers("command")})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
+        """Import one command; ``None`` if no plugin offers the name."""
         try:
             resolved = registry().resolve("command", cmd_name)
         except UnknownNameError as error:
@@ -46,21 +47,24 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Names and summaries, from the entries alone."""
+        """Write names and summaries, which the entries contain."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 sorted({(entry.name, entry.summary) for _, entry in registry().offers("command")})
             )
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
-        """Parse; ``--help`` lists commands here, so a strict registry may raise."""
+        """Parse the arguments; ``--help`` lists the commands here, which a strict registry refuses.
+
+        A registry is strict if ``ONR_STRICT_PLUGINS`` is set; it refuses broken plugins.
+        """
         context: click.Context = _guarded(
             lambda: super(LazyGroup, self).make_context(*arguments, **more)
         )
         return context
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run, and turn whatever goes wrong into one line."""
+        """Run the command and turn every error into one line."""
         return _guarded(lambda: super(LazyGroup, self).invoke(ctx))
 
 
@@ -91,5 +95,6 @@ def _guarded(work: Callable[[], Any]) -> Any:
 def main() -> None:
     """The operator-norm view of adversarial robustness.
 
-    Check Theorem 1 of Roth, Kilcher and Hofmann (2020), train classifiers with it, measure them.
+    Check Theorem 1 of Roth, Kilcher and Hofmann (2020), train classifiers with either side of the
+    theorem, and measure classifiers.
     """

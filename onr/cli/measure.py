@@ -1,4 +1,4 @@
-"""``onr measure``."""
+"""The command ``onr measure``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 PRINTED_RANKS = 10
+"""The largest rank that the printed table shows; the CSV has all."""
 DIGITS = 6
-"""Significant digits in a table: measurements are made in float32, more digits would be noise."""
+"""Significant digits in a table. Measurements use float32, so that more digits would be noise."""
 
 Function = Callable[[BackendNetwork, Inputs, Array], list[Row]]
 
@@ -44,7 +45,10 @@ OUT = click.option(
 )
 ATTACK_NORM = click.option("--p", default="2", show_default=True, help="The norm of the attack.")
 RADII = click.option(
-    "--eps", required=True, callback=as_radii, help="Radii of the attack, as 0.25,0.5 or 8/255."
+    "--eps",
+    required=True,
+    callback=as_radii,
+    help="Radii of the attack, such as 0.25,0.5 or 8/255.",
 )
 
 
@@ -52,11 +56,11 @@ RADII = click.option(
 def measure() -> None:
     """Measure a model around the images of a data set.
 
-    RUN is the folder of a run. MODEL is a model as onr train takes it: FILE.py:ATTRIBUTE,
-    MODULE:ATTRIBUTE, torchvision:NAME. Models compute in float32, runs of float64 in float64.
+    RUN is the folder of a run. MODEL is a model as for onr train: FILE.py:ATTRIBUTE,
+    MODULE:ATTRIBUTE, torchvision:NAME. Models compute in float32, and runs of float64 in float64.
 
-    The attack is that of the paper: ten steps on the cross-entropy from a random start. eps is in
-    pixels in [0, 1]. For other attacks see onr evaluate.
+    The attack is the attack of the paper: ten steps on the cross-entropy from a random start. eps
+    is in pixels in [0, 1]. onr evaluate offers other attacks.
     """
 
 
@@ -66,7 +70,7 @@ def measure() -> None:
 @RADII
 @OUT
 def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
-    """Accuracy, clean and under the attack at each radius."""
+    """The accuracy on clean images, and under the attack at each radius."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
@@ -83,7 +87,7 @@ def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
 @click.option("--q", default="2", show_default=True, help="The norm of the logits.")
 @OUT
 def norms_command(p: str, q: str, **options: Any) -> None:
-    """The (p, q) operator norm of the logits' Jacobian: exact, both bounds, or the lower bound."""
+    """The (p, q) operator norm of the logits' Jacobian: exact, a bracket, or a lower bound."""
     domain, codomain = norm_named(p), norm_named(q)
     _measure("norms", lambda f, x, y: norms(f, x, y, p=domain, q=codomain), **options)
 
@@ -91,10 +95,15 @@ def norms_command(p: str, q: str, **options: Any) -> None:
 @measure.command(name="spectrum")
 @OF_A_MODEL
 @ATTACK_NORM
-@click.option("--eps", required=True, callback=as_number, help="Its radius, as 0.5 or 8/255.")
+@click.option(
+    "--eps",
+    required=True,
+    callback=as_number,
+    help="The radius of the attack, such as 0.5 or 8/255.",
+)
 @OUT
 def spectrum_command(p: str, eps: float, **options: Any) -> None:
-    """The features' singular values, and how the attack aligns with their vectors (Fig. 2)."""
+    """The singular values of the features, and how attacks align with their vectors (Fig. 2)."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
@@ -109,7 +118,7 @@ def spectrum_command(p: str, eps: float, **options: Any) -> None:
 @RADII
 @OUT
 def alignment_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
-    """How the attack aligns with the logits' dominant singular vector (Fig. 8)."""
+    """How the attack aligns with the dominant singular vector of the logits (Fig. 8)."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
@@ -145,7 +154,7 @@ def _measure(
     **options: Any,
 ) -> None:
     if out is not None and figure is not None:
-        import matplotlib  # noqa: F401 - say that the extra is missing before the work, not after
+        import matplotlib  # noqa: F401 - report a missing extra before the work, not after
     subject = opened(options)
     x, y = subject.inputs(images, part)
     with Console(stderr=True).status(f"measuring {what} of {announce(subject, images, part)}"):

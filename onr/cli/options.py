@@ -1,4 +1,4 @@
-"""Options that more than one command reads alike."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_number", "as_radii", "model_option", "pairs"]
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """``NAME=VALUE``, any number of times; hyphens in names as underscores."""
+    """Parse repeated ``NAME=VALUE`` options; hyphens in names become underscores."""
     found = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -29,12 +29,12 @@ model_option = click.option(
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="An option of the model, as width=16.",
+    help="An option of the model, such as width=16.",
 )
 
 
 def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A number as users write it, ``8/255`` and ``inf`` too."""
+    """Parse a number as users write it, including ``8/255`` and ``inf``."""
     try:
         return None if value is None else number(value)
     except OnrError as error:
@@ -44,7 +44,7 @@ def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 def as_radii(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[float, ...] | None:
-    """Positive numbers, smallest first, as in ``0.25,0.5`` and ``4/255``."""
+    """Parse positive numbers such as ``0.25,0.5`` or ``4/255``; the result is sorted and unique."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``onr plugins``."""
+"""The command ``onr plugins``."""
 
 from __future__ import annotations
 

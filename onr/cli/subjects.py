@@ -1,4 +1,4 @@
-"""What ``onr evaluate`` and ``onr measure`` share: RUN or MODEL, and the images to measure at."""
+"""Options that ``onr evaluate`` and ``onr measure`` share: RUN or MODEL, and the images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ OPENING = ("model_options", "weights", "dataset", "data_dir", "device", "best")
 
 
 def subject_options(images: str | None) -> Callable[[Command], Command]:
-    """The argument RUN or MODEL and its options.
+    """A decorator that adds the argument RUN or MODEL and its options to a command.
 
     Args:
-        images: how many images are taken if ``--images`` is not given, in words; a number is the
-            option's default.
+        images: the number of images if ``--images`` is not given. A number in digits becomes the
+            default of the option; other text is only shown in its help.
 
     """
-    count: dict[str, Any] = {"help": f"The first so many images.  [default: {images}]"}
+    count: dict[str, Any] = {"help": f"The number of images, from the first.  [default: {images}]"}
     if images is not None and images.isdecimal():
-        count = {"default": int(images), "show_default": True, "help": "The first so many images."}
+        count = {"default": int(images), "show_default": True}
+        count["help"] = "The number of images, from the first."
     options = (
         click.argument(SUBJECT, metavar="RUN|MODEL"),
         model_option,
@@ -41,11 +42,15 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
         ),
         click.option(
             "--data-dir",
-            help=f"Where files are.  [default: RUN's own; for a MODEL {DEFAULTS.data_dir}]",
+            help=f"Folder of data files.  [default: that of RUN; for a MODEL {DEFAULTS.data_dir}]",
         ),
-        click.option("--device", help="cpu, cuda, cuda:1.  [default: RUN's own; for a MODEL cpu]"),
         click.option(
-            "--best", is_flag=True, help="RUN: the epoch of best validation accuracy, not the last."
+            "--device", help="cpu, cuda, cuda:1.  [default: that of RUN; for a MODEL cpu]"
+        ),
+        click.option(
+            "--best",
+            is_flag=True,
+            help="RUN: use the epoch of best validation accuracy, not the last.",
         ),
         click.option(
             "--part",
@@ -66,34 +71,41 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
 
 
 def opened(options: dict[str, Any]) -> Subject:
-    """The run or model that the options name; takes these options out of ``options``.
+    """Open the run or model that the options name, and remove these options from ``options``.
 
     Raises:
         OnrError: there is no such run or model, or the options do not fit it.
 
     """
-    target = options.pop(SUBJECT)
+    target, chosen = options.pop(SUBJECT), options["dataset"] is not None
     subject = open_subject(target, **{name: options.pop(name) for name in OPENING})
-    for warning in warnings(subject):
+    for warning in warnings(subject, dataset_chosen=chosen):
         click.echo(f"warning: {warning}", err=True)
     return subject
 
 
-def warnings(subject: Subject) -> list[str]:
-    """What is easy to get wrong about a model that is no run, in words."""
-    if not subject.drawn or subject.run is not None:
+def warnings(subject: Subject, *, dataset_chosen: bool) -> list[str]:
+    """Warnings if the weights of a model that is not a run may be random."""
+    if subject.run is not None:
         return []
-    model = subject.config.model
-    if registry().resolve("model", model).entry.name == OWN:
-        return [
+    found, model = [], subject.config.model
+    if not dataset_chosen:
+        found.append(f"no --dataset given: the images are those of {bare(DEFAULTS.dataset)}")
+    if subject.drawn and registry().resolve("model", model).entry.name == OWN:
+        found.append(
             f"no --weights given: the weights are those that {model} makes, random ones unless its "
             "code loads others"
-        ]
-    return [f"no --weights given: the weights of {bare(model)} are RANDOM, as drawn from seed 0"]
+        )
+    elif subject.drawn:
+        found.append(
+            f"no --weights given: the weights of {bare(model)} are RANDOM, as drawn from seed "
+            f"{subject.config.seed}"
+        )
+    return found
 
 
 def announce(subject: Subject, images: int, part: str) -> str:
-    """What is measured where, in words: the model, its weights, the images."""
+    """The model and the images that are measured, in words."""
     name = str(subject.run.path) if subject.run is not None else bare(subject.config.model)
     shape = " x ".join(str(size) for size in subject.dataset.input_shape)
     return f"{name} at {images} {part} images of {bare(subject.config.dataset)} ({shape})"

@@ -1,4 +1,4 @@
-"""``onr sweep``."""
+"""The command ``onr sweep``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _settings(
 
 
 def _value(text: str) -> Any:
-    """As a grid file has it, or the text itself: ``npz:data/mine`` needs no quotes."""
+    """Read a value as in a grid file, or else as text: ``npz:data/mine`` needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -50,16 +50,16 @@ def _value(text: str) -> Any:
     multiple=True,
     callback=_settings,
     metavar="SETTING=VALUE",
-    help="In place of what the grids say, as epochs=5 or method_options.steps=[1,10].",
+    help="Replace a setting of the grids, such as epochs=5 or method_options.steps=[1,10].",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Processes on this machine.  [default: one a core, one for a GPU]",
+    help="Processes on this machine.  [default: one for each core; one in all with a GPU]",
 )
-@click.option("--scheduler", help="Train on this dask cluster instead, as tcp://host:8786.")
+@click.option("--scheduler", help="Train on this dask cluster instead, such as tcp://host:8786.")
 @click.option("--dashboard", is_flag=True, help="Serve dask's dashboard at 127.0.0.1:8787.")
-@click.option("--dry-run", is_flag=True, help="List the points and their state, train none.")
+@click.option("--dry-run", is_flag=True, help="List the points and their state; train nothing.")
 def sweep(
     grids: tuple[str, ...],
     out: Path | None,
@@ -71,14 +71,15 @@ def sweep(
 ) -> None:
     """Train every point of a grid, each in a folder of its own.
 
-    A GRID is a TOML file, or a plugin's, as paper:table3-dd-snr: settings as for onr train
-    --config, and in [grid] the settings that vary, with lists of values. Several are united.
+    A GRID is a TOML file, or a grid of a plugin such as paper:table3-dd-snr. It has settings as for
+    onr train --config and, in [grid], the settings that vary, with lists of values. The points of
+    several grids are trained in one sweep.
 
-    The same command continues a sweep that was stopped: finished points stay as they are, others
-    go on from their checkpoint. sweep.csv and sweep.json have a row a point.
+    The same command continues a sweep that was stopped: finished points are kept, and others go on
+    from their checkpoint. sweep.csv and sweep.json have one row for each point.
     """
     if scheduler is not None and (workers is not None or dashboard):
-        raise click.UsageError("--scheduler has workers and a dashboard of its own: leave out ours")
+        raise click.UsageError("a --scheduler has its own: leave out --workers, --dashboard")
     points: dict[str, TrainConfig] = {}
     for grid in grids:
         try:
@@ -121,10 +122,10 @@ def _list(found: Sweep, folder: Path) -> None:
 def train_points(
     found: Sweep, *, workers: int, scheduler: str | None = None, dashboard: bool = False
 ) -> None:
-    """Train what is not finished, and show how far it is.
+    """Train the unfinished points of a sweep, and show the progress.
 
     Raises:
-        OnrError: it was interrupted.
+        OnrError: the sweep was interrupted.
 
     """
     columns = (

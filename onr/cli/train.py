@@ -1,4 +1,4 @@
-"""``onr train``."""
+"""The command ``onr train``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from onr.training.runs import Run
 
 DEFAULTS = TrainConfig()
 METHOD_OPTIONS = ("p", "q", "loss", "eps", "steps", "alpha", "lam", "form")
+"""The options of methods that have a flag of their own."""
 
 
 def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any], Any]:
-    """An option for a field of the configuration, whose default it shows."""
+    """A click option for a field of the configuration; its help shows the default of the field."""
     value = getattr(DEFAULTS, name.replace("-", "_"))
     kind = {bool: bool, int: int}.get(type(value), str)
     more = {"type": kind} | more
@@ -46,25 +47,27 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Settings in a TOML file, or a run's config.json; options given here count more.",
+    help="A TOML file of settings, or the config.json of a run; command-line options override it.",
 )
-@click.option("--preset", "preset_name", help="A plugin's settings, as paper:cifar10-at-l2.")
-@_setting("backend")
+@click.option("--preset", "preset_name", help="Settings of a plugin, such as paper:cifar10-at-l2.")
+@_setting("backend", "torch or numpy, or a plugin's.")
 @_setting("device", "cpu, cuda, cuda:1.")
 @_setting("dtype", "float32, float64, or bfloat16: products in bfloat16, weights in float32.")
 @_setting("dataset", "digits, cifar10, svhn, npz:STEM, stored:NAME, folder:PATH, or a plugin's.")
-@_setting("data-dir", "Where files are.")
+@_setting("data-dir", "The folder of data files.")
 @_setting("download", "Fetch a missing data set into --data-dir.")
-@_setting("train-images", "Train on the first so many images.", type=int)
-@_setting("augment", "none, crop or crop-flip; by default what suits the data set.")
+@_setting("train-images", "The number of images to train on, from the first.", type=int)
+@_setting("augment", "none, crop or crop-flip; by default the data set's own.")
 @_setting("model", "mlp, cnn7, wrn-28-10, torchvision:NAME, MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE.")
 @model_option
-@_setting("weights", "Start from these: a run's folder, .safetensors, or a state dict.")
-@_setting("method", "onr plugins lists them.")
+@_setting("weights", "Initial weights: a run's folder, .safetensors, or a state dict.")
+@_setting("method", "The training method; onr plugins lists all of them.")
 @click.option("--p", help="Method: the norm of the inputs.")
 @click.option("--q", help="Method: the norm of the logits.")
-@click.option("--loss", help="Method: what the attack ascends, as cross-entropy or lq:1.")
-@click.option("--eps", help="Method: radius, pixels in [0, 1], as 0.5 or 8/255.")
+@click.option(
+    "--loss", help="Method: the loss that the attack ascends, such as cross-entropy or lq:1."
+)
+@click.option("--eps", help="Method: radius, pixels in [0, 1], such as 0.5 or 8/255.")
 @click.option("--steps", help="Method: iterations of the attack or of the norm.")
 @click.option("--alpha", help="Method: step size, or inf for the power-method limit.")
 @click.option("--lam", help="Method: weight of the robust term.")
@@ -80,18 +83,20 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @_setting("epochs")
 @_setting("batch-size")
 @_setting("optimizer", "adam or sgd.")
-@_setting("momentum", "Of sgd.")
-@_setting("nesterov", "Of sgd.")
+@_setting("momentum", "The momentum of sgd.")
+@_setting("nesterov", "Use Nesterov momentum, with sgd.")
 @_setting("weight-decay")
-@_setting("lr", "The rate at its peak.")
-@_setting("schedule", "one-cycle, cosine, constant, or steps:0.5,0.75 for a tenth from there on.")
+@_setting("lr", "The peak learning rate.")
+@_setting(
+    "schedule", "one-cycle, cosine, constant, or steps:0.5,0.75: divide by 10 at these fractions."
+)
 @_setting("seed")
-@_setting("tensorboard", "Write TensorBoard events into the run's folder too.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.")
+@_setting("tensorboard", "Also write TensorBoard events into the run's folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the run.")
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
-    help="Continue the run in this folder; all other options come from it.",
+    help="Continue the run in this folder; it provides all other options.",
 )
 @click.pass_context
 def train(
@@ -105,9 +110,10 @@ def train(
 ) -> None:
     """Train a classifier and keep the run in a folder.
 
-    The folder holds config.json (resolved options, versions, plugins), metrics.jsonl (a line an
-    epoch), checkpoint.safetensors and best.safetensors. A run that was stopped at any moment goes
-    on with --resume and ends with the same weights. Under torchrun the processes share every batch.
+    The folder holds config.json (resolved options, versions, plugins), metrics.jsonl (one line for
+    each epoch), checkpoint.safetensors and best.safetensors. A run that was stopped at any moment
+    continues with --resume and ends with the same weights. Under torchrun, the processes share
+    every batch.
     """
     given = {
         name: value

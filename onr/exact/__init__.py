@@ -1,1 +1,1 @@
-"""Exact numbers for the core: rationals with one square root, and balls that enclose reals."""
+"""Exact numbers for the core: rationals with a square root, and balls that enclose reals."""

@@ -1,8 +1,9 @@
-"""Real numbers as balls of midpoint and radius, which hold every rounding (python-flint's ``arb``).
+"""Real numbers as balls with a midpoint and a radius that bounds all rounding (flint's ``arb``).
 
-For what leaves ``a + b sqrt(m)``, as p = 2 at a finite step size does. A comparison that the balls
-do not decide raises :class:`UndecidedError`, so that no branch of the core is taken on a guess;
-:func:`decided` repeats the work with more bits until none is left.
+Balls serve computations that leave ``a + b sqrt(m)``, such as p = 2 at a finite step size. A
+comparison that the balls do not decide raises :class:`UndecidedError`, so that the core never takes
+a branch on a guess; :func:`decided` repeats the work with more bits until every comparison is
+decided.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class UndecidedError(OnrError):
-    """Two balls overlap, so that their order is not known at this precision."""
+    """Two balls overlap, so that the order of the numbers is unknown at this precision."""
 
     def __init__(self, one: Ball, other: flint.arb) -> None:
         super().__init__(
@@ -38,7 +39,20 @@ def _arb(x: Any) -> flint.arb:
 
 @total_ordering
 class Ball:
-    """A real number that is known to lie in a ball."""
+    """A real number that is known to lie in a ball; arithmetic encloses the exact result.
+
+    Comparisons raise :class:`UndecidedError` if the balls overlap.
+
+    Args:
+        numerator: a whole number or an ``arb``.
+        denominator: the divisor of ``numerator``.
+
+    Example:
+        >>> root = Ball(2).sqrt()
+        >>> root < Ball(3, 2), round(float(root), 6)
+        (True, 1.414214)
+
+    """
 
     __slots__ = ("arb",)
 
@@ -74,7 +88,7 @@ class Ball:
         return Ball(abs(self.arb))
 
     def sqrt(self) -> Ball:
-        """The square root."""
+        """The ball that encloses the square root."""
         return Ball(self.arb.sqrt())
 
     def __eq__(self, other: object) -> bool:
@@ -102,10 +116,19 @@ class Ball:
 
 
 def decided(work: Callable[[], T], *, bits: int = 128, most: int = 8192) -> T:
-    """The result of ``work`` at the first precision, doubled from ``bits``, that decides it.
+    """Run ``work`` with more and more bits until every comparison in it is decided.
+
+    Args:
+        work: the computation; it must make its balls itself, at the current precision.
+        bits: the first precision; each further attempt doubles it.
+        most: the largest precision.
 
     Raises:
-        UndecidedError: not even ``most`` bits do, as where two numbers are equal.
+        UndecidedError: ``most`` bits do not decide a comparison, for example of equal numbers.
+
+    Example:
+        >>> decided(lambda: Ball(2).sqrt() < Ball(17, 12), bits=4)
+        True
 
     """
     while True:

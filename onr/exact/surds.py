@@ -1,11 +1,11 @@
 """Exact numbers for the core: rationals, and one square root at a time.
 
-Arrays of ``dtype=object`` that hold the numbers below run through the same functions of the core as
-floats do. A rational is a ``fractions.Fraction``, or python-flint's ``fmpq`` where speed is wanted.
-A norm with exponent 2 needs a square root of a rational, and what the core then computes stays
-``a + b sqrt(m)`` with rational ``a``, ``b``, ``m``: the duality map divides by the largest entry
-first, which removes a square root before the next one is taken. Whatever would leave these numbers
-raises :class:`NotExactError`; nothing is ever rounded.
+The functions of the core also run on arrays of ``dtype=object`` that hold these numbers. A rational
+is a ``fractions.Fraction``, or python-flint's ``fmpq``, which is faster. A norm with exponent 2
+needs the square root of a rational. The results of the core then have the form ``a + b sqrt(m)``
+with rational ``a``, ``b``, ``m``, because the duality map divides by the largest entry first, which
+removes a square root before the next one is taken. A result of another form raises
+:class:`NotExactError`; nothing is ever rounded.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ __all__ = [
 ]
 
 Rational: TypeAlias = Any
-"""``Fraction``, ``flint.fmpq`` or ``int``; the first two do not mix."""
+"""``Fraction``, ``flint.fmpq`` or ``int``; ``Fraction`` and ``fmpq`` do not mix."""
 
 FASTEST: type = Fraction
-"""The type of rationals to prefer: ``flint.fmpq`` where python-flint is installed."""
+"""The preferred type of rationals: ``flint.fmpq`` if python-flint is installed."""
 with suppress(ModuleNotFoundError):
     FASTEST = importlib.import_module("flint").fmpq
 
 RATIONAL: Any = Fraction | FASTEST | int
+"""The types of rationals, for ``isinstance``."""
 INEXACT = (float, int)
-"""What a part of a :class:`Surd` must not be."""
+"""Types that the parts of a :class:`Surd` must not have."""
 
 
 class NotExactError(OnrError):
-    """A result that is no rational and no ``a + b sqrt(m)``."""
+    """A result is neither rational nor of the form ``a + b sqrt(m)``, or an input is not exact."""
 
 
 def _parts(x: Any) -> tuple[Rational, Rational, Rational]:
@@ -71,7 +72,13 @@ def _sign_of_two(a: Rational, b: Rational, m: Rational) -> int:
 
 
 def sign(x: Any) -> int:
-    """The sign of an exact number."""
+    """The sign of an exact number: -1, 0 or 1.
+
+    Example:
+        >>> sign(Fraction(-1, 3)), sign(Surd(Fraction(-1), Fraction(1), Fraction(2)))
+        (-1, 1)
+
+    """
     return _sign_of_two(*_parts(x))
 
 
@@ -81,7 +88,7 @@ def _integer_root(value: int) -> int | None:
 
 
 def _rational_root(value: Rational) -> Rational | None:
-    """The square root of a rational, if it is one."""
+    """The square root of a rational if the root is rational, or else ``None``."""
     top = _integer_root(int(value.numerator))
     bottom = _integer_root(int(value.denominator)) if top is not None else None
     return None if top is None or bottom is None else type(value)(top) / bottom
@@ -89,15 +96,20 @@ def _rational_root(value: Rational) -> Rational | None:
 
 @total_ordering
 class Surd:
-    """``a + b sqrt(m)`` with rational ``a``, ``b != 0`` and ``m > 0``, which is no square.
+    """``a + b sqrt(m)`` with rational ``a``, ``b != 0`` and ``m > 0``, where ``m`` is no square.
 
-    Two of them compare whatever their roots are. Their sum and product stay in this form where one
-    root is a rational multiple of the other, and the product also where both have ``a = 0``.
+    Any two of these numbers can be compared. Their sum and product have this form if one root is a
+    rational multiple of the other. The product also has this form if both have ``a = 0``.
 
-    The parts are ``Fraction`` or ``fmpq``: a quotient of two ``int`` would be a float.
+    The parts are ``Fraction`` or ``fmpq``, because a quotient of two ``int`` would be a float.
 
     Raises:
-        NotExactError: the result has two roots, or a part is something else.
+        NotExactError: a result would have two roots, or a part is an ``int`` or a ``float``.
+
+    Example:
+        >>> root = Surd(Fraction(0), Fraction(1), Fraction(2))
+        >>> root * root, 1 + root, root > Fraction(7, 5)
+        (Fraction(2, 1), 1 + 1 sqrt(2), True)
 
     """
 
@@ -109,7 +121,7 @@ class Surd:
         self.a, self.b, self.m = a, b, m
 
     def _shared(self, other: Any) -> tuple[Rational, Rational]:
-        """The parts of the other in the root of this one."""
+        """The ``a`` and ``b`` of ``other``, written with the root of ``self``."""
         a, b, m = _parts(other)
         if not isinstance(other, Surd) or m is self.m or m == self.m:
             return a, b
@@ -170,7 +182,7 @@ class Surd:
         return -self if sign(self) < 0 else self
 
     def _compare(self, other: Any) -> int:
-        """The sign of the difference, ``a + b sqrt(m) - c sqrt(k)``."""
+        """The sign of ``self - other``, which has the form ``a + b sqrt(m) - d sqrt(k)``."""
         c, d, k = _parts(other)
         if d == 0 or k is self.m or k == self.m:
             return _sign_of_two(self.a - c, self.b - d, self.m)
@@ -197,13 +209,13 @@ class Surd:
     __hash__ = None  # type: ignore[assignment]  # equal numbers may have different roots
 
     def near(self) -> Fraction:
-        """A rational that differs from it by less than one part in ``2^120``."""
-        # The root is taken of a number scaled to about 1.
+        """A rational number within a relative distance of ``2^-120``."""
+        # Scale to about 1 before the integer root, for the same precision at every magnitude.
         a, square = _ratio(self.a), _ratio(self.b * self.b * self.m)
         scale = Fraction(2) ** (_exponent(square) // 2)
         root = Fraction(math.isqrt(int(square / scale**2 * 2**256))) * scale / 2**128
         root = root if self.b > 0 else -root
-        # Where the two cancel it is (a^2 - b^2 m) / (a - b sqrt(m)), in which they do not.
+        # If a and the root cancel, use (a^2 - b^2 m) / (a - b sqrt(m)), where nothing cancels.
         return a + root if a * root >= 0 else (a * a - square) / (a - root)
 
     def __float__(self) -> float:
@@ -218,7 +230,7 @@ def _ratio(x: Rational) -> Fraction:
 
 
 def _exponent(x: Fraction) -> int:
-    """The exponent of a power of two within a factor of two of a positive ``x``."""
+    """The exponent of a power of two that is within a factor of two of ``x > 0``."""
     return x.numerator.bit_length() - x.denominator.bit_length()
 
 
@@ -227,7 +239,7 @@ def _number(a: Rational, b: Rational, m: Rational) -> Any:
 
 
 def _root(value: Rational) -> Any:
-    """``sqrt(value)`` of a rational ``value >= 0``."""
+    """The square root of a rational ``value >= 0``: a rational or a :class:`Surd`."""
     if isinstance(value, int):
         value = Fraction(value)
     rational = _rational_root(value)
@@ -235,10 +247,14 @@ def _root(value: Rational) -> Any:
 
 
 def square_root(x: np.ndarray) -> np.ndarray:
-    """The square root of every entry of an object array; an interval has its own.
+    """The square root of every entry of an object array; balls use their own ``sqrt``.
 
     Raises:
-        NotExactError: an entry is itself no rational.
+        NotExactError: an entry is a :class:`Surd` or a float.
+
+    Example:
+        >>> square_root(exact_array(np.array([4.0, 2.0])))
+        array([Fraction(2, 1), 0 + 1 sqrt(2)], dtype=object)
 
     """
 
@@ -261,16 +277,28 @@ def _each(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
 
 
 def exact_array(x: np.ndarray, rational: Callable[..., Rational] = Fraction) -> np.ndarray:
-    """Finite floats, or integers, as the rational numbers that they are; object array."""
+    """Convert finite floats or integers to equal rational numbers, in an object array.
+
+    Example:
+        >>> exact_array(np.array([0.5, 3.0]))
+        array([Fraction(1, 2), Fraction(3, 1)], dtype=object)
+
+    """
     x = np.asarray(x)
     result = np.empty(x.shape, dtype=object)
-    values = x.reshape(-1).tolist()  # NumPy's integers do not tell their ratio
+    values = x.reshape(-1).tolist()  # NumPy's integers have no as_integer_ratio
     result.reshape(-1)[:] = [rational(*value.as_integer_ratio()) for value in values]
     return result
 
 
 def float_array(x: np.ndarray) -> np.ndarray:
-    """The nearest floats; a number that is not zero stays so."""
+    """Convert exact numbers to the nearest floats; a number other than zero never becomes zero.
+
+    Example:
+        >>> float_array(np.array([Fraction(1, 4), Fraction(1, 10**400)]))
+        array([2.5e-001, 4.9e-324])
+
+    """
 
     def nearest(value: Any) -> float:
         found = float(value)
@@ -280,9 +308,15 @@ def float_array(x: np.ndarray) -> np.ndarray:
 
 
 def below(value: Any, rational: Callable[..., Rational] = Fraction) -> Rational:
-    """A rational of ten binary digits in ``(0, value]``, at least ``0.99 value``; for positives."""
+    """A rational with ten binary digits in ``[0.99 value, value]``, for ``value > 0``.
+
+    Example:
+        >>> below(Fraction(1, 3))
+        Fraction(341, 1024)
+
+    """
     near = value.near() if isinstance(value, Surd) else _ratio(value)
-    # Scaled to about 1: the number itself may be outside the range of floats.
+    # Scale to about 1, because the number itself may be outside the range of floats.
     exponent = _exponent(near)
     mantissa, rest = math.frexp(float(near / Fraction(2) ** exponent))
     count, unit = math.floor(mantissa * 1024), rational(2) ** (exponent + rest - 10)
@@ -290,10 +324,13 @@ def below(value: Any, rational: Callable[..., Rational] = Fraction) -> Rational:
 
 
 def require_exact(x: np.ndarray) -> None:
-    """Check that no float has slipped in.
+    """Check that every entry is exact.
 
     Raises:
-        NotExactError: one has.
+        NotExactError: an entry is neither a rational nor a :class:`Surd`.
+
+    Example:
+        >>> require_exact(exact_array(np.array([0.5, 3.0])))
 
     """
     for value in x.reshape(-1):

@@ -1,1 +1,1 @@
-"""What a Jacobian does to vectors: the two loops of the paper, operator norms, spectra, cells."""
+"""Computations on Jacobians: the paper's two iterations, operator norms, spectra, ReLU cells."""

@@ -1,4 +1,4 @@
-"""How far the linear region (ReLU cell) around an input reaches."""
+"""The size of the linear region (ReLU cell) around an input."""
 
 from __future__ import annotations
 
@@ -22,19 +22,24 @@ def cell_radius(
 ) -> np.ndarray:
     """The largest ``eps`` with ``B_eps^p(x)`` inside the ReLU cell ``X(phi_x)``, exact.
 
-    ``min_j |z_j| / ||grad_x z_j||_{p*}`` over the affine functions ``z_j`` that are zero on the
-    cell's walls: a ball fits as long as it does not reach the nearest wall, and inside the cell
-    each ``z_j`` is affine. A unit whose gradient is zero has no wall here (infinite); a unit that
-    sits exactly at zero with a gradient gives radius 0.
+    The radius is the distance to the nearest wall, ``min_j |z_j| / ||grad_x z_j||_{p*}`` over the
+    functions ``z_j`` that are zero on the walls and affine inside the cell. A unit whose gradient
+    is zero has no wall (infinite distance). A unit that is exactly zero and has a nonzero gradient
+    gives radius 0.
 
     Args:
-        boundaries: pairs of values ``(batch, m)`` and gradients ``(batch, m, n)``.
+        boundaries: pairs of values ``z``, shape ``(batch, m)``, and gradients ``(batch, m, n)``.
         input_shape: the shape of one input, for norms that need it.
         p: the norm of the ball; a number is an lp norm.
 
     Returns:
-        The radius of each example, shape ``(batch,)``; one ``inf`` for all of them if the network
-        has no hidden units.
+        The radius of each example, shape ``(batch,)``; a single ``inf``, shape ``()``, if the
+        network has no hidden units.
+
+    Example:
+        >>> z, gradient = np.array([[2.0, -1.0]]), np.array([[[1.0, 0.0], [1.0, 1.0]]])
+        >>> cell_radius([(z, gradient)], (2,), p=math.inf)
+        array([0.5])
 
     """
     dual = as_norm(p).dual

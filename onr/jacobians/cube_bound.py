@@ -1,4 +1,4 @@
-"""A certified upper bound of ``||J||_{inf,2}``, at its minimum at most 1.2533 times the truth."""
+"""A certified upper bound of ``||J||_{inf,2}``; its minimum is at most 1.2533 times the norm."""
 
 from __future__ import annotations
 
@@ -10,37 +10,44 @@ from onr.typing import Array
 __all__ = ["cube_bound"]
 
 FLOOR = 1e-6
-"""The least ``y`` over the largest: a bound needs positive ones."""
+"""The smallest entry of ``y`` relative to the largest: the bound needs positive entries."""
 
 
 def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Array, Array]:
-    """Bound ``||J||_{inf,2} = max ||J v||_2`` over the cube from above.
+    """An upper bound of ``||J||_{inf,2}``, the maximum of ``||J v||_2`` over ``||v||_inf <= 1``.
 
-    For every ``y > 0`` Cauchy-Schwarz gives
-    ``||J||_{inf,2}^2 <= sum(y) lambda_max(J diag(1/y) J^T)``. The minimum over ``y`` is the dual of
-    Nesterov's semidefinite relaxation ("Semidefinite relaxation and nonconvex quadratic
-    optimization", 1998), here of size ``d x d``, and so at most ``pi / 2`` times the square of the
-    norm. A multiplicative update of a density matrix ``X`` finds it:
-    ``y_i = sqrt(a_i^T X a_i)`` for the columns ``a_i``, ``M = J diag(1/y) J^T`` and
-    ``X <- X^(1/2) M X^(1/2)`` over its trace. ``tr(X M^2)`` is the value of a feasible point of
-    the relaxation, so that the distance to the minimum is known; the bound holds at every step.
+    Cauchy-Schwarz gives ``||J||_{inf,2}^2 <= sum(y) lambda_max(J diag(1/y) J^T)`` for every
+    ``y > 0``. Minimising the bound over ``y`` is the dual of Nesterov's semidefinite relaxation
+    ("Semidefinite relaxation and nonconvex quadratic optimization", 1998), here of size ``d x d``,
+    so the minimum is at most ``pi / 2`` times the square of the norm.
+
+    A multiplicative update of a density matrix ``X`` finds the minimum:
+    ``y_i = sqrt(a_i^T X a_i)`` for the columns ``a_i`` of ``J``, ``M = J diag(1/y) J^T``, and the
+    next ``X`` is ``X^(1/2) M X^(1/2)`` divided by its trace. ``tr(X M^2)`` is the value of a
+    feasible point of the relaxation, so the distance to the minimum is known. The bound holds
+    after every step.
 
     Args:
-        J: shape ``(batch, d, n)``.
-        steps: at most so many.
-        gap: stop where every example's bound is within this factor of the minimum.
+        J: matrices, shape ``(batch, d, n)``.
+        steps: the largest number of steps.
+        gap: stop once the bound of every example is at most ``1 + gap`` times the minimum.
 
     Returns:
-        The bound, shape ``(batch,)``, up to rounding; and a root ``R`` of the last ``X = R^T R``,
-        shape ``(batch, min(d, n), d)``: ``sign(J^T R^T g)`` with Gaussian ``g`` is Nesterov's
-        rounding, a good start from below.
+        The bound, shape ``(batch,)``, valid up to rounding; and a root ``R`` of the last
+        ``X = R^T R``, shape ``(batch, min(d, n), d)``. Nesterov's rounding,
+        ``sign(J^T R^T g)`` with a Gaussian ``g``, is a good start for a lower bound.
+
+    Example:
+        >>> bound, root = cube_bound(np.eye(2)[None])
+        >>> bound.round(6), root.shape
+        (array([1.414214]), (1, 2, 2))
 
     """
     xp = array_namespace(J)
     scale = safe(max_abs(J))
     J = J / scale[:, None, None]
     columns = xp.max(xp.abs(J), axis=1) > 0
-    # Lengths are the same in coordinates of the span of the columns.
+    # J may be written in a basis of the span of its columns: lengths stay the same.
     basis = None
     if J.shape[1] > J.shape[2]:
         basis, J = xp.linalg.qr(J)
@@ -50,7 +57,7 @@ def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Arr
     for _ in range(steps):
         y = xp.sqrt(xp.sum((root @ J) ** 2, axis=1))
         y = xp.maximum(y, FLOOR * xp.max(y, axis=1, keepdims=True))
-        # A column of zeros has no part in the bound.
+        # A zero column does not contribute to the bound.
         y = xp.where(columns, y, xp.zeros_like(y))
         M = (J / safe(y)[:, None, :]) @ xp.matrix_transpose(J)
         bound = xp.sum(y, axis=1) * xp.linalg.eigvalsh(M)[:, -1]

@@ -1,4 +1,4 @@
-"""Jacobians as explicit matrices: from their ``vjp``, and as linearisations of their own."""
+"""Jacobians as explicit matrices: how to form them, and their use as linearisations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ __all__ = ["Matrices", "jacobian", "singular_values"]
 
 @dataclass(frozen=True)
 class Matrices:
-    """Explicit matrices, shape ``(batch, d, n)``, as the :class:`Linearization` that they are.
+    """A :class:`Linearization` whose Jacobians are given as explicit matrices.
 
     Args:
-        J: the matrices.
-        shape: of one input, ``(n,)`` if not given.
-        copies: how often each matrix counts, one after the other; it is read once for all.
+        J: the matrices, shape ``(batch, d, n)``.
+        shape: the shape of one input; ``(n,)`` if not given.
+        copies: apply each matrix to this many consecutive examples; it is stored and read once.
 
     Raises:
-        OnrError: not three axes; one matrix ``J`` is ``J[None]``.
+        OnrError: ``J`` does not have three axes; pass ``J[None]`` for one matrix.
+
+    Example:
+        >>> J = Matrices(np.array([[[1.0, 2.0], [3.0, 4.0]]]))
+        >>> J.jvp(np.array([[1.0, 0.0]]))
+        array([[1., 3.]])
 
     """
 
@@ -41,7 +46,7 @@ class Matrices:
 
     @property
     def value(self) -> Array:
-        """The linear map at zero: zero, shape ``(batch * copies, d)``."""
+        """The value of the linear map at zero: zeros, shape ``(batch * copies, d)``."""
         batch, d, _ = self.J.shape
         xp = array_namespace(self.J)
         return xp.zeros((batch * self.copies, d), dtype=self.J.dtype, device=device(self.J))
@@ -53,24 +58,33 @@ class Matrices:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """``(d,)``."""
+        """The shape of one output, ``(d,)``."""
         return (self.J.shape[1],)
 
     def jvp(self, v: Array, /) -> Array:
-        """``J v``."""
+        """``J v``, shape ``(batch * copies, d)``."""
         batch, d, n = self.J.shape
         transposed = array_namespace(self.J).matrix_transpose(self.J)
         return (v.reshape((batch, self.copies, n)) @ transposed).reshape((-1, d))
 
     def vjp(self, u: Array, /) -> Array:
-        """``J^T u``."""
+        """``J^T u``, shape ``(batch * copies, *input_shape)``."""
         batch, d, _ = self.J.shape
         rows = u.reshape((batch, self.copies, d)) @ self.J
         return rows.reshape((-1, *self.input_shape))
 
 
 def jacobian(linearization: Linearization, /) -> Array:
-    """``J``, shape ``(batch, d, n)``, exact, by ``d`` vjps, or by ``n`` jvps where ``n < d``."""
+    """The Jacobian of each example as a matrix, shape ``(batch, d, n)``, exact.
+
+    It costs ``d`` vjps, or ``n`` jvps if ``n < d``.
+
+    Example:
+        >>> J = np.arange(6.0).reshape(1, 2, 3)
+        >>> np.array_equal(jacobian(Matrices(J)), J)
+        True
+
+    """
     value = linearization.value
     xp = array_namespace(value)
     batch, d = value.shape
@@ -87,6 +101,12 @@ def jacobian(linearization: Linearization, /) -> Array:
 
 
 def singular_values(linearization: Linearization, /) -> Array:
-    """All ``min(d, n)`` singular values of ``J``, largest first, shape ``(batch, min(d, n))``."""
+    """All ``min(d, n)`` singular values of ``J``, largest first, shape ``(batch, min(d, n))``.
+
+    Example:
+        >>> singular_values(Matrices(np.array([[[3.0, 0.0], [0.0, 4.0]]])))
+        array([[4., 3.]])
+
+    """
     J = jacobian(linearization)
     return array_namespace(J).linalg.svdvals(J)

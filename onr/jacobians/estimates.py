@@ -1,4 +1,4 @@
-"""Operator norms from below, by the iteration of Eqs. 11 and 12 from one start or from several."""
+"""Lower bounds of operator norms: the iteration of Eqs. 11 and 12, from one or several starts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,28 @@ __all__ = ["NormEstimate", "estimate_operator_norm", "operator_norm_iteration"]
 
 @dataclass(frozen=True)
 class NormEstimate:
-    """What a norm iteration found. The value is attained by ``v``: a lower bound on the norm."""
+    """The result of a norm iteration: a lower bound on the norm, attained by ``v``.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J, start = Matrices(np.array([[[1.0, -2.0]]])), np.ones((1, 2))
+        >>> found = operator_norm_iteration(J, start, p=LpNorm(math.inf), q=LpNorm(1))
+        >>> found.v, found.value
+        (array([[-1.,  1.]]), array([3.]))
+
+    """
 
     value: Array
     """``||J v||_q``, shape ``(batch,)``."""
     v: Array
-    """The direction, ``||v||_p = 1`` (zero where ``J^T u`` became zero)."""
+    """The direction, shaped as the input, ``||v||_p = 1`` (zero where ``J^T u`` became zero)."""
     u: Array
-    """``J v``'s dual direction, ``<u, J v> = ||J v||_q``."""
+    """The dual direction of ``J v``, shape ``(batch, d)``: ``<u, J v> = ||J v||_q``."""
     iterations: int
+    """The number of steps from each start."""
     converged: Array
-    """Whether the last step gained less than the tolerance, shape ``(batch,)``."""
+    """True where the last step changed the value by at most ``tolerance * value``; ``(batch,)``."""
 
 
 def operator_norm_iteration(
@@ -44,21 +55,34 @@ def operator_norm_iteration(
     tolerance: float = 1e-6,
     trace: Trace | None = None,
 ) -> NormEstimate:
-    """Estimate ``||J||_{p,q}`` from below: :func:`walk`, and the value where it ends.
+    """Estimate ``||J||_{p,q}`` from below by :func:`~onr.jacobians.iterations.walk` from one start.
 
     Args:
-        linearization: as for :func:`walk`.
-        v: as there.
-        p: as there.
-        q: as there.
-        alpha: as there.
-        steps: as there; the value at the end costs one ``jvp`` more.
-        ties: as there.
-        tolerance: relative gain of the last step below which an example counts as converged.
-        trace: as there.
+        linearization: the network to first order at ``x``; only its ``J`` matters.
+        v: the start, shaped as the input; need not be normalised, but must not be zero.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        alpha: the step size (Eq. 11); ``inf`` is the power-method limit (Eq. 12).
+        steps: how many iterations; each costs one ``jvp`` and one ``vjp``. The value at the end
+            costs one more ``jvp``.
+        ties: which representative of the duality map to take for ``p`` (Lemma 1).
+        tolerance: an example counts as converged if the last step changed its value by at most
+            this fraction.
+        trace: called with each :class:`~onr.jacobians.iterations.Step`.
 
     Returns:
-        The last iterate.
+        The last iterate and its value.
+
+    Raises:
+        OnrError: ``steps`` is less than 1.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J, two = Matrices(np.array([[[3.0, 0.0], [0.0, 1.0]]])), LpNorm(2)
+        >>> found = operator_norm_iteration(J, np.ones((1, 2)), p=two, q=two, steps=20)
+        >>> found.value.round(6), found.converged
+        (array([3.]), array([ True]))
 
     """
     step = walk(linearization, v, p=p, q=q, alpha=alpha, steps=steps, ties=ties, trace=trace)
@@ -80,22 +104,33 @@ def estimate_operator_norm(
     steps: int = 10,
     ties: Ties = "average",
 ) -> NormEstimate:
-    """Best of several norm iterations from Gaussian starts, chosen for each example.
+    """The best of several norm iterations from Gaussian starts, chosen for each example.
 
-    The starts are the same for all examples, so that none depends on its place in the batch.
+    All examples share the starts, so that no example depends on its place in the batch.
 
     Args:
-        linearization: ``J``.
+        linearization: the network to first order at ``x``; only its ``J`` matters.
         p: the norm of the domain.
         q: the norm of the co-domain.
-        rng: where the starts come from.
-        like_input: an array shaped, typed and placed as the input.
+        rng: draws the starts.
+        like_input: an array with the shape, float type and device of the inputs.
         restarts: how many starts.
-        steps: as for :func:`operator_norm_iteration`.
-        ties: as there.
+        steps: how many iterations from each start; each costs one ``jvp`` and one ``vjp``.
+        ties: which representative of the duality map to take for ``p`` (Lemma 1).
+
+    Returns:
+        For each example the estimate of largest value, the first among equals.
 
     Raises:
-        OnrError: no restart.
+        OnrError: ``restarts`` or ``steps`` is less than 1.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J, x = Matrices(np.array([[[3.0, 0.0], [0.0, 1.0]]])), np.zeros((1, 2))
+        >>> norms, rng = {"p": LpNorm(math.inf), "q": LpNorm(1)}, np.random.default_rng(0)
+        >>> estimate_operator_norm(J, **norms, rng=rng, like_input=x, restarts=3).value
+        array([4.])
 
     """
     if restarts < 1:

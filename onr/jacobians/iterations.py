@@ -1,14 +1,15 @@
-"""The two loops of the paper, once, for every backend.
+"""The two iterations of the paper, written once for every backend.
 
-An attack and an operator-norm iteration are the same loop over the same two verbs. The norm
-iteration linearises once and walks; the attack linearises anew wherever it stands. Theorem 1 says
-when the two coincide, and can be read off the two functions below: line by line,
+An attack and an operator-norm iteration are the same loop of a forward and a backward pass. The
+norm iteration (:func:`walk`) linearises once, at ``x``; the attack
+(:func:`projected_gradient_ascent`) linearises again at every iterate. Theorem 1 says when the two
+coincide. Line by line they correspond:
 
 =====================================  ====================================================
 ``walk``                                ``projected_gradient_ascent``
 =====================================  ====================================================
 ``J v``                                 ``f(x + delta) - f(x)``, through the loss
-``u = gradient of ||.||_q there``       ``u = gradient of the loss there``
+``u = gradient of ||.||_q at J v``      ``u = gradient of the loss at f(x + delta)``
 ``g = J^T u``                           ``g = J(x + delta)^T u``
 ``v = duality map of g``                ``v = duality map of g``, ``delta = Pi(delta + alpha v)``
 =====================================  ====================================================
@@ -35,19 +36,34 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration, for those who ask: ``k`` counts from 1, arrays have the batch axis."""
+    """One iteration, as ``trace`` is called with it.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J, two, steps = Matrices(np.array([[[3.0, 4.0]]])), LpNorm(2), []
+        >>> _ = walk(J, np.array([[1.0, 0.0]]), p=two, q=two, steps=2, trace=steps.append)
+        >>> [step.k for step in steps], [step.value.tolist() for step in steps]
+        ([1, 2], [[3.0], [5.0]])
+
+    """
 
     k: int
+    """The number of the step, from 1."""
     forward: Array
-    """``u~_k``: what came out of the network before the normalisation, shape ``(batch, d)``."""
+    """``u~_k``, shape ``(batch, d)``: ``J v``, or an attack's logits (less the clean ones if the
+    loss compares with them).
+    """
     u: Array
+    """``u_k``, shape ``(batch, d)``: the gradient of the q-norm, or the direction of the loss."""
     gradient: Array
     """``v~_k = J^T u_k``, shaped as the input."""
     v: Array
+    """``v_k``, shaped as the input: the next iterate of ``walk``, or an attack's step direction."""
     value: Array
-    """The norm, or the loss, at the iterate that this step started from, shape ``(batch,)``."""
+    """The norm, or the loss, at the iterate from which this step started, shape ``(batch,)``."""
     delta: Array | None = None
-    """The attack's perturbation after the step."""
+    """The attack's perturbation after the step; ``None`` for ``walk``."""
 
 
 Trace = Callable[[Step], None]
@@ -55,12 +71,14 @@ Trace = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Ascent:
-    """What an ascent on the input found."""
+    """The result of projected gradient ascent on the input."""
 
     delta: Array
     """The perturbation, shaped as the input, ``||delta||_p <= eps``."""
     value: Array
-    """The loss there, shape ``(batch,)``; ``None`` for the last iterate, which is not evaluated."""
+    """The loss at ``x + delta``, shape ``(batch,)``; ``None`` if ``keep`` is ``last``: the last
+    iterate is not evaluated.
+    """
 
 
 def walk(
@@ -77,13 +95,13 @@ def walk(
 ) -> Step:
     """Walk from ``v`` towards a maximiser of ``||J v||_q`` on the p-sphere (Eqs. 9 to 12).
 
-    ``alpha = inf`` is the power-method limit (Eq. 12), which for ``p = q = 2`` is the power method
-    itself (Eq. 6); a finite ``alpha`` is projected gradient ascent (Eq. 11). With ``alpha = inf``
-    the value never decreases.
+    A finite ``alpha`` is projected gradient ascent (Eq. 11). ``alpha = inf`` is its power-method
+    limit (Eq. 12), for ``p = q = 2`` the power method itself (Eq. 6); there the value never
+    decreases.
 
     Args:
-        linearization: ``J``.
-        v: the start, shaped as the input; need not be normalised; from zero there is no way on.
+        linearization: the network to first order at ``x``; only its ``J`` matters.
+        v: the start, shaped as the input; need not be normalised, but must not be zero.
         p: the norm of the domain.
         q: the norm of the co-domain.
         alpha: the step size.
@@ -92,11 +110,19 @@ def walk(
         trace: called with each :class:`Step`.
 
     Returns:
-        The last step; its ``v`` has p-norm 1, or, with ``alpha = inf``, is zero where
-        ``J^T u = 0``.
+        The last step. Its ``v`` has p-norm 1; with ``alpha = inf`` it is zero where ``J^T u = 0``.
 
     Raises:
-        OnrError: there is no step to take.
+        OnrError: ``steps`` is less than 1.
+        NotAvailableError: with a finite ``alpha`` a point falls inside the p-sphere, and the norm
+            has no projection onto the sphere from inside.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J = Matrices(np.array([[[1.0, -2.0]]]))
+        >>> walk(J, np.ones((1, 2)), p=LpNorm(math.inf), q=LpNorm(1), steps=1).v
+        array([[-1.,  1.]])
 
     """
     if steps < 1:
@@ -132,35 +158,51 @@ def projected_gradient_ascent(
 ) -> Ascent:
     """Maximise the loss over the p-ball of radius ``eps`` about ``x`` (Eqs. 15, 17, 18, 108).
 
-    Eq. 108 is this with :class:`onr.losses.LogitDistance`. The step is along the duality map of
-    the gradient, and ``alpha = inf`` is the limit of the projection (Lemma 2, second part), which
-    is the projection onto a face of the ball, not the duality map again: where the two differ,
-    Theorem 1 does not hold.
+    With :class:`onr.losses.LogitDistance` this is Eq. 108. Each step goes along the duality map of
+    the gradient. ``alpha = inf`` is the limit of larger and larger steps (Lemma 2, second part): a
+    projection onto a face of the ball. The duality map can be another point of that face; where
+    the two differ, Theorem 1 does not hold.
 
     Args:
-        network: linearised anew at every iterate.
-        x: the inputs.
-        delta: the start, inside the ball. For a :class:`~onr.losses.LogitDistance` not zero, where
-            the loss has no direction.
-        loss: what to ascend.
-        labels: what the loss refers to, shape ``(batch,)``.
+        network: the network; it is linearised at every iterate.
+        x: the inputs, shape ``(batch, *input_shape)``.
+        delta: the start, inside the ball. It must not be zero for a
+            :class:`~onr.losses.LogitDistance`, which has no direction at zero.
+        loss: the loss to ascend.
+        labels: the labels that the loss refers to, shape ``(batch,)``.
         p: the norm of the ball.
-        eps: its radius, a number or one for each example.
-        alpha: the step size, in the units of ``x``: a number, or a finite one for each example.
-        steps: how many iterations; each costs one forward and one backward pass, and to keep the
-            best costs one forward more.
-        bounds: the box that inputs must stay in. It is clipped to after the projection onto the
-            ball, which cannot leave the ball of a norm that depends on magnitudes alone: for ``x``
-            in the box, clipping shrinks each entry.
-        keep: ``last`` returns the last iterate, ``best`` the evaluated one of largest loss.
-        raw_gradient: step along the gradient itself; for ``p`` outside {1, 2, inf} Eq. 18
-            normalises twice, and only this has Eq. 12 as its limit.
+        eps: the radius of the ball, one number or one for each example.
+        alpha: the step size, in the units of ``x``: one number, or a finite one for each example.
+        steps: how many iterations; each costs one forward and one backward pass. ``keep="best"``
+            costs one more forward pass at the end.
+        bounds: the box that inputs must stay in, or ``None``. Each step projects onto the ball,
+            then clips to the box. For ``x`` in the box clipping shrinks each entry of the
+            perturbation, so it stays in the ball of a norm that depends on magnitudes alone.
+        keep: ``last`` returns the last iterate; ``best``, for each example, the evaluated iterate
+            of largest loss, the first among equals.
+        raw_gradient: step along the gradient instead of its duality map. For ``p`` outside
+            {1, 2, inf}, Eq. 18 normalises twice, and only the raw gradient has Eq. 12 as its limit.
         trace: called with each :class:`Step`.
 
+    Returns:
+        The perturbation, and its loss if ``keep`` is ``best``.
+
     Raises:
-        OnrError: ``keep`` is neither.
+        OnrError: ``keep`` is neither ``last`` nor ``best``.
+
+    Example:
+        >>> from onr import CrossEntropy, LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, ball = np.full((1, 3), 0.5), {"p": LpNorm(math.inf), "eps": 0.1}
+        >>> aim = {"loss": CrossEntropy(), "labels": np.array([0])}
+        >>> abs(projected_gradient_ascent(network, x, 0 * x, **aim, **ball).delta)
+        array([[0.1, 0.1, 0.1]])
 
     """
+    if steps < 1:
+        raise OnrError(f"steps = {steps}: expected at least 1")
     if keep not in ("last", "best"):
         raise OnrError(f"keep = {keep!r}: expected last or best")
     clean = network(x) if loss.uses_clean else None

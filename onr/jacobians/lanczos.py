@@ -19,20 +19,29 @@ from onr.protocols import Array, Linearization
 __all__ = ["SingularTriplets", "singular_triplets"]
 
 CHECK_EVERY = 5
-"""Steps between two tests of convergence: each takes the SVD of the small matrix."""
+"""Steps between two convergence tests; each test takes the SVD of a small matrix."""
 
 NEGLIGIBLE = 10
-"""A coefficient of at most so many machine epsilons of the largest so far counts as zero."""
+"""A coefficient counts as zero up to this many machine epsilons of the largest one so far."""
 
 
 @dataclass(frozen=True)
 class SingularTriplets:
-    """The ``k`` leading triplets, ``J v_i = s_i u_i`` and ``J^T u_i = s_i v_i``.
+    """The ``k`` leading singular triplets, ``J v_i = s_i u_i`` and ``J^T u_i = s_i v_i``.
 
     The values are lower bounds, up to rounding: they are singular values of ``P^T J Q`` for two
     orthonormal bases ``P`` and ``Q``, and the ``i``-th largest of those is at most the ``i``-th
-    largest of ``J``. After ``min(d, n)`` iterations the bases lose nothing and the values are
-    exact, repeated ones included. Signs are arbitrary, as is the basis for a repeated value.
+    largest of ``J``. After ``min(d, n)`` iterations ``P^T J Q`` has every singular value of ``J``:
+    the values are exact, repeated ones included. The signs of the vectors are arbitrary, and so is
+    the basis of the singular space of a repeated value.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> J = Matrices(np.diag([3.0, 2.0, 1.0])[None])
+        >>> found = singular_triplets(J, 1)
+        >>> np.allclose(J.jvp(found.V[:, 0]), found.S * found.U[:, 0])
+        True
+
     """
 
     U: Array
@@ -44,13 +53,14 @@ class SingularTriplets:
     residual: Array
     """``sqrt(||J v_i - s_i u_i||_2^2 + ||J^T u_i - s_i v_i||_2^2)``, shape ``(batch, k)``.
 
-    Some singular value of ``J`` is within it of ``s_i``. It follows from the coefficients and
-    leaves out the rounding of the products; after ``min(d, n)`` iterations it is zero.
+    Some singular value of ``J`` lies within the residual of ``s_i``. The residual is computed from
+    the coefficients of the iteration, so it leaves out the rounding of the products. It is zero
+    after ``min(d, n)`` iterations.
     """
     iterations: int
-    """How many steps were taken, for the example that needed most."""
+    """The number of steps for the example that needed most."""
     converged: Array
-    """Whether every residual is at most ``tolerance * S[:, 0]``, shape ``(batch,)``."""
+    """True where every residual is at most ``tolerance * S[:, 0]``, shape ``(batch,)``."""
 
 
 def singular_triplets(
@@ -64,38 +74,46 @@ def singular_triplets(
 ) -> SingularTriplets:
     """The ``k`` largest singular values of ``J`` and their vectors, for each example.
 
-    From a Gaussian ``u_1`` of length 1, with ``alpha`` and ``beta`` such that the others have
-    length 1 too::
+    The iteration starts at a Gaussian ``u_1`` of length 1. The coefficients ``alpha`` and ``beta``
+    give all other vectors length 1::
 
         alpha_j v_j = J^T u_j - beta_j v_(j-1)
         beta_(j+1) u_(j+1) = J v_j - alpha_j u_j
 
     Then ``J V_m = U_m B_m + beta_(m+1) u_(m+1) e_m^T`` and ``J^T U_m = V_m B_m^T`` with ``B_m``
-    lower bidiagonal. The singular values of ``B_m`` are the estimates, and one with the right
-    vector ``q`` has the residual ``beta_(m+1) |q_m|``. For ``d > n`` the same runs on ``J^T``: it
-    is from the smaller space that nothing is left over after ``min(d, n)`` steps.
+    lower bidiagonal. The singular values of ``B_m`` are the estimates. An estimate whose right
+    singular vector (of ``B_m``) is ``q`` has the residual ``beta_(m+1) |q_m|``. For ``d > n`` the
+    iteration runs on ``J^T``: only a start in the smaller space leaves no remainder after
+    ``min(d, n)`` steps.
 
-    Where nothing is left over earlier (low rank, repeated singular values), the coefficient is set
-    to exactly zero and a random vector goes on. A repeated value may come once only if the
-    iteration stops before the last step, and ``converged`` cannot tell; ``tolerance = 0`` takes
-    every step. ``J = 0`` gives zeros and orthonormal vectors.
+    Where a remainder vanishes earlier (low rank, repeated singular values), its coefficient is set
+    to exactly zero and a random vector continues the basis. If the iteration stops before the last
+    step, a repeated value may be found only once, and ``converged`` cannot tell; ``tolerance = 0``
+    takes every step. ``J = 0`` gives zeros and orthonormal vectors.
 
-    The random vectors are common to all examples, and an example keeps the triplets that it
-    converged with: no result depends on the rest of the batch.
+    All examples share the random vectors, and each keeps the triplets with which it converged, so
+    no result depends on the rest of the batch.
 
-    This is for outputs of many coordinates. For a few logits the ``d`` vjps of
+    The function is meant for outputs of many coordinates. For a few logits, the ``d`` vjps of
     :func:`onr.jacobians.dense.jacobian` and one SVD cost less than as many steps, and are exact.
 
     Args:
-        linearization: ``J``.
+        linearization: the network to first order at ``x``; only its ``J`` matters.
         k: how many triplets.
-        rng: where the random vectors come from; by default a generator with seed 0.
-        steps: the largest number of steps, each one ``vjp`` and one ``jvp``; never more than
-            ``min(d, n)``, the default.
-        tolerance: the residual, relative to the largest value, that counts as converged.
+        rng: draws the random vectors; a generator with seed 0 if not given.
+        steps: the largest number of steps, at most (and by default) ``min(d, n)``; each costs one
+            ``vjp`` and one ``jvp``.
+        tolerance: the largest residual, relative to the largest singular value, that counts as
+            converged.
 
     Raises:
         OnrError: ``k`` is not in ``1, ..., min(d, n)``, or ``steps`` is less than ``k``.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> found = singular_triplets(Matrices(np.diag([3.0, 2.0, 1.0])[None]), 2)
+        >>> found.S.round(6), found.V.shape
+        (array([[3., 2.]]), (1, 2, 3))
 
     """
     rng = rng or np.random.default_rng(0)
@@ -148,9 +166,10 @@ def singular_triplets(
 
 
 def _extend(basis: Array, w: Array, scale: Array, spare: Array) -> tuple[Array, Array]:
-    """The orthonormal rows and one more, from ``w``, and the length of what was new in ``w``.
+    """Append the normalised remainder of ``w`` to the orthonormal rows; return its length too.
 
-    Where that is negligible the length is zero, and ``spare`` gives the row.
+    The remainder is the part of ``w`` orthogonal to the rows. Where it is negligible, the length
+    is zero and the new row comes from ``spare``.
     """
     xp = array_namespace(basis)
     norm = LpNorm(2)
@@ -158,14 +177,14 @@ def _extend(basis: Array, w: Array, scale: Array, spare: Array) -> tuple[Array, 
     length = norm(w)
     lost = length <= NEGLIGIBLE * xp.finfo(w.dtype).eps * scale
     w = xp.where(lost[:, None], spare, w)
-    # Again at length 1: what cancellation has left of w may be rounding, in any direction.
+    # Once more at length 1: after cancellation w may be mostly rounding, in any direction.
     w = _orthogonal(w / norm(w)[:, None], basis)
     w = w / norm(w)[:, None]
     return xp.concat([basis, w[:, None]], axis=1), xp.where(lost, xp.zeros_like(length), length)
 
 
 def _orthogonal(w: Array, basis: Array) -> Array:
-    """``w`` without its part in the rows of ``basis``, by Gram-Schmidt, twice."""
+    """``w`` minus its components along the rows of ``basis``, by two Gram-Schmidt passes."""
     for _ in range(2):
         w = w - ((basis @ w[:, :, None]).mT @ basis)[:, 0]
     return w
@@ -174,7 +193,7 @@ def _orthogonal(w: Array, basis: Array) -> Array:
 def _triplets(
     near: Array, far: Array, alphas: list[Array], betas: list[Array], k: int, tolerance: float
 ) -> SingularTriplets:
-    """The triplets of the small matrix, ``U`` on the side of the start."""
+    """The leading triplets from the SVD of ``B_m``; ``U`` lies in the space of the start."""
     xp = array_namespace(near)
     m = len(alphas)
     alpha, beta = xp.stack(alphas, axis=1), xp.stack(betas, axis=1)

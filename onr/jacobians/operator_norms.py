@@ -22,37 +22,46 @@ from onr.protocols import Array, Linearization, Norm
 __all__ = ["OperatorNorm", "operator_norm"]
 
 ENUMERATED = 16
-"""Up to how many signs are enumerated: ``2^15`` vectors."""
+"""The largest number of signs that are enumerated (``2^15`` vectors)."""
 WHOLE = 64
-"""Up to how many passes are spent on forming ``J`` from its products."""
+"""The largest number of passes that are spent on forming ``J`` from its products."""
 
 
 @dataclass(frozen=True)
 class OperatorNorm:
-    """What is known of ``||J||_{p,q}``, example by example."""
+    """What is known of ``||J||_{p,q}``, for each example.
+
+    Example:
+        >>> found = operator_norm(np.array([[[3.0, 0.0], [4.0, 1.0]]]), p=3, q=1.5)
+        >>> found.kind, bool(found.lower[0] <= found.upper[0])
+        ('bracket', True)
+
+    """
 
     lower: Array
-    """``||J v||_q``, shape ``(batch,)``: attained, so a lower bound; the norm where exact."""
+    """``||J v||_q``, shape ``(batch,)``: a lower bound, as ``v`` attains it; the norm if exact."""
     upper: Array | None
-    """An upper bound, shape ``(batch,)``, equal to ``lower`` where exact; ``None`` if unknown."""
+    """An upper bound, shape ``(batch,)``; equal to ``lower`` if exact, ``None`` if unknown."""
     kind: str
-    """``exact``, ``bracket`` (both bounds) or ``lower``; exact and bounds up to rounding."""
+    """``exact``, ``bracket`` (both bounds are known) or ``lower``; all hold up to rounding."""
     how: str
     """The algorithm, in words."""
     v: Array
-    """The maximiser, or the best direction found: ``||v||_p = 1``; may be zero where ``J`` is."""
+    """The maximiser, or the best direction found, ``(batch, *input_shape)``: ``||v||_p = 1``; it
+    may be zero where ``J`` is zero.
+    """
     u: Array
-    """Its dual direction, shape ``(batch, d)``: ``||u||_{q*} = 1``, ``<u, J v> = ||J v||_q``;
-    zero where ``J v`` is.
+    """The dual direction of ``J v``, shape ``(batch, d)``: ``||u||_{q*} = 1`` and
+    ``<u, J v> = ||J v||_q``; zero where ``J v`` is zero.
     """
     iterations: int
-    """Passes of Eq. 12, or of Golub-Kahan-Lanczos, from each start; 0 where there were none."""
+    """Steps of Eq. 12, or of Golub-Kahan-Lanczos, from each start; 0 without an iteration."""
     converged: Array
-    """Whether the iteration from the best start had stopped gaining, shape ``(batch,)``."""
+    """True where the iteration from the best start had stopped gaining, shape ``(batch,)``."""
 
     @property
     def value(self) -> Array:
-        """``lower``: the norm where the kind is exact."""
+        """``lower``, which is the norm itself if ``kind`` is ``exact``."""
         return self.lower
 
 
@@ -76,31 +85,37 @@ def operator_norm(
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
     (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.cube_bound`, within a factor of 1.2546
                                  once it has converged
-    other lp norms      bracket  Hoelder between the cells above; Schur's test for q <= p,
-                                 which closes it for nonnegative ones as it converges
-    norms of plugins    lower    Eq. 12 alone, outside the first two and the enumerations
+    other lp norms      bracket  Hoelder between the rows above; for q <= p also Schur's
+                                 test, which closes the bracket for nonnegative matrices
+                                 as it converges
+    norms of plugins    lower    Eq. 12 alone, where no exact row applies
     ==================  =======  ==========================================================
 
     The lower bounds are Eq. 12 from the largest column, the largest row, the roundings of the
-    relaxation, and Gaussian starts, until the best of them stops gaining. Ties are broken towards
-    vertices, as averages have fixed points that are no maxima.
+    relaxation, and Gaussian starts, until the best of the starts stops gaining. Ties are broken
+    towards vertices, because averages have fixed points that are not maxima.
 
     Args:
-        J: matrices, shape ``(batch, d, n)``, floats or, for the exact cells but (2, 2), exact
-            numbers; or a linearisation, of which ``J`` is formed by ``min(d, n)`` products where
-            these are at most 64. Beyond, the result is a lower bound from products alone:
-            Golub-Kahan-Lanczos for (2, 2), Eq. 12 for the rest.
+        J: matrices, shape ``(batch, d, n)``, of floats or, for the exact rows except (2, 2), of
+            exact numbers; or a linearisation. Where ``min(d, n)`` is at most 64, ``J`` is formed
+            from the linearisation by that many products. Otherwise the result is a lower bound
+            from products alone: Golub-Kahan-Lanczos for (2, 2), Eq. 12 for the rest.
         p: the norm of the domain; a number is an lp norm.
-        q: the norm of the co-domain.
-        rng: of the starts; by default a generator with seed 0, so that a result can be had again.
+        q: the norm of the co-domain; a number is an lp norm.
+        rng: draws the starts; a generator with seed 0 if not given, so that results repeat.
         restarts: how many Gaussian starts.
-        steps: iterations from each, at most.
+        steps: the largest number of iterations from each start.
 
     Raises:
-        OnrError: matrices of another shape, of 16-bit floats (torch has no eigenvalues of these),
-            or with entries that are nan or infinite; p or q that is neither a norm nor a number
-            from 1 on; or no restart or step.
-        NotExactError: exact numbers, and a cell that has no exact algorithm.
+        OnrError: the matrices have another shape or type (16-bit floats too: torch has no
+            eigenvalues for them), or entries that are nan or infinite; p or q is neither a norm
+            nor a number >= 1; or ``restarts`` or ``steps`` is less than 1.
+        NotExactError: ``J`` holds exact numbers and the pair (p, q) has no exact algorithm.
+
+    Example:
+        >>> found = operator_norm(np.array([[[3.0, 0.0], [4.0, 1.0]]]), p=math.inf, q=1)
+        >>> found.kind, found.value, found.v
+        ('exact', array([8.]), array([[1., 1.]]))
 
     """
     p, q = as_norm(p), as_norm(q)
@@ -128,7 +143,7 @@ def _of_matrices(
     restarts: int,
     steps: int,
 ) -> OperatorNorm:
-    """The table above, first row that fits."""
+    """The first row that applies in the table of :func:`operator_norm`."""
     Matrices(J)  # checks the shape
     _check_numbers(J)
     _, d, n = J.shape
@@ -173,7 +188,7 @@ def _check_numbers(J: Array) -> None:
 
 
 def _attained(J: Array, q: Norm, v: Array, how: str) -> OperatorNorm:
-    """An exact result with this maximiser."""
+    """The exact result whose maximiser is ``v``."""
     xp = array_namespace(J)
     image = Matrices(J).jvp(v)
     value = q(image)
@@ -198,7 +213,7 @@ def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> Operator
 
 
 def _one_hot(index: Array, size: int, J: Array) -> Array:
-    """Rows of the identity, shape ``(batch, size)``."""
+    """The rows ``index`` of the identity matrix, shape ``(batch, size)``."""
     return array_namespace(J).take(like(np.eye(size), J), index, axis=0)
 
 
@@ -223,7 +238,7 @@ def _bracket(
     restarts: int,
     steps: int,
 ) -> OperatorNorm:
-    """Eq. 12 from many starts, and the upper bounds that lp norms have."""
+    """A lower bound by Eq. 12 from many starts and, for lp norms, an upper bound."""
     xp = array_namespace(J)
     batch, _, n = J.shape
     a, b = _exponent(p), _exponent(q)
@@ -239,10 +254,10 @@ def _bracket(
         starts.append(p.duality_map((outputs @ J).reshape((-1, *shape))).reshape((batch, -1, n)))
     v = xp.concat(starts, axis=1)
     copies = v.shape[1]
-    at, v, done, found = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0, None
+    matrices, v, done, found = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0, None
     while True:
         chunk = min(10, steps - done)
-        fresh = operator_norm_iteration(at, v, p=p, q=q, steps=chunk, ties="vertex")
+        fresh = operator_norm_iteration(matrices, v, p=p, q=q, steps=chunk, ties="vertex")
         found = fresh if found is None else _merged(found, fresh, copies)
         v, done = found.v, done + chunk
         index = _best(found, copies)
@@ -265,16 +280,16 @@ def _bracket(
 
 
 def _best(found: NormEstimate, copies: int) -> Array:
-    """The index of each example's best copy, shape ``(batch,)``."""
+    """The row of each example's best start, of ``batch * copies`` rows; shape ``(batch,)``."""
     xp = array_namespace(found.value)
     best = xp.argmax(found.value.reshape((-1, copies)), axis=1)
     return best + copies * xp.arange(best.shape[0], device=device(best))
 
 
 def _merged(old: NormEstimate, new: NormEstimate, copies: int) -> NormEstimate:
-    """The old estimates of an example whose best had converged, else the new.
+    """The old estimates of each example whose best start had converged, the new ones elsewhere.
 
-    So no example depends on how long the others take.
+    This keeps an example independent of how long the others take.
     """
     xp = array_namespace(old.value)
     settled = xp.repeat(xp.take(old.converged, _best(old, copies), axis=0), copies)
@@ -294,7 +309,7 @@ def _merged(old: NormEstimate, new: NormEstimate, copies: int) -> NormEstimate:
 def _upper(
     J: Array, p: float, q: float, rng: np.random.Generator, restarts: int
 ) -> tuple[Array, Array | None]:
-    """An upper bound, and for (inf, 2) directions in the logits to start from."""
+    """An upper bound; and logit directions to start from if the bound used (inf, 2), else None."""
     xp = array_namespace(J)
     outputs = None
 
@@ -312,7 +327,7 @@ def _upper(
             return bound
         if (a, b) == (2, 1):
             return cube_bound(xp.matrix_transpose(J))[0]
-        # (inf, 1), by the norm of the identity between l1 and l2 on either side
+        # (inf, 1): the norm of the identity between l1 and l2 is sqrt(d), or sqrt(n)
         return xp.minimum(J.shape[1] ** 0.5 * corner(math.inf, 2), J.shape[2] ** 0.5 * corner(2, 1))
 
     corners = {(a, b): corner(a, b) for a, _ in neighbours(p) for b, _ in neighbours(q)}
@@ -330,7 +345,7 @@ def _of_products(
     restarts: int,
     steps: int,
 ) -> OperatorNorm:
-    """A lower bound from products alone."""
+    """A lower bound from ``jvp`` and ``vjp`` alone."""
     value = J.value
     if (_exponent(p), _exponent(q)) == (2, 2):
         top = singular_triplets(J, 1, rng=rng, steps=steps)

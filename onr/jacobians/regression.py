@@ -16,33 +16,41 @@ __all__ = ["regress_jacobian"]
 def regress_jacobian(
     linearization: Linearization, /, *, rng: np.random.Generator, samples: int | None = None
 ) -> tuple[Array, Array]:
-    """``W ~ J`` and ``f(x)``, by regressing outputs on perturbations (section 7.9).
+    """Estimate ``J`` and ``f(x)`` by regressing outputs on perturbations (section 7.9).
 
-    The method of the paper, here to be compared with: it costs ``samples`` jvps and a QR
-    factorisation of ``samples x (n + 1)``, where :func:`onr.jacobians.dense.jacobian` costs ``d``
-    vjps and is exact. Gaussian perturbations ``delta_i`` with unit variance (their scale is free,
-    as the activations are frozen) give outputs ``f(x) + J delta_i``, and ``(W, c)`` minimises
-    ``sum_i ||f(x) + J delta_i - W delta_i - c||_2^2``. Without rounding ``W = J`` and
-    ``c = f(x)``, whatever the rank of ``J``; rounding is amplified by the condition of the
-    perturbations, near 6 for ``2 n`` samples and of order ``n`` for the fewest, ``n + 1``. It is
-    relative to the outputs, so that a ``J`` much smaller than ``f(x)`` is lost.
+    This is the paper's method, kept for comparison. It costs ``samples`` jvps and a QR
+    factorisation of a ``samples x (n + 1)`` matrix; :func:`onr.jacobians.dense.jacobian` costs
+    ``d`` vjps and is exact.
 
-    The perturbations are common to the examples, which then share one factorisation. All of it is
-    done in the float type of the network and on its device: the accuracy of the method in that
-    precision is what there is to compare, and the outputs carry no more.
+    Gaussian perturbations ``delta_i`` of unit variance give outputs ``f(x) + J delta_i``. (Their
+    scale is free, because the activation pattern is fixed.) The estimate ``(W, c)`` minimises
+    ``sum_i ||f(x) + J delta_i - W delta_i - c||_2^2``. Without rounding, ``W = J`` and
+    ``c = f(x)`` for every rank of ``J``. The condition number of the perturbations amplifies
+    rounding errors: it is near 6 for ``2 n`` samples and of order ``n`` for the fewest, ``n + 1``.
+    The errors are relative to the outputs, so a ``J`` much smaller than ``f(x)`` is lost.
+
+    All examples share the perturbations, and so one factorisation. Everything is computed in the
+    float type of the network and on its device: the comparison is about the accuracy of the method
+    in that precision, and the outputs carry no more.
 
     Args:
-        linearization: the network at ``x``.
-        rng: where the perturbations come from.
-        samples: how many; ``2 n`` if not given.
+        linearization: the network to first order at ``x``.
+        rng: draws the perturbations.
+        samples: how many perturbations; ``2 n`` if not given.
 
     Returns:
-        ``W`` of shape ``(batch, d, n)`` and ``c``, the fitted ``f(x)``, of shape ``(batch, d)``.
-        The bias of the paper, for a map of the input and not of the perturbation, is
-        ``b = c - W x``.
+        ``W``, shape ``(batch, d, n)``, and ``c``, the fitted ``f(x)``, shape ``(batch, d)``. The
+        paper's bias, for a map of the input instead of the perturbation, is ``b = c - W x``.
 
     Raises:
-        OnrError: fewer samples than the ``n + 1`` unknowns of a row.
+        OnrError: ``samples`` is less than ``n + 1``, the number of unknowns of a row of ``W``.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> J = np.arange(6.0).reshape(1, 2, 3)
+        >>> W, c = regress_jacobian(Matrices(J), rng=np.random.default_rng(0))
+        >>> np.allclose(W, J), np.allclose(c, 0)
+        (True, True)
 
     """
     value, input_shape = linearization.value, linearization.input_shape

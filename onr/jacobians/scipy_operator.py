@@ -1,4 +1,4 @@
-"""The Jacobian of one example as an operator of SciPy."""
+"""The Jacobian of one example as a SciPy ``LinearOperator``."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ __all__ = ["linear_operator"]
 
 
 def linear_operator(linearization: Linearization, /) -> LinearOperator:
-    """``J`` of one example, shape ``(d, n)``, for ``scipy.sparse.linalg``: never formed.
+    """``J`` of one example as a SciPy operator of shape ``(d, n)``; the matrix is never formed.
 
-    ``svds`` and ``lsqr`` take it. Vectors are real NumPy arrays, inputs flattened. ``matvec`` is a
-    ``jvp`` and ``rmatvec`` a ``vjp``, in the network's float type, which is the operator's
-    ``dtype``, and on its device.
+    ``scipy.sparse.linalg.svds`` and ``lsqr``, for example, take the operator. Vectors are real
+    NumPy arrays, and inputs are flattened. ``matvec`` is one ``jvp`` and ``rmatvec`` one ``vjp``,
+    on the device and in the float type of the network, which is the ``dtype`` of the operator.
 
     Raises:
         OnrError: the batch does not have exactly one example.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> operator = linear_operator(Matrices(np.array([[[1.0, 2.0], [3.0, 4.0]]])))
+        >>> operator.matvec(np.array([1.0, 0.0]))
+        array([1., 3.])
 
     """
     value = linearization.value
     batch, d = value.shape
     if batch != 1:
         raise OnrError(
-            f"a linearization at {batch} inputs: an operator is the Jacobian at one, linearize "
-            "at x[i : i + 1]"
+            f"a linearization at {batch} inputs: an operator is the Jacobian at one input; "
+            "linearize at x[i : i + 1]"
         )
     dtype = to_numpy(value).dtype
     input_shape = linearization.input_shape
 
-    # Copies: SciPy may pass views of its workspace, and torch takes none that is reversed.
+    # Copy each vector: SciPy may pass views of its workspace, and torch takes no reversed views.
     def matvec(v: np.ndarray) -> np.ndarray:
         direction = like(np.array(v, dtype).reshape(1, *input_shape), value)
         return to_numpy(linearization.jvp(direction)).reshape(-1)

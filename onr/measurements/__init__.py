@@ -1,7 +1,7 @@
 """Measurements of a network around inputs: accuracy, norms, spectrum, alignment, linearity.
 
-Each takes ``(network, x, y)`` and objects, no names, and gives rows. :mod:`onr.measure` is the form
-for users, who have models and names.
+Each measurement takes ``(network, x, y)`` and objects instead of names, and returns rows.
+:mod:`onr.measure` is the public form, which takes models and names.
 """
 
 from onr.measurements.accuracy import accuracy, attack_outcome, logits, share

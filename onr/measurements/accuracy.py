@@ -1,4 +1,4 @@
-"""Accuracy, clean and under attack, with what the attack did to each input."""
+"""Accuracy on clean inputs and under attack, and the effect of an attack on each input."""
 
 from __future__ import annotations
 
@@ -30,13 +30,22 @@ BATCH = 250
 
 
 def logits(network: Network, x: Inputs, /) -> np.ndarray:
-    """The logits of all inputs, ``(N, d)``; the predicted class is the first largest entry."""
+    """The logits of all inputs, ``(N, d)``; the predicted class is the first largest logit.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> logits(network, np.zeros((5, 3))).shape
+        (5, 2)
+
+    """
     parts = range(0, len(x), BATCH)
     return np.concatenate([to_numpy(network(x[k : k + BATCH])) for k in parts])
 
 
 def share(correct: np.ndarray, /) -> tuple[float, float]:
-    """The share of true entries, as an accuracy, and its standard error.
+    """The share of true entries (an accuracy) and its standard error.
 
     Example:
         >>> share(np.array([True, False]))
@@ -50,18 +59,24 @@ def share(correct: np.ndarray, /) -> tuple[float, float]:
 def target_classes(
     target: str, labels: np.ndarray, logits: np.ndarray, *, rng: np.random.Generator
 ) -> np.ndarray:
-    """The class that each example is to be led to, ``(N,)``.
+    """The class that a targeted attack leads each example to, ``(N,)``.
 
     Args:
-        target: ``next``, the class after the label, the first after the last; ``random``, any
-            other, all as likely; ``least-likely``, the other class of smallest logit, the first
-            among equals; or a class by its number, which may be the label itself.
-        labels: the label of each example.
-        logits: those of the clean images, ``(N, d)``.
+        target: ``next`` is the class after the label (class 0 after the last); ``random`` is any
+            other class, all equally likely; ``least-likely`` is the other class of smallest logit,
+            the first among equals; a number is that class for all, even for examples that have it.
+        labels: the label of each example, ``(N,)``.
+        logits: the logits of the clean images, ``(N, d)``.
         rng: draws the random targets.
 
     Raises:
-        OnrError: there is no such target.
+        OnrError: ``target`` is none of these.
+
+    Example:
+        >>> labels, clean = np.array([0, 2]), np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+        >>> rng = np.random.default_rng(0)
+        >>> [target_classes(t, labels, clean, rng=rng).tolist() for t in ("next", "least-likely")]
+        [[1, 0], [2, 0]]
 
     """
     count, classes = logits.shape
@@ -83,12 +98,19 @@ def target_classes(
 
 @dataclass(frozen=True)
 class AttackOutcome:
-    """What an attack did to each input; every accuracy under attack follows from it."""
+    """The effect of an attack on each input, from which accuracies under attack follow.
+
+    Example:
+        >>> outcome = AttackOutcome(predicted=np.array([0, 1]), size=np.array([0.5, 0.25]))
+        >>> share(outcome.predicted == np.array([0, 0]))[0]
+        0.5
+
+    """
 
     predicted: np.ndarray
-    """The class that the attacked input was given, ``(N,)``."""
+    """The class that the network predicts for the attacked input, ``(N,)``."""
     size: np.ndarray
-    """The norm of its perturbation, ``(N,)``, in float64."""
+    """The norm of the perturbation, ``(N,)``, in float64."""
 
 
 def attack_outcome(
@@ -105,13 +127,24 @@ def attack_outcome(
     """Attack every input once.
 
     Args:
-        network: to attack.
-        attack: how.
+        network: the network to attack.
+        attack: the attack.
         x: inputs, ``(N, *input_shape)``.
-        y: what the attack's loss refers to: labels to lead away from, or targets to lead to.
+        y: the labels to lead away from or, for a targeted attack, the classes to lead to.
         norm: measures the perturbations, in float64.
-        seed: of the attack's random starts; a batch's start at ``[*seed, its first index]``.
-        on_batch: called with the number of inputs done.
+        seed: the seed of the attack's random starts. The generator of a batch is seeded with
+            ``[*seed, index of its first input]``.
+        on_batch: called after each batch with the number of inputs done so far.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> attack = paper_attack(LpNorm(2), 0.1, boxed=False)
+        >>> attack_outcome(network, attack, x, y, norm=LpNorm(2), seed=(0,)).size.round(6)
+        array([0.1, 0.1, 0.1, 0.1])
 
     """
     predicted, size = [], []
@@ -137,17 +170,28 @@ def accuracy(
 ) -> list[Row]:
     """Accuracy at clean inputs (``eps`` 0) and under an attack of each radius.
 
-    An input counts as robust if the perturbed input that the attack returns still gets its label.
-    Accuracy under attack is an upper bound on robust accuracy: a better attack finds less.
+    An input counts as robust if the network still predicts its label for the perturbed input that
+    the attack returns. Accuracy under attack is an upper bound on robust accuracy: a better attack
+    leaves fewer inputs robust.
 
     Args:
-        network: to attack.
+        network: the network to attack.
         x: inputs, ``(N, *input_shape)``, pixels in [0, 1].
-        y: their labels.
+        y: the labels of the inputs.
         p: the norm of the attack.
-        eps: its radii.
-        attack: gives the attack of a norm and a radius; by default the paper's, inside the box.
-        seed: of its random starts.
+        eps: the radii of the attack.
+        attack: makes the attack for a norm and a radius; by default the paper's, inside the box.
+        seed: the seed of the attack's random starts.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = accuracy(network, x, y, p=LpNorm(2), eps=[0.1])
+        >>> [(row["quantity"], row["eps"], row["images"]) for row in rows]
+        [('accuracy', 0.0, 4), ('accuracy', 0.1, 4)]
 
     """
     make = attack or (lambda p, eps: paper_attack(p, eps, boxed=True))
@@ -168,7 +212,17 @@ def accuracy(
 
 
 def largest_singular_values(network: Network, x: Inputs, /) -> np.ndarray:
-    """The largest singular value of the logits' Jacobian at each input, exact; ``(N,)``."""
+    """The largest singular value of the logits' Jacobian at each input, exact; ``(N,)``.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> found = largest_singular_values(network, np.zeros((4, 3)))
+        >>> found.shape, bool((found == found[0]).all())
+        ((4,), True)
+
+    """
     found = []
     for start in range(0, len(x), BATCH):
         J = network.linearize(x[start : start + BATCH])

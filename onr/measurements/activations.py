@@ -33,21 +33,31 @@ def activations(
 ) -> list[Row]:
     """The share of hidden units that are in the same state at ``x`` and at ``x + z``.
 
-    Rows of two quantities for each ``eps = ||z||_2``. ``shared`` is the share of units whose state,
-    on or off, is the same; it is 1 at ``z = 0``. ``on in both`` is the share of units that are on
-    at both, the paper's formula by the letter; it begins at the share that is on at ``x``.
+    There are rows of two quantities for each ``eps = ||z||_2``. ``shared`` is the share of units
+    that have the same state, on or off, at both inputs; it is 1 at ``z = 0``. ``on in both`` is the
+    share of units that are on at both inputs, the paper's formula taken literally; at ``z = 0`` it
+    is the share of units that are on at ``x``.
 
     Args:
-        network: with ReLUs.
+        network: a network with ReLUs.
         x: inputs, ``(N, *input_shape)``, pixels in [0, 1].
-        y: their labels, which the attack leads away from.
-        eps: l2 lengths of ``z``.
+        y: the labels of the inputs, which the attack leads away from.
+        eps: the l2 lengths of ``z``.
         around: ``data``, the inputs themselves; or ``noise``, as many inputs uniform in [0, 1].
-        direction: ``adversarial``, of the paper's l2 attack; or ``random``, uniform on the sphere.
-        seed: of the noise, the directions and the attack's starts.
+        direction: ``adversarial``, the paper's l2 attack; or ``random``, uniform on the sphere.
+        seed: the seed of the attack's starts. Noise and random directions do not depend on it.
 
     Raises:
         OnrError: ``around`` or ``direction`` is another word, or the network has no ReLU.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture, ReLU
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(4), ReLU(), Affine(2))))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = activations(network, x, y, eps=[1e-9])
+        >>> rows[0]["quantity"], rows[0]["mean"]
+        ('shared', 1.0)
 
     """
     for name, value, known in (

@@ -1,4 +1,4 @@
-"""How perturbations align with the dominant singular vector, over their size (Fig. 8)."""
+"""How perturbations of each size align with the dominant singular vector (Fig. 8)."""
 
 from __future__ import annotations
 
@@ -29,18 +29,29 @@ def alignment(
 ) -> list[Row]:
     """``|cos|`` of perturbations with the dominant right singular vector of the logits' Jacobian.
 
-    Rows of two quantities, ``cosine`` and ``correlation``, for each radius and direction:
-    ``adversarial``, the paper's attack, and ``random``, directions of the same l2 length. The
-    Jacobian is that at the clean input. An input whose Jacobian is zero has no dominant vector and
-    is left out. The column ``inputs`` is n.
+    There are rows of two quantities, ``cosine`` and ``correlation``, for each radius and each of
+    two directions: ``adversarial``, the perturbations of the paper's attack, and ``random``,
+    directions of the same l2 length. The Jacobian is taken at the clean input. An input whose
+    Jacobian is zero has no dominant singular vector and is left out. The column ``inputs`` is
+    ``n``, the number of coordinates of one input.
 
     Args:
-        network: whose whole Jacobian is formed, by d vjps.
+        network: the network; its whole Jacobian is formed, by d vjps.
         x: inputs, ``(N, *input_shape)``.
-        y: their labels, which the attack leads away from.
+        y: the labels of the inputs, which the attack leads away from.
         p: the norm of the attack.
-        eps: its radii.
-        seed: of the attack's starts.
+        eps: the radii of the attack.
+        seed: the seed of the attack's starts. Random directions do not depend on it.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = alignment(network, x, y, p=LpNorm(2), eps=[0.1])
+        >>> [(row["quantity"], row["direction"]) for row in rows[:2]]
+        [('cosine', 'adversarial'), ('correlation', 'adversarial')]
 
     """
     found = Values[tuple[str, str, float]]()

@@ -1,4 +1,4 @@
-"""Inputs a batch at a time, and the values of all batches together."""
+"""Inputs read batch by batch, and values collected over all batches."""
 
 from __future__ import annotations
 
@@ -16,24 +16,40 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Inputs(Protocol):
-    """Inputs ``(N, *input_shape)`` that are read in slices: an array, or one that is not loaded."""
+    """Inputs ``(N, *input_shape)`` that are read in slices: an array, or data loaded on reading."""
 
     def __len__(self) -> int:
         """The number of inputs."""
 
     def __getitem__(self, part: slice, /) -> Array:
-        """These inputs, as the network takes them."""
+        """The inputs of this slice, as the network takes them."""
 
 
 def batches(x: Inputs, y: Array, size: int) -> Iterator[tuple[int, Array, Array]]:
-    """The number of each batch, its inputs and its labels, ``size`` at a time."""
+    """Yield the number of each batch, its inputs and its labels, ``size`` inputs at a time.
+
+    Example:
+        >>> x, y = np.zeros((5, 3)), np.arange(5)
+        >>> [(index, len(images), labels.tolist()) for index, images, labels in batches(x, y, 2)]
+        [(0, 2, [0, 1]), (1, 2, [2, 3]), (2, 1, [4])]
+
+    """
     for index, start in enumerate(range(0, len(x), size)):
         part = slice(start, start + size)
         yield index, x[part], y[part]
 
 
 class Values(Generic[Key]):
-    """One number an input for each of several quantities, gathered over batches."""
+    """One value (or row of values) per input for each of several quantities, batch by batch.
+
+    Example:
+        >>> values = Values[str]()
+        >>> values.add("norm", np.array([1.0, 2.0]))
+        >>> values.add("norm", np.array([3.0]))
+        >>> values.items()
+        [('norm', array([1., 2., 3.]))]
+
+    """
 
     def __init__(self) -> None:
         self._parts: dict[Key, list[np.ndarray]] = {}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from onr.arrays import like
+from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent, walk
 from onr.jacobians.operator_norms import operator_norm
 from onr.losses import LogitDistance
@@ -26,25 +27,36 @@ def directions(
 ) -> list[Row]:
     """Compare an attack on the lq distance of the logits with Eq. 12 and with the maximiser.
 
-    The attack is ten steps of projected gradient ascent in Theorem 1's limit of alpha (Eq. 108).
-    Rows of five quantities:
+    The attack is ten steps of projected gradient ascent with ``alpha = inf``, the limit in
+    Theorem 1 (Eq. 108). There are rows of five quantities of its perturbation ``z``:
 
-    ``power method``  ``|cos|`` of the attack's perturbation with the iterate of Eq. 12 from the
-                      same start after as many steps; 1 inside the ReLU cell, by Theorem 1
-    ``gain``          ``||J z||_q / (||z||_p ||J||_{p,q})`` with the norm's upper bound; 1 where the
-                      attack's direction is a maximiser
-    ``actual gain``   the same of the change of the logits themselves
-    ``cosine``        ``|cos|`` with the maximiser of :mod:`onr.jacobians.operator_norms`
+    ``power method``  ``|cos|`` of ``z`` with the iterate of Eq. 12 from the same start after as
+                      many steps; 1 inside the ReLU cell, by Theorem 1
+    ``gain``          ``||J z||_q / (||z||_p ||J||_{p,q})`` with the norm's upper bound; 1 where
+                      ``z`` is a maximiser
+    ``actual gain``   ``||f(x + z) - f(x)||_q`` over the same denominator
+    ``cosine``        ``|cos|`` of ``z`` with the maximiser that
+                      :func:`onr.jacobians.operator_norms.operator_norm` finds
     ``bracket``       the norm's lower bound over its upper bound; 1 where the norm is exact
 
     Args:
-        network: with at most 64 outputs.
+        network: a network with at most 64 outputs.
         x: inputs, ``(N, *input_shape)``.
-        y: their labels; the lq distance does not depend on them.
+        y: the labels of the inputs; the lq distance does not depend on them.
         p: the norm of the attack, an lp norm.
         q: the norm of the logits, an lp norm.
-        eps: the radius.
-        seed: of the starts.
+        eps: the radius of the attack.
+        seed: the seed of the starts.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = directions(network, x, y, p=LpNorm(2), q=LpNorm(2), eps=1.0)
+        >>> rows[0]["quantity"], round(rows[0]["mean"], 6)
+        ('power method', 1.0)
 
     """
     found = Values[str]()
@@ -65,7 +77,11 @@ def directions(
         ).delta
         here = network.linearize(images)
         norm = operator_norm(here, p=p, q=q)
-        assert norm.upper is not None  # noqa: S101 - lp norms have both bounds
+        if norm.upper is None:
+            raise OnrError(
+                f"the ({p.name}, {q.name}) norm of {here.output_shape[0]} outputs is known from "
+                "below only: expected lp norms and at most 64 outputs"
+            )
         largest = p(z) * norm.upper
         walked = walk(here, start, p=p, q=q, alpha=math.inf, steps=STEPS).v
         found.add("power method", absolute_cosine(z, walked))

@@ -17,19 +17,29 @@ BATCH = 50
 
 
 def norms(network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm) -> list[Row]:
-    """Both bounds of ``||J||_{p,q}``, equal where the norm is exact.
+    """Both bounds of ``||J||_{p,q}``, which are equal where the norm is exact.
 
-    Rows of three quantities: ``lower``, ``upper``, and the ``bracket`` of each input, the lower
-    bound over the upper one (1 where both are zero). The column ``least`` is the smallest value,
-    ``kind`` says ``exact``, ``bracket`` or ``lower``. Where no upper bound is known (a norm of a
-    plugin, more than 64 outputs) there is the row ``lower`` alone.
+    There are rows of three quantities: ``lower``, ``upper``, and ``bracket``, the lower bound of
+    each input divided by its upper bound (1 where both are zero). The column ``least`` is the
+    smallest value, and ``kind`` is ``exact``, ``bracket`` or ``lower``. Where no upper bound is
+    known (a plugin's norm, or more than 64 outputs) there is only the row ``lower``.
 
     Args:
-        network: to measure.
+        network: the network to measure.
         x: inputs, ``(N, *input_shape)``.
-        y: their labels, on which the Jacobian does not depend.
+        y: the labels of the inputs, on which the Jacobian does not depend.
         p: the norm of the inputs.
         q: the norm of the logits.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = norms(network, x, y, p=LpNorm(2), q=LpNorm(1))
+        >>> [(row["quantity"], row["kind"]) for row in rows]
+        [('lower', 'exact'), ('upper', 'exact'), ('bracket', 'exact')]
 
     """
     lower, upper, kinds = [], [], set()

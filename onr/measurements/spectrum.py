@@ -1,4 +1,4 @@
-"""Singular values of the features' Jacobian, and how attacks align with its vectors (Fig. 2)."""
+"""Singular values of the features' Jacobian; attacks against its singular vectors (Fig. 2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onr.typing import Array, Row
 __all__ = ["spectrum"]
 
 BATCH = 20
-"""How many Jacobians and their factors are in memory at once."""
+"""How many Jacobians, with their factors, are in memory at once."""
 
 
 def spectrum(
@@ -28,26 +28,36 @@ def spectrum(
     seed: int = 0,
     reference: BackendNetwork | None = None,
 ) -> list[Row]:
-    """The spectrum of ``J`` of ``phi^(L-1)`` and the alignment of an attack with its vectors.
+    """The singular values of the Jacobian of the features ``phi^(L-1)``, and an attack's alignment.
 
-    Rows of three quantities by rank: ``singular value``, at clean and at attacked inputs;
-    ``cosine`` and ``correlation``, in magnitude, of the attack's perturbations with the right
-    singular vectors at the clean input. Inputs at which a singular value is zero are left out of
-    that rank.
+    There are rows of three quantities for each rank: ``singular value``, at clean and at attacked
+    inputs; and the magnitudes of the ``cosine`` and of the ``correlation`` of the attack's
+    perturbations with the right singular vectors at the clean input. These two leave out inputs at
+    which the singular value of that rank is zero.
 
     Args:
-        network: whose features ``phi`` are the input of its last affine layer.
+        network: the network; its features ``phi`` are the input of its last affine layer.
         x: inputs, ``(N, *input_shape)``.
-        y: their labels, which the attack leads away from.
+        y: the labels of the inputs, which the attack leads away from.
         p: the norm of the paper's attack.
-        eps: its radius.
-        seed: of its starts.
-        reference: another network, whose singular vectors the same perturbations are compared with;
-            the paper takes the network as it was drawn. Its rows say ``random``, those of
-            ``network`` say ``trained``.
+        eps: the radius of the attack.
+        seed: the seed of the attack's starts.
+        reference: another network; the same perturbations are compared with its singular vectors
+            too. The paper takes the network before training. The rows of the reference say
+            ``random``, those of ``network`` say ``trained``.
 
     Raises:
         OnrError: the network has no last affine layer.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture, ReLU
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(4), ReLU(), Affine(2))))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> rows = spectrum(network, x, y, p=LpNorm(2), eps=0.1)
+        >>> rows[0]["quantity"], rows[0]["of"], rows[0]["rank"], rows[0]["images"]
+        ('singular value', 'clean', 1, 4)
 
     """
     found = Values[tuple[str, str]]()
@@ -75,7 +85,7 @@ def spectrum(
 def _factors(network: Network, x: Array) -> tuple[Array, Array]:
     """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``.
 
-    Vectors are NaN where the value is zero to rounding: any vector would do there.
+    A vector is NaN where its singular value is zero up to rounding, since it is then arbitrary.
     """
     J = jacobian(network.linearize(x))
     xp = array_namespace(J)
@@ -85,7 +95,7 @@ def _factors(network: Network, x: Array) -> tuple[Array, Array]:
 
 
 def _alignment(z: Array, V: Array) -> tuple[Array, Array]:
-    """``|cos|`` and ``|correlation|`` of ``z`` with each row, ``(batch, k)``."""
+    """``|cos|`` and ``|correlation|`` of ``z`` with each row of ``V``, shape ``(batch, k)``."""
     xp = array_namespace(z)
 
     def cosines(z: Array, V: Array) -> Array:

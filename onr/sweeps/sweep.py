@@ -20,7 +20,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onr import __version__
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.registry import bare
@@ -30,6 +29,7 @@ from onr.training.config import TrainConfig
 from onr.training.factories import make_dataset, run_record
 from onr.training.loop import Training
 from onr.training.runs import LockedError, Run
+from onr.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -140,10 +140,10 @@ class Sweep:
             for path, v in settings
             if v is not None
         ]
-        return ", ".join(given) or self.points[name].method
+        return ", ".join(given) or bare(self.points[name].method)
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """The records in a point's folder, one for each epoch; empty if there are none."""
+        """The records in a point's folder, one for each finished epoch."""
         if name in self._finished:
             return self._finished[name]
         records = _recorded(self.out / name)

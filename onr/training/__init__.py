@@ -1,1 +1,1 @@
-"""Training runs: their configuration, the loop, the folder on disk, and their evaluation."""
+"""Training runs: the configuration, the training loop, the folder on disk, and evaluation."""

@@ -1,4 +1,4 @@
-"""What determines a training run, as data that is checked when it is made."""
+"""The configuration of a training run. All values are checked on construction."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TYPE_NAMES = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that determines a run; options of models and methods as the user wrote them.
+    """All settings that determine a run. Options of models and methods stay text.
 
     Raises:
-        OnrError: a value has another type than its field, or is out of its range.
+        OnrError: a value has the wrong type for its field, or is out of range.
 
     Example:
         >>> TrainConfig(method="at", method_options={"eps": "8/255", "p": "inf"}).epochs
@@ -46,10 +46,15 @@ class TrainConfig:
     data_dir: str = "data"
     download: bool = False
     train_images: int | None = None
+    """How many images to train on, from the first; all but the validation images if ``None``."""
     augment: str | None = None
+    """One of :data:`onr.data.AUGMENTATIONS`; the data set's own choice if ``None``."""
     model: str = "onr_paper:mlp"
     model_options: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
+    """A run's folder or a file to read initial parameters from. ``None`` draws them from the seed,
+    or keeps those of a model that comes with its own.
+    """
     method: str = "onr_paper:standard"
     method_options: dict[str, str] = field(default_factory=dict)
     epochs: int = 20
@@ -59,7 +64,9 @@ class TrainConfig:
     nesterov: bool = False
     weight_decay: float = 0.0
     lr: float = 0.003
+    """The peak learning rate, which the schedule scales."""
     schedule: str = "one-cycle"
+    """A name that :func:`onr.training.schedules.schedule` takes."""
     seed: int = 0
     tensorboard: bool = False
 
@@ -67,7 +74,7 @@ class TrainConfig:
         for name, kinds in _field_types().items():
             value = getattr(self, name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                # A whole number is a number too, so that one word is enough.
+                # A float field also takes an int; "a number" covers both.
                 names = " or ".join(
                     TYPE_NAMES[k] for k in kinds if k is not int or float not in kinds
                 )
@@ -96,10 +103,10 @@ class TrainConfig:
 
     @staticmethod
     def read(stored: dict[str, Any]) -> TrainConfig:
-        """The configuration in a run's ``config.json``.
+        """The configuration that the parsed ``config.json`` of a run holds.
 
         Raises:
-            OnrError: it is none.
+            OnrError: the file is damaged, or another version of onr wrote it.
 
         """
         try:
@@ -111,7 +118,7 @@ class TrainConfig:
         """The optimiser and its settings.
 
         Raises:
-            OnrError: one of them is out of its range.
+            OnrError: a setting of the optimiser is out of range.
 
         """
         return Optimizer(self.optimizer, self.momentum, self.nesterov, self.weight_decay)
@@ -119,7 +126,7 @@ class TrainConfig:
 
 @cache
 def _field_types() -> dict[str, tuple[type, ...]]:
-    """By field, the types that its value may have."""
+    """The types that the value of each field may have."""
     found = {}
     for name, hint in get_type_hints(TrainConfig).items():
         kinds = (

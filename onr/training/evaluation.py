@@ -1,4 +1,4 @@
-"""Evaluate a run or a model: accuracy under attack, with a record and a table."""
+"""Evaluate a run or a model: accuracy under attack, with a JSON record and a CSV table."""
 
 from __future__ import annotations
 
@@ -36,55 +36,73 @@ USUAL_RADIUS = 0.5
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What to measure; ``None`` stands for what suits the run."""
+    """What to measure. Each field says what ``None`` stands for.
+
+    Example:
+        >>> EvaluationConfig(eps=(0.25, 0.5), steps=5).attack
+        'onr_paper:pga'
+
+    """
 
     eps: tuple[float, ...] | None = None
-    """Radii; by default fractions and a multiple of the radius of training."""
+    """The radii of the attack. ``None`` takes 0.25, 0.5, 1 and 1.5 times the training radius in
+    the norm ``p``. Without a training radius, p = 2 uses 0.5 instead; other norms need ``eps``.
+    """
     p: str | None = None
-    """The norm of the ball; by default that of training, or 2."""
+    """The norm of the ball. ``None`` takes the norm of the training method, or 2."""
     attack: str = "onr_paper:pga"
     loss: str | None = None
-    """By default cross-entropy, targeted if there is a target."""
+    """What the attack ascends. ``None`` takes cross-entropy, targeted if there is a target."""
     steps: int | None = None
-    """By default the attack's own, 20 for ``pga``."""
+    """Iterations of the attack. ``None`` takes the attack's default, 20 for ``pga``."""
     restarts: int | None = None
-    """By default the attack's own, 1 for ``pga``."""
+    """Random starts of the attack. ``None`` takes the attack's default, 1 for ``pga``."""
     attack_options: Mapping[str, str] = field(default_factory=dict)
     """Further options of the attack, as text."""
     labels: str = "true"
-    """Which labels the attack knows: ``true`` or ``predicted``."""
+    """Which labels the attack is given: ``true`` or ``predicted``."""
     target: str | None = None
-    """For a targeted loss, where to lead: ``next``, ``random``, ``least-likely`` or a class."""
+    """The class that a targeted attack leads to: ``next``, ``random``, ``least-likely`` or a
+    class number (:func:`onr.measurements.accuracy.target_classes`).
+    """
     images: int | None = None
-    """The first so many; by default 1,000 at most."""
+    """How many images, from the first. ``None`` takes all, at most 1,000."""
     part: str = "test"
-    best: bool = False
-    """Whether the subject was opened at the epoch of best validation accuracy, for the record."""
     spectrum: int = 200
-    """How many images to find the largest singular value at."""
+    """At how many images to compute the largest singular value."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured."""
+    """The measured values.
+
+    Example:
+        >>> record = {"run": None, "model": "mlp", "images": 100}
+        >>> record |= {"eps": [0.0, 0.5], "accuracy": [0.9, 0.4]}
+        >>> Evaluation(record, np.ones(2), trained_eps=None).curve
+        Curve(name='mlp', eps=[0.0, 0.5], accuracy=[0.9, 0.4], count=100)
+
+    """
 
     record: dict[str, Any]
-    """All of it, as ``evaluation.json`` holds it."""
+    """The content of ``evaluation.json``."""
     sigma: np.ndarray
-    """The largest singular value of the logits' Jacobian at each image, ``(spectrum,)``."""
+    """The largest singular value of the logits' Jacobian at each of the first images,
+    ``(min(spectrum, images),)``.
+    """
     trained_eps: float | None
-    """The radius of training, if it was in the same norm."""
+    """The training radius; ``None`` if the run was not trained in the norm of the evaluation."""
 
     @property
     def name(self) -> str:
-        """What was evaluated: the method of a run, or the model."""
+        """The name of the training method of a run, or of the model."""
         run = self.record["run"]
         return bare(self.record["model"] if run is None else run["train"]["method"])
 
     @property
     def curve(self) -> Curve:
-        """Accuracy over eps."""
+        """Accuracy against eps, clean accuracy at eps = 0."""
         record = self.record
         return Curve(self.name, record["eps"], record["accuracy"], record["images"])
 
@@ -96,26 +114,37 @@ def evaluate(
     *,
     out: Path,
 ) -> Evaluation:
-    """Accuracy, clean and under attack, and the largest singular values.
+    """Measure accuracy, clean and under attack, and the largest singular values.
 
-    An example counts as robust at a radius if the perturbed input that the attack returns is still
-    classified as its true label, whatever labels the attack knows and wherever it leads. A targeted
-    attack has a rate of success too: the share of examples that are given their target, of those
-    whose target is not the label that the attack knows. Writes ``evaluation.json`` and
-    ``evaluation.csv``, a row an example.
+    An example counts as robust at a radius if the network still assigns the true label to the
+    perturbed input, whatever labels and targets the attack was given. For a targeted attack the
+    record also holds the success rate: among the examples whose target differs from the label that
+    the attack was given, the share that the network classifies as the target.
+
+    The function writes ``evaluation.json`` and ``evaluation.csv``, with one row for each example.
 
     Args:
         subject: a run, or another model.
         config: what to measure.
-        on_progress: called with the attacks done and all attacks, counted in examples.
+        on_progress: called with the number of attacked examples so far, and in all. Each radius
+            counts every image once.
         out: the folder for evaluation.json and evaluation.csv.
 
     Raises:
         OnrError: the configuration does not fit the subject.
 
+    Example:
+        >>> from onr.training.config import TrainConfig
+        >>> from onr.training.subject import open_model
+        >>> subject = open_model(TrainConfig(backend="numpy"))
+        >>> config = EvaluationConfig(eps=(0.1, 0.2), images=20, steps=2)
+        >>> found = evaluate(subject, config, out=tmp_path / "evaluation")
+        >>> found.record["eps"], len(found.record["accuracy"]), found.sigma.shape
+        ([0.0, 0.1, 0.2], 3, (20,))
+
     """
     train, settings = subject.config, _settings(subject)
-    # The user's own text, which may name the plugin too.
+    # The settings hold the bare name of the norm; the user's text may also name the plugin.
     p = config.p or train.method_options.get("p", str(settings.get("p", "2")))
     norm = norm_named(p)
     same = settings.get("p") == norm.name and "eps" in settings
@@ -181,7 +210,7 @@ def evaluate(
         "weights": subject.origin,
         "dataset": train.dataset,
         "epochs": subject.epochs,
-        "best": config.best,
+        "best": subject.best,
         "dtype": train.dtype,
         "part": config.part,
         "images": images,
@@ -209,10 +238,10 @@ def evaluate(
 
 
 def _settings(subject: Subject) -> dict[str, Any]:
-    """The settings of the method that a run was trained with; none for another model."""
+    """The settings of the training method of a run; empty for a model that is not a run."""
     return {} if subject.run is None else dict(subject.run.config.get("settings", {}))
 
 
 def _rate(success: np.ndarray, among: np.ndarray) -> float | None:
-    """The mean of ``success`` over the examples ``among``; ``None`` if there are none."""
+    """The mean of ``success`` where ``among`` is true; ``None`` if that is nowhere."""
     return float(np.mean(success[among])) if np.any(among) else None

@@ -1,4 +1,4 @@
-"""A run's record as TensorBoard events."""
+"""Write the record of a run as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ __all__ = ["Events"]
 
 
 class Events:
-    """Event files that hold what ``metrics.jsonl`` does: each number of a record, by epoch.
+    """TensorBoard event files with the numbers of ``metrics.jsonl``, one step for each epoch.
 
     Args:
-        folder: where they go; what is there is replaced.
-        records: the epochs that are over.
+        folder: the folder for the event files; an existing folder is replaced.
+        records: the records of the epochs that are already finished.
+
+    Example:
+        >>> events = Events(tmp_path / "events", [{"epoch": 1, "cost": 0.5}])
+        >>> events.add({"epoch": 2, "cost": 0.25})
+        >>> events.close()
 
     """
 
@@ -29,7 +34,7 @@ class Events:
             self.add(record)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write an epoch's numbers, at once."""
+        """Write the numbers of one epoch, and flush the file."""
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in record.items()
@@ -39,5 +44,5 @@ class Events:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the event file."""
         self._writer.close()

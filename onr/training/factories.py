@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from onr import __version__
 from onr.data import Dataset
 from onr.protocols import BackendNetwork, Method, Norm
 from onr.registry import bare, load, norm_spec, served
@@ -20,6 +19,7 @@ from onr.text import call
 from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
 from onr.training.protocols import Backend
+from onr.version import __version__
 
 __all__ = [
     "make_backend",

@@ -1,4 +1,4 @@
-"""Stored images as a network's inputs, loaded a slice at a time."""
+"""Stored images as inputs of a network, converted one slice at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ __all__ = ["LoadedImages"]
 
 
 class LoadedImages:
-    """Images of a data set that a slice turns into inputs of a network.
+    """Images of a data set. Slicing converts the selected images to inputs of a network.
 
     Args:
-        network: gives the inputs their float type and device.
+        network: determines the float type and the device of the inputs.
         images: ``(N, C, H, W)``, uint8 or floats in [0, 1].
+
+    Example:
+        >>> from onr.training.config import TrainConfig
+        >>> from onr.training.subject import open_model
+        >>> network = open_model(TrainConfig(backend="numpy", dataset="digits")).network
+        >>> x = LoadedImages(network, np.full((5, 1, 8, 8), 255, dtype=np.uint8))
+        >>> len(x), x[:2].shape, x[:2].dtype.name, float(x[:2].max())
+        (5, (2, 1, 8, 8), 'float32', 1.0)
 
     """
 
@@ -29,5 +37,5 @@ class LoadedImages:
         return len(self._images)
 
     def __getitem__(self, part: slice, /) -> Array:
-        """These images with pixels in [0, 1], as the network takes them."""
+        """The selected images, pixels in [0, 1], as an array of the network's backend."""
         return self._network.asarray(pixels(self._images[part], "float64"))

@@ -1,4 +1,4 @@
-"""A training configuration from layers: defaults, a preset, a file, the command line."""
+"""Merge the layers of a training configuration: defaults, a preset, a file, the command line."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from onr.training.config import TrainConfig
 __all__ = ["absolute", "configuration", "preset", "read_configuration"]
 
 OPTIONS = {"model_options": "model", "method_options": "method"}
-"""Tables, and whose options they hold."""
+"""For each table of options, the field that names their owner."""
 
 
 def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of these layers, later ones on top.
+    """Merge layers of settings into one configuration; a later layer overrides an earlier one.
 
-    Options of models and methods are merged one by one; where a layer names another model or
-    method, the options below it are dropped.
+    Options of models and methods are merged one by one. A layer that names another model or method
+    drops the options that earlier layers gave to the old one.
 
     Args:
-        layers: values by the name of a field of :class:`TrainConfig`, hyphens as underscores.
-            Options may be numbers.
+        layers: values by the name of a field of :class:`TrainConfig`; a hyphen counts as an
+            underscore. Options may be numbers.
 
     Raises:
-        OnrError: a name or a value is none of a configuration's.
+        OnrError: a name is not a field, or a value is not valid for its field.
+
+    Example:
+        >>> config = configuration({"method": "at", "method_options": {"eps": 1}}, {"seed": 3})
+        >>> config.seed, config.method_options
+        (3, {'eps': '1'})
+        >>> configuration({"method_options": {"eps": 1}}, {"method": "dd-snr"}).method_options
+        {}
 
     """
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
@@ -59,12 +66,12 @@ def configuration(*layers: Mapping[str, Any]) -> TrainConfig:
 
 
 def _same(kind: str, one: Any, other: Any) -> bool:
-    """Whether two names of models or of methods stand for the same thing."""
+    """Whether two names resolve to the same model or method."""
     if one == other or not (isinstance(one, str) and isinstance(other, str)):
         return bool(one == other)
     try:
         return canonical(kind, one) == canonical(kind, other)
-    except UnknownNameError:  # said where the name is used
+    except UnknownNameError:  # raised again where the name is used
         return False
 
 
@@ -77,10 +84,15 @@ def _text(name: str, value: Any) -> str:
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, or in the ``config.json`` of a run.
+    """Read the settings in a TOML file, or in the ``config.json`` of a run.
 
     Raises:
         OnrError: the file cannot be read.
+
+    Example:
+        >>> _ = (tmp_path / "my.toml").write_text('method = "at"')
+        >>> read_configuration(tmp_path / "my.toml")
+        {'method': 'at'}
 
     """
     try:
@@ -101,7 +113,11 @@ def preset(name: str) -> dict[str, Any]:
     """The settings that a plugin offers under this name.
 
     Raises:
-        OnrError: there are none.
+        OnrError: no plugin offers settings of this name.
+
+    Example:
+        >>> preset("paper:cifar10-dd-snr")["method_options"]
+        {'eps': '0.875', 'lam': '0.03', 'steps': '10'}
 
     """
     settings: dict[str, Any] = load("preset", name)()
@@ -109,7 +125,13 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def absolute(config: TrainConfig) -> TrainConfig:
-    """The same with paths that hold in every directory, so that the run can be resumed from any."""
+    """The same configuration with absolute paths: a run can be resumed from any directory.
+
+    Example:
+        >>> absolute(TrainConfig(data_dir="data")).data_dir == str(Path("data").absolute())
+        True
+
+    """
     kind, colon, place = config.dataset.rpartition(":")
     if kind.rpartition(":")[2] in ("npz", "folder"):
         place = str(Path(place).absolute())

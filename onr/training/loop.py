@@ -1,7 +1,7 @@
-"""The training loop, once for every backend and every method.
+"""The training loop, shared by every backend and every method.
 
-The loop knows a method and a backend by their protocols alone. All randomness comes from
-``(seed, epoch, step)``, so that a run that was stopped anywhere and resumed takes the same steps.
+The loop knows methods and backends only through their protocols. All randomness is derived from
+``(seed, epoch, step)``: a run that was stopped anywhere and resumed takes the same steps.
 """
 
 from __future__ import annotations
@@ -43,13 +43,28 @@ if TYPE_CHECKING:
 __all__ = ["Training", "open_or_create", "run_training"]
 
 SAVE_SECONDS = 300.0
-"""How much work a crash may cost, epochs aside."""
+"""The seconds after which a step also writes a checkpoint, besides the end of each epoch."""
 CHECK_STEPS = 50
-"""How often the cost is looked at, which waits for the device."""
+"""How many steps lie between two checks of the cost. A check waits for the device."""
 
 
 class Training:
-    """A run in progress: made from a configuration, or from a run's folder to continue it."""
+    """The state of a run in training: data, network, method and progress.
+
+    Args:
+        config: what to train; :meth:`resume` then continues from a checkpoint.
+
+    Raises:
+        OnrError: a name or an option of the configuration cannot be resolved, or the data set has
+            too few images.
+
+    Example:
+        >>> training = Training(TrainConfig(backend="numpy", dataset="digits", epochs=1))
+        >>> training.finish(open_or_create(training.config, training, tmp_path / "run"))
+        >>> training.step == training.steps, len(training.records)
+        (True, 1)
+
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -69,19 +84,19 @@ class Training:
         )
         self.records: list[dict[str, Any]] = []
         self.steps = math.ceil(len(self.fit) / config.batch_size)
-        """Steps in one epoch; the last batch may be smaller."""
+        """The number of steps in one epoch; the last batch may be smaller."""
         self.step = 0
-        """Steps done in all."""
+        """The number of steps taken so far, over all epochs."""
         self._rate = schedule(config.schedule)
-        self._order: np.ndarray | None = None  # of this epoch's examples
-        self._costs: list[float] = []  # of this epoch's steps
-        self._recent: list[Array] = []  # the last of them, perhaps still on the device
-        self._seconds = 0.0  # of this epoch before the last resumption
+        self._order: np.ndarray | None = None  # the order of the examples in this epoch
+        self._costs: list[float] = []  # one for each checked step of this epoch
+        self._recent: list[Array] = []  # costs of later steps, perhaps still on the device
+        self._seconds = 0.0  # time spent on this epoch before the run was last resumed
         self._ball = trained_ball(config, self.method)
         self._attack = self._validation_attack()
 
     def warnings(self) -> list[str]:
-        """What is odd about the configuration, in words."""
+        """Sentences about settings that are probably mistakes, such as an eps that is too large."""
         if self._ball is None:
             return []
         norm, eps = self._ball
@@ -95,7 +110,12 @@ class Training:
         ]
 
     def resume(self, run: Run) -> None:
-        """Continue from the run's checkpoint; from the start if it has none."""
+        """Continue from the run's checkpoint; without a checkpoint, start from the beginning.
+
+        Raises:
+            OnrError: the checkpoint is damaged, or does not fit the configuration.
+
+        """
         if not (run.path / LAST).exists():
             return
         checkpoint = run.load()
@@ -114,21 +134,21 @@ class Training:
         on_step: Callable[[int, int], None] = lambda epoch, step: None,
         on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
-        """Take the steps that are left, saving after each epoch and every five minutes.
+        """Take the remaining steps; save after each epoch and every five minutes.
 
-        Of the processes that train one network together, only the first saves.
+        If several processes train one network together, only the process of rank 0 saves.
 
         Args:
-            run: where to save.
-            on_step: called with the epoch (from 0) and the steps done in it.
-            on_epoch: called with each epoch's record, once it is saved.
+            run: the run to save to.
+            on_step: called with the epoch (from 0) and the number of steps taken in that epoch.
+            on_epoch: called with the record of each epoch, after it is saved.
 
         Raises:
-            OnrError: the cost is no longer finite; the last good checkpoint is kept.
+            OnrError: the cost or a parameter is no longer finite; the last good checkpoint is kept.
 
         """
         if self.records and self.backend.rank == 0:
-            run.record(self.records)  # perhaps it was killed between the checkpoint and the record
+            run.record(self.records)  # a kill between checkpoint and record leaves it out of date
         events = self._events(run)
         started, saved = time.monotonic() - self._seconds, time.monotonic()
         while len(self.records) < self.config.epochs:
@@ -216,7 +236,10 @@ class Training:
         return record | {"seconds": round(self._seconds, 3)}
 
     def _validation_attack(self) -> Attack | None:
-        """Ten steps of projected gradient ascent in the method's own ball, if it has one."""
+        """Ten steps of projected gradient ascent in the ball that the method trains for.
+
+        ``None`` if the method has no such ball, or its norm cannot sample a random start.
+        """
         if self._ball is None:
             return None
         norm, eps = self._ball
@@ -241,10 +264,20 @@ class Training:
 
 
 def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
-    """The run in a folder, if its configuration is this one; a new run if there is none.
+    """Open the run in a folder, or create one if the folder has none.
+
+    Args:
+        config: the configuration that an existing run must have.
+        training: gives the method, for the record of a new run.
+        path: the run's folder.
 
     Raises:
-        OnrError: the folder holds another run, or something else.
+        OnrError: the folder holds a run of another configuration, or other files.
+
+    Example:
+        >>> config = TrainConfig(backend="numpy")
+        >>> open_or_create(config, Training(config), tmp_path / "new").config["train"]["backend"]
+        'numpy'
 
     """
     if not (path / "config.json").exists():
@@ -261,16 +294,21 @@ def run_training(
     on_step: Callable[[int, int], None] = lambda epoch, step: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Run:
-    """Train in a folder, or continue the run of the same configuration there, to its end.
+    """Train to the end in a folder. A run of the same configuration in the folder is continued.
 
     Args:
         config: what to train.
         path: the run's folder.
-        on_step: as for :meth:`Training.finish`.
-        on_epoch: as for :meth:`Training.finish`.
+        on_step: :meth:`Training.finish` describes it.
+        on_epoch: :meth:`Training.finish` describes it.
 
     Raises:
         OnrError: the folder holds another run, another process trains it, or training diverges.
+
+    Example:
+        >>> run = run_training(TrainConfig(backend="numpy", epochs=1), tmp_path / "trained")
+        >>> [record["epoch"] for record in run.records()]
+        [1]
 
     """
     config = absolute(config)
@@ -283,6 +321,6 @@ def run_training(
 
 
 def _score(record: dict[str, Any]) -> float:
-    """What the best epoch has most of."""
+    """The accuracy that selects the best epoch: under attack if measured, else clean."""
     score: float = record.get("validation_robust_accuracy", record["validation_accuracy"])
     return score

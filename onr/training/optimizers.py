@@ -1,4 +1,4 @@
-"""Which optimiser, as data that every backend understands."""
+"""The choice of an optimiser, as data that every backend understands."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ __all__ = ["Optimizer"]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Gradient descent as torch defines it, the learning rate aside.
+    """The settings of an optimiser, except the learning rate. Their meaning is that of torch.
 
     Raises:
-        OnrError: a value out of its range.
+        OnrError: a value is out of range.
+
+    Example:
+        >>> Optimizer("sgd", momentum=0.9, nesterov=True).weight_decay
+        0.0
 
     """
 
     name: str = "adam"
     """``adam`` or ``sgd``."""
     momentum: float = 0.9
-    """Of ``sgd``."""
+    """The momentum of ``sgd``, in [0, 1); ``adam`` ignores it."""
     nesterov: bool = False
-    """Of ``sgd``."""
+    """Whether ``sgd`` uses Nesterov momentum."""
     weight_decay: float = 0.0
     """``weight_decay * w`` is added to the gradient of every parameter ``w``."""
 

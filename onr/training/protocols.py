@@ -1,4 +1,4 @@
-"""What training needs of a backend: networks from a description, and a learner for each."""
+"""What training needs from a backend: it builds networks from descriptions, and trains them."""
 
 from __future__ import annotations
 
@@ -21,31 +21,41 @@ __all__ = ["Backend", "Learner"]
 
 
 class Learner(Protocol):
-    """A network in training: what the training loop needs of a backend."""
+    """A network in training, as the training loop uses it."""
 
     @property
     def network(self) -> BackendNetwork:
-        """The network as it stands, with frozen statistics."""
+        """The network with its current parameters and fixed running statistics."""
 
     def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> Array:
-        """One update on these examples of the training part, ``(batch,)`` indices.
+        """Update the parameters once, on some examples of the training part.
 
-        Returns the mean cost before it, a scalar array.
+        Args:
+            examples: the indices of the examples, ``(batch,)``.
+            lr: the learning rate.
+            rng: the source of all randomness of the step.
+
+        Returns:
+            The mean cost before the update, a scalar array.
+
         """
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that the next step depends on, by name; parameters are ``model.NAME``; a copy."""
+        """A copy of all arrays that the next step depends on, by name.
+
+        Parameters are named ``model.NAME``.
+        """
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
-        """Continue from such a state."""
+        """Continue from a state that :meth:`state` returned."""
 
 
 class Backend(Protocol):
-    """Makes networks and teaches them."""
+    """Builds networks and trains them."""
 
     @property
     def rank(self) -> int:
-        """Which of the processes that train one network together this is: only 0 writes."""
+        """The rank of this process among those that train one network. Only rank 0 writes files."""
 
     def build(
         self,
@@ -57,29 +67,37 @@ class Backend(Protocol):
         dtype: str = "float32",
         device: str = "cpu",
     ) -> BackendNetwork:
-        """A network with these parameters, or with freshly drawn ones.
+        """Build a network with the given parameters, or with freshly drawn ones.
 
-        ``dtype`` is ``float32``, ``float64`` or ``bfloat16`` (products in bfloat16, all else in
-        float32).
+        The same seed draws the same parameters of an :class:`~onr.architectures.Architecture` on
+        every backend.
 
-        One seed draws one network on every backend. A model that draws its own parameters is
-        given as a function, which is called with the backend's randomness seeded.
+        Args:
+            model: an architecture, a model of the backend's own kind, or a function that returns
+                either. A function is called after the backend's random generator is seeded, so
+                that a model may draw its own parameters.
+            seed: determines freshly drawn parameters.
+            parameters: the parameters by name.
+            dtype: ``float32``, ``float64`` or ``bfloat16`` (products in bfloat16, all else in
+                float32).
+            device: where to compute, such as ``cpu`` or ``cuda``.
+
         """
 
     def adopt(self, model: Any, x: Array, /) -> BackendNetwork:
-        """The network that a user's own model stands for at inputs like ``x``.
+        """Wrap a user's own model as a network for inputs shaped and typed as ``x``.
 
-        Called by the front door for arrays of the packages that the backend's entry names
-        (:attr:`onr.hookspecs.Entry.arrays`).
+        The functions of the package ``onr`` call this method for arrays of the packages that the
+        backend's entry names (:attr:`onr.hookspecs.Entry.arrays`).
 
         Raises:
-            OnrError: the model is none of this backend's, or ``x`` does not fit it; says what was
-                expected.
+            OnrError: the backend does not support the model, or ``x`` does not fit the model. The
+                message says what was expected.
 
         """
 
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
-        """A model's parameters by name, from a run's folder or another file that it knows."""
+        """Read parameters by name from a run's folder, or from a file format of the backend."""
 
     def learner(
         self,
@@ -91,4 +109,4 @@ class Backend(Protocol):
         optimizer: Optimizer,
         augmentation: str = "none",
     ) -> Learner:
-        """Train that network with that method on these images."""
+        """A learner that trains the network with the method on the images of ``train``."""

@@ -1,14 +1,14 @@
-"""A run's folder: its configuration, its record, its checkpoint.
+"""The folder of a training run: its configuration, its record and its checkpoints.
 
-``config.json``             what was asked, resolved; versions; the plugins that served it
-``metrics.jsonl``           one JSON object an epoch
-``checkpoint.safetensors``  parameters (``model.*``) and all else that the next step depends on
-``best.safetensors``        the parameters of the best epoch so far, by its validation accuracy
-``lock``                    held by the process that trains
+``config.json``             the resolved settings, versions, and which plugin served each name
+``metrics.jsonl``           one JSON object for each epoch
+``checkpoint.safetensors``  parameters (``model.*``) and all other state that the next step needs
+``best.safetensors``        the parameters of the best epoch so far, by validation accuracy
+``lock``                    a lock file, held by the process that trains
 
-Files are written beside and renamed, so that a reader or a crash never sees half of one. Nothing is
-pickled: a checkpoint is a safetensors file with a digest of its tensors, and holds the record of
-its epochs, so that the two never disagree.
+Every file is written under a temporary name and then renamed, so that neither a reader nor a crash
+sees half a file. Nothing is pickled. A checkpoint is a safetensors file with a digest of its
+tensors. It also holds the records of its epochs, so that parameters and records always agree.
 """
 
 from __future__ import annotations
@@ -35,19 +35,25 @@ LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jso
 
 
 class LockedError(OnrError):
-    """Another process trains the run."""
+    """Another process is training the run."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands."""
+    """The state of a training run at one step.
+
+    Example:
+        >>> Checkpoint({"model.0.weight": np.zeros((2, 3))}, step=12, records=[]).step
+        12
+
+    """
 
     tensors: Mapping[str, np.ndarray]
-    """By name; parameters are ``model.NAME``."""
+    """All arrays by name; parameters are named ``model.NAME``."""
     step: int
-    """Steps done in all."""
+    """The number of steps taken, over all epochs."""
     records: list[dict[str, Any]]
-    """Of the whole epochs behind it."""
+    """One record for each finished epoch."""
 
 
 def _digest(tensors: Mapping[str, np.ndarray], metadata: str) -> str:
@@ -61,22 +67,39 @@ def _digest(tensors: Mapping[str, np.ndarray], metadata: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run on disk."""
+    """One training run on disk.
+
+    Example:
+        >>> run = Run.create(tmp_path / "run", {"train": {"epochs": 1}})
+        >>> run.save(Checkpoint({"model.0.bias": np.ones(2)}, 4, [{"epoch": 1, "cost": 0.5}]))
+        >>> Run.open(tmp_path / "run").records()
+        [{'epoch': 1, 'cost': 0.5}]
+        >>> run.model()
+        ({'0.bias': array([1., 1.])}, 1)
+
+    """
 
     path: Path
+    """The run's folder."""
     config: dict[str, Any]
+    """The content of ``config.json``."""
 
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
-        """Start a run in a folder of its own.
+        """Start a run in a new or empty folder.
+
+        Args:
+            path: the folder.
+            config: the content of ``config.json`` (:func:`onr.training.factories.run_record`).
 
         Raises:
-            OnrError: there is a run already, or the folder cannot be written to.
+            LockedError: the folder holds a run that another process is training.
+            OnrError: the folder holds a run or other files, or cannot be written to.
 
         """
         try:
             taken = (path / "config.json").exists()
-            # A process that was killed here may have left what it wrote beside.
+            # A process that was killed here may have left its temporary file.
             empty = not path.exists() or (
                 path.is_dir()
                 and all(file.name.startswith(".config.json.") for file in path.iterdir())
@@ -85,7 +108,7 @@ class Run:
             raise OnrError(f"{path} cannot be used: {error.strerror}") from error
         if taken and (path / "lock").exists():
             with Run(path, config).locked():
-                pass  # a training in progress is the better thing to say
+                pass  # if another process trains the run, LockedError is the better message
         if taken:
             raise OnrError(
                 f"{path} holds a run already: continue it with --resume {path}, or give another "
@@ -98,10 +121,10 @@ class Run:
 
     @staticmethod
     def open(path: Path) -> Run:
-        """Find a run.
+        """Open the run in an existing folder.
 
         Raises:
-            OnrError: there is none, or its configuration is damaged.
+            OnrError: the folder holds no run, or its ``config.json`` is damaged.
 
         """
         file = path / "config.json"
@@ -117,10 +140,12 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run; the lock falls with the process.
+        """Prevent other processes from training this run.
+
+        The lock is released on exit, and when the process ends.
 
         Raises:
-            LockedError: another process has it.
+            LockedError: another process holds the lock.
             OnrError: the folder cannot be written to.
 
         """
@@ -136,7 +161,7 @@ class Run:
                 f"{self.path} cannot be written to: {error.strerror or error}"
             ) from error
         try:
-            # Nobody else writes these: what lies beside them is of a process that was killed.
+            # Only the lock holder writes these: temporary files are left by a killed process.
             for name in (LAST, BEST, METRICS):
                 for left in self.path.glob(f".{name}.*"):
                     with contextlib.suppress(OSError):
@@ -146,7 +171,12 @@ class Run:
             lock.release()
 
     def records(self) -> list[dict[str, Any]]:
-        """What was recorded, an object an epoch."""
+        """The records in ``metrics.jsonl``, one for each epoch; empty if there is no such file.
+
+        Raises:
+            OnrError: the file is damaged.
+
+        """
         file = self.path / METRICS
         if not file.exists():
             return []
@@ -159,11 +189,11 @@ class Run:
         return records
 
     def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
-        """Write the checkpoint, and the record that belongs to it.
+        """Write the checkpoint and its records.
 
         Args:
-            checkpoint: where training stands.
-            best: whether its parameters are the best so far.
+            checkpoint: the current state of training.
+            best: whether to write its parameters to ``best.safetensors`` too.
 
         """
         if best:
@@ -173,7 +203,7 @@ class Run:
         self.record(checkpoint.records)
 
     def record(self, records: list[dict[str, Any]]) -> None:
-        """Write ``metrics.jsonl``."""
+        """Write ``metrics.jsonl``, replacing what it held."""
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.path / METRICS, lines.encode())
 
@@ -185,10 +215,10 @@ class Run:
         write_atomic(self.path / name, content)
 
     def load(self, *, best: bool = False) -> Checkpoint:
-        """The last checkpoint, or the best.
+        """Read the last checkpoint, or the one of the best epoch.
 
         Raises:
-            OnrError: there is none, or it is damaged.
+            OnrError: the run has no such checkpoint yet, or the file is damaged.
 
         """
         file = self.path / (BEST if best else LAST)
@@ -210,10 +240,10 @@ class Run:
         return Checkpoint(tensors, training["step"], training["records"])
 
     def model(self, *, best: bool = False) -> tuple[dict[str, np.ndarray], int]:
-        """The model's parameters by name, and the whole epochs behind them.
+        """The model's parameters by name, and the number of finished epochs behind them.
 
         Raises:
-            OnrError: as :meth:`load`.
+            OnrError: the run has no such checkpoint yet, or the file is damaged.
 
         """
         found = self.load(best=best)

@@ -1,4 +1,4 @@
-"""Signs that a training cannot work, said before or while it runs."""
+"""Signs that a training run cannot succeed, checked before or during training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,22 @@ IMAGES = 500
 
 
 def class_distance(split: Split, norm: Norm) -> float:
-    """How far apart classes are: the median distance of an image to one of another class.
+    """The median distance from an image to the closest image of another class.
 
-    Over the first 500 images, to the closest among these; infinite for a single class. Balls of
-    half this radius about images of different classes overlap, and a classifier that is constant on
-    them does not exist.
+    Only the first 500 images are compared with each other. The value is infinite if they have a
+    single class. If eps exceeds half this distance, balls around images of different classes
+    overlap, and no classifier can be constant on each of them.
+
+    Args:
+        split: the images and their labels.
+        norm: measures the distance, pixels in [0, 1].
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> images = np.array([0.0, 0.5, 0.75]).reshape(3, 1, 1, 1)
+        >>> class_distance(Split(images, np.array([0, 1, 1])), LpNorm(2))
+        0.5
+
     """
     some = split.take(min(IMAGES, len(split)))
     x, labels = pixels(some.images, "float64"), some.labels
@@ -30,6 +41,19 @@ def class_distance(split: Split, norm: Norm) -> float:
 
 
 def at_chance(accuracy: float, labels: np.ndarray) -> bool:
-    """Whether an accuracy is no better than naming the most frequent class, to two errors."""
+    """Whether an accuracy is no better than that of always naming the most frequent class.
+
+    An accuracy up to two standard errors above that share counts as no better.
+
+    Args:
+        accuracy: the accuracy, in [0, 1].
+        labels: the labels on which the accuracy was measured, ``(N,)``.
+
+    Example:
+        >>> labels = np.arange(1000) % 10
+        >>> at_chance(0.11, labels), at_chance(0.2, labels)
+        (True, False)
+
+    """
     share = np.bincount(labels).max() / len(labels)
     return bool(accuracy <= share + 2 * np.sqrt(share * (1 - share) / len(labels)))

@@ -1,4 +1,4 @@
-"""Learning rates as a fraction of their peak, over the progress of training in (0, 1)."""
+"""Learning-rate schedules: the fraction of the peak rate at a progress of training in (0, 1)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["SCHEDULES", "schedule"]
 
 
 def one_cycle(progress: float) -> float:
-    """Up linearly for the first 30 % of training, then down to zero."""
+    """Rise linearly for the first 30 % of training, then fall linearly to zero."""
     return progress / 0.3 if progress < 0.3 else (1 - progress) / 0.7
 
 
 def cosine(progress: float) -> float:
-    """Half a period of the cosine, from the peak to zero."""
+    """Half a period of a cosine, from the peak to zero."""
     return (1 + math.cos(math.pi * progress)) / 2
 
 
 def constant(progress: float) -> float:
-    """The peak throughout."""
+    """The peak rate at every step."""
     return 1.0
 
 
@@ -34,10 +34,19 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def schedule(spec: str) -> Callable[[float], float]:
-    """The schedule of this name, or ``steps:0.5,0.75``: a tenth from each of these points on.
+    """The schedule of this name.
+
+    Args:
+        spec: ``one-cycle``, ``cosine``, ``constant``, or ``steps:0.5,0.75``, which divides the rate
+            by ten at each of these points of progress.
 
     Raises:
-        OnrError: there is none, or the points are not increasing numbers between 0 and 1.
+        OnrError: no schedule has this name, or the points are not increasing numbers between 0
+            and 1.
+
+    Example:
+        >>> schedule("steps:0.5,0.75")(0.6)
+        0.1
 
     """
     name, _, argument = spec.partition(":")

@@ -1,4 +1,4 @@
-"""A model and the data around which it is measured: a training run, or a model by its name."""
+"""A model to measure, with the data set to measure on: from a training run, or by name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ class Subject:
 
     Args:
         config: names the model, the data set and the backend.
-        parameters: its weights by name; if not given those of ``config.weights``, else fresh ones
-            that are drawn from the configuration's seed.
-        run: the training run that the model comes from, if it comes from one.
-        epochs: the whole epochs that it was trained for, if it comes from a run.
+        parameters: the weights by name. If not given, they are read from ``config.weights``; if
+            that is ``None`` too, they are drawn from the configuration's seed.
+        run: the training run that the model comes from, if any.
+        epochs: the number of finished epochs of that run.
+
+    Example:
+        >>> subject = Subject(TrainConfig(backend="numpy", dataset="digits"))
+        >>> x, y = subject.batch(4)
+        >>> x.shape, subject.network(x).shape, subject.origin
+        ((4, 1, 8, 8), (4, 10), "the model's code")
 
     """
 
@@ -41,19 +47,20 @@ class Subject:
         *,
         run: Run | None = None,
         epochs: int | None = None,
+        best: bool = False,
     ) -> None:
-        # bfloat16 is for training: its rounding would blunt what is measured.
+        # bfloat16 is for training only: its rounding errors would dominate the measurements.
         dtype = "float32" if config.dtype == "bfloat16" else config.dtype
         self.config = replace(config, dtype=dtype)
-        self.run, self.epochs = run, epochs
+        self.run, self.epochs, self.best = run, epochs, best
         self.drawn = parameters is None and config.weights is None
-        """Whether no weights were read: they are those that the model's code made or drew."""
+        """True if no weights were read: the model's code made them, or they were drawn."""
         self.backend = make_backend(config)
         self.dataset = make_dataset(config)
         built = make_network(self.config, self.backend, self.dataset, parameters)
         self._built = built
         self.network = built.frozen()
-        """The model, ready for :mod:`onr.measure` and all other functions that take a network."""
+        """The network, for :mod:`onr.measure` and every other function that takes a network."""
 
     @property
     def origin(self) -> str:
@@ -64,18 +71,18 @@ class Subject:
 
     @functools.cached_property
     def untrained(self) -> Subject:
-        """The same model as it is drawn from the configuration's seed."""
-        return Subject(self.config)
+        """The same model with weights that are drawn from the seed of the configuration."""
+        return Subject(replace(self.config, weights=None))
 
     def part(self, part: str = "test", count: int | None = None) -> Split:
-        """The first images of the ``test`` or ``validation`` part of the data set, as stored.
+        """The first images of a part of the data set, as they are stored.
 
         Args:
             part: ``test``, or ``validation``, on which no run trains.
-            count: how many; all if not given.
+            count: how many images; all if not given.
 
         Raises:
-            OnrError: there is no such part, or it has fewer images.
+            OnrError: the data set has no such part, or the part has fewer than ``count`` images.
 
         """
         held = self.dataset.part(part)
@@ -87,10 +94,10 @@ class Subject:
         return held.take(count)
 
     def inputs(self, count: int | None = None, part: str = "test") -> tuple[LoadedImages, Array]:
-        """Images, loaded as they are needed, and their labels: what every measurement takes.
+        """Images and labels, as measurements take them. A slice of the images is loaded when used.
 
         Raises:
-            OnrError: as :meth:`part`.
+            OnrError: the data set has no such part, or the part has fewer than ``count`` images.
 
         """
         held = self.part(part, count)
@@ -100,7 +107,7 @@ class Subject:
         """The first images and their labels as arrays of the network's backend.
 
         Raises:
-            OnrError: as :meth:`part`.
+            OnrError: the data set has no such part, or the part has fewer than ``count`` images.
 
         """
         x, y = self.inputs(count, part)
@@ -119,15 +126,23 @@ def open_run(
 
     Args:
         path: the run's folder.
-        best: take the epoch of best validation accuracy, not the last one.
-        device: where to compute; where it was trained if not given.
-        data_dir: where the data set is; where it was in training if not given.
+        best: take the epoch of best validation accuracy instead of the last epoch.
+        device: where to compute; the device of training if not given.
+        data_dir: the folder of the data set; the folder used in training if not given.
 
     Returns:
         The model (``.network``), its data set (``.batch(100)``), configuration and run.
 
     Raises:
-        OnrError: the folder holds no run, no checkpoint, or a damaged one.
+        OnrError: the folder holds no run, or the run has no checkpoint, or the checkpoint is
+            damaged.
+
+    Example:
+        >>> from onr.training.loop import run_training
+        >>> run = run_training(TrainConfig(backend="numpy", epochs=1), tmp_path / "run")
+        >>> subject = open_run(run.path)
+        >>> subject.epochs, subject.config.method
+        (1, 'onr_paper:standard')
 
     """
     run = Run.open(Path(path))
@@ -136,11 +151,18 @@ def open_run(
     moved: dict[str, Any] = {"device": device, "data_dir": place}
     known = {name: value for name, value in moved.items() if value is not None}
     config = replace(TrainConfig.read(run.config), **known)
-    return Subject(config, parameters, run=run, epochs=epochs)
+    return Subject(config, parameters, run=run, epochs=epochs, best=best)
 
 
 def open_model(config: TrainConfig, /) -> Subject:
-    """A model by its name, around the images of a data set, both as a configuration names them."""
+    """The model and the data set that a configuration names.
+
+    Example:
+        >>> subject = open_model(TrainConfig(backend="numpy", model="mlp", dataset="digits"))
+        >>> subject.network.input_shape, subject.run
+        ((1, 8, 8), None)
+
+    """
     return Subject(absolute(config))
 
 
@@ -155,19 +177,25 @@ def open_subject(
     device: str | None = None,
     best: bool = False,
 ) -> Subject:
-    """The run in a folder, or a model by its name: what ``onr evaluate`` and ``onr measure`` take.
+    """Open a run by its folder, or a model by its name, as ``onr evaluate`` and ``onr measure`` do.
 
     Args:
-        target: the folder of a run, or a model as for ``onr train --model``.
-        model_options: options of the model; none for a run.
-        weights: a file or run to read weights from; none for a run.
-        dataset: the data set; a run's own if not given, else ``digits``.
-        data_dir: where data sets are.
+        target: the folder of a run, or a model as ``onr train --model`` takes it.
+        model_options: options of the model; must be empty for a run.
+        weights: a file or run to read weights from; not allowed for a run.
+        dataset: the data set of a model, ``digits`` if not given; not allowed for a run.
+        data_dir: the folder of data sets.
         device: where to compute.
-        best: a run's best epoch; not for a model.
+        best: whether to open the best epoch of a run; not allowed for a model.
 
     Raises:
-        OnrError: an option does not fit what ``target`` is, or nothing of that name is there.
+        OnrError: an option does not fit the kind of ``target``, or no run or model has that name.
+
+    Example:
+        >>> from onr.training.loop import run_training
+        >>> run = run_training(TrainConfig(backend="numpy", epochs=1), tmp_path / "opened")
+        >>> open_subject(str(run.path), model_options={}).epochs
+        1
 
     """
     given: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir, "device": device}

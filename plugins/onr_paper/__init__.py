@@ -1,11 +1,11 @@
-"""What the paper uses, offered through the hooks that any plugin has."""
+"""The norms, losses, attacks, models, data sets, methods and settings of the paper, as a plugin."""
 
 from onr.hookspecs import Entry, hookimpl
 
 
 @hookimpl
 def onr_norms() -> list[Entry]:
-    """The lp norms; a bare number resolves to ``lp:NUMBER``."""
+    """The lp norms. A bare number such as ``1.5`` resolves to ``lp:1.5``."""
     return [
         Entry("1", "onr.norms:l1", "sum of magnitudes"),
         Entry("2", "onr.norms:l2", "Euclidean"),
@@ -16,22 +16,22 @@ def onr_norms() -> list[Entry]:
 
 @hookimpl
 def onr_losses() -> list[Entry]:
-    """Section 7.4 and Eq. 108, and the margin."""
+    """The losses of section 7.4 and Eq. 108, and the margin."""
     return [
         Entry("cross-entropy", "onr.text:cross_entropy", "softmax, Eq. 26; :BETA for temperature"),
         Entry(
             "targeted-cross-entropy",
             "onr.text:targeted_cross_entropy",
-            "towards the label given, Eq. 27",
+            "towards the given label, Eq. 27",
         ),
         Entry("lq", "onr.text:logit_distance", "lq:Q, distance of the logits, Eq. 108"),
-        Entry("margin", "onr.losses:Margin", "best other logit minus the label's"),
+        Entry("margin", "onr.losses:Margin", "largest other logit minus that of the label"),
     ]
 
 
 @hookimpl
 def onr_attacks() -> list[Entry]:
-    """Projected gradient ascent, one step of it, and the control."""
+    """Projected gradient ascent, the fast gradient method, and random noise as a control."""
     return [
         Entry(
             "pga",
@@ -56,7 +56,7 @@ def onr_models() -> list[Entry]:
 
 @hookimpl
 def onr_datasets() -> list[Entry]:
-    """Data sets, one of which needs no download."""
+    """Data sets: bundled, downloaded, and from the user's own files."""
     return [
         Entry("digits", "onr_paper.datasets:digits", "8 x 8 digits that scikit-learn ships"),
         Entry("cifar10", "onr_paper.datasets:cifar10", "CIFAR-10, through torchvision"),
@@ -69,7 +69,7 @@ def onr_datasets() -> list[Entry]:
 
 @hookimpl
 def onr_methods() -> list[Entry]:
-    """The training methods of section 4, their foils, and two of our own."""
+    """The training methods of section 4, methods to compare with, and two of our own."""
     return [
         Entry("standard", "onr_paper.methods:Standard", "cross-entropy on clean inputs"),
         Entry(
@@ -82,12 +82,12 @@ def onr_methods() -> list[Entry]:
         Entry(
             "dd-onr-exact",
             "onr_paper.operator_norm:dd_onr_exact",
-            "the same at the exact maximiser, by d vjps",
+            "dd-onr at the exact maximiser, by d vjps",
         ),
         Entry(
             "dd-snr-warm",
             "onr_paper.warm_start:dd_snr_warm",
-            "the same with one vjp a step, continued between visits",
+            "dd-snr with one vjp a step, continued between visits",
         ),
         Entry(
             "global-snr", "onr_paper.global_snr:GlobalSpectralNorm", "global spectral norm, Eq. 5"
@@ -106,7 +106,7 @@ def onr_methods() -> list[Entry]:
 
 @hookimpl
 def onr_presets() -> list[Entry]:
-    """Table 2."""
+    """The hyper-parameters of Table 2."""
     return [
         Entry("paper", "onr_paper.presets:paper", "paper:cifar10-at-l2 and others, Table 2"),
     ]
@@ -114,7 +114,7 @@ def onr_presets() -> list[Entry]:
 
 @hookimpl
 def onr_grids() -> list[Entry]:
-    """Table 3."""
+    """The hyper-parameter grids of Table 3."""
     return [
         Entry("paper", "onr_paper.grids:paper", "paper:table3-dd-snr and others, Table 3"),
     ]

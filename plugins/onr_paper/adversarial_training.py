@@ -1,4 +1,4 @@
-"""``at``: adversarial training (Eqs. 14, 112)."""
+"""The method ``at``: adversarial training (Eqs. 14, 112)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ __all__ = ["AdversarialTraining", "adversarial_training"]
 
 @dataclass(frozen=True)
 class AdversarialTraining:
-    """``l(y, f(x)) + lam l_adv(y, f(x*))`` with ``x*`` from an attack.
+    """The cost ``l(y, f(x)) + lam l_adv(y, f(x*))``, where an attack finds ``x*``.
 
-    ``lam = inf`` pays for the perturbed inputs alone, as Madry et al. (2018) do.
+    With ``lam = inf`` the cost is ``l_adv(y, f(x*))`` alone, as in Madry et al. (2018).
+
+    Example:
+        >>> method = adversarial_training(p=2, eps=0.5)
+        >>> AdversarialTraining(method.attack, method.loss, math.inf, method.settings).lam
+        inf
+
     """
 
     attack: Attack
@@ -30,12 +36,12 @@ class AdversarialTraining:
     settings: dict[str, str | float]
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look at the inputs and at what the attack makes of them."""
+        """Ask for the logits at the perturbed inputs, and at the clean ones unless lam is inf."""
         perturbed = self.attack(network, x, y, rng=rng)
         return Probe(clean=self.lam < math.inf, perturbed=(perturbed,))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """The cost and its gradients; a logit distance also has one in the clean logits."""
+        """The cost and its gradients; a logit distance also depends on the clean logits."""
         (perturbed,) = outputs.perturbed
         paid = self.loss.value(perturbed, labels=y, clean=outputs.clean)
         gradient = self.loss.gradient(perturbed, labels=y, clean=outputs.clean)
@@ -61,21 +67,28 @@ def adversarial_training(
     alpha: float | None = None,
     lam: float = 1.0,
 ) -> AdversarialTraining:
-    """``at``: adversarial training.
+    """Build the method ``at``: adversarial training.
 
     Args:
         attack: ``pga``, projected gradient ascent from a random start; or ``fgm``, one step of
             length eps from the input itself.
         p: the norm of the ball.
-        loss: ``cross-entropy``, ``margin`` or ``lq:Q``; what the attack ascends and training pays.
-        eps: the radius, pixels in [0, 1]; by default the field's usual one for the norm.
-        steps: attack iterations of ``pga``, 10 if not given.
-        alpha: their size; ``2 eps / steps`` if not given (the paper's), ``inf`` for the limit.
+        loss: the loss that the attack ascends and that is ``l_adv`` of the cost:
+            ``cross-entropy``, ``margin`` or ``lq:Q``.
+        eps: the radius, pixels in [0, 1]. If not given, 12, 0.5 or 8/255 for p = 1, 2 or inf;
+            other norms have no default.
+        steps: the number of iterations of ``pga``, 10 if not given.
+        alpha: the step size of ``pga``; the paper's ``2 eps / steps`` if not given, ``inf`` for
+            the limit of large steps.
         lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
 
     Raises:
-        OnrError: an argument out of its range, an attack that is neither, or ``steps`` or
-            ``alpha`` for ``fgm``.
+        OnrError: an argument is out of range, ``attack`` is neither ``pga`` nor ``fgm``, or
+            ``steps`` or ``alpha`` is given for ``fgm``.
+
+    Example:
+        >>> adversarial_training(p="inf", eps=0.1, steps=4).settings["alpha"]
+        0.05
 
     """
     norm, radius = norm_named(p), training_radius(norm_named(p), eps)

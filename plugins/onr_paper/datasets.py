@@ -1,7 +1,7 @@
-"""Data sets, as images with pixels in [0, 1]. Nothing read here is unpickled.
+"""Data sets of images with pixels in [0, 1]. No file is unpickled.
 
-Each function takes ``data_dir``, where the files of a downloaded set are or should go, and
-``download``, whether they may be fetched.
+Each function takes ``data_dir``, the folder for the files of a downloaded data set, and
+``download``, which allows it to fetch missing files.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ DIGITS_TRAIN = 1437
 
 
 def digits(*, data_dir: Path, download: bool = False) -> Dataset:
-    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships; needs no download.
+    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn bundles; no download.
 
-    The first 1,437 are the training part, the last 360 the test part.
+    The first 1,437 images are the training part, the last 360 the test part.
+
+    Example:
+        >>> dataset = digits(data_dir=tmp_path)
+        >>> dataset.train.images.shape, len(dataset.test)
+        ((1437, 1, 8, 8), 360)
+
     """
     from sklearn.datasets import load_digits
 
@@ -53,11 +59,11 @@ def digits(*, data_dir: Path, download: bool = False) -> Dataset:
 
 
 def cifar10(*, data_dir: Path, download: bool = False) -> Dataset:
-    """CIFAR-10 from its binary archive, whose records are bytes and need no unpickling.
+    """CIFAR-10, read from its binary archive, whose records need no unpickling.
 
     Raises:
-        OnrError: the archive is not in ``data_dir`` and may not be, or cannot be, downloaded; or
-            its checksum is wrong.
+        OnrError: the archive is missing and ``download`` is false, the download failed, or the
+            checksum of the archive is wrong.
 
     """
     from torchvision.datasets.utils import check_integrity, download_url
@@ -87,10 +93,11 @@ def cifar10(*, data_dir: Path, download: bool = False) -> Dataset:
 
 
 def svhn(*, data_dir: Path, download: bool = False) -> Dataset:
-    """SVHN cropped digits, for non-commercial use.
+    """The cropped digits of SVHN, for non-commercial use.
 
     Raises:
-        OnrError: as for :func:`cifar10`.
+        OnrError: a file is missing and ``download`` is false, the download failed, or a file is
+            damaged.
 
     """
     from torchvision.datasets import SVHN
@@ -115,12 +122,26 @@ def svhn(*, data_dir: Path, download: bool = False) -> Dataset:
 
 
 def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
-    """``STEM-train.npz`` and ``STEM-test.npz`` with ``images`` (N, H, W[, C]) and ``labels`` (N,).
+    """The user's own arrays, in the files ``STEM-train.npz`` and ``STEM-test.npz``.
 
-    Images are uint8 or floats in [0, 1]. An array ``classes`` of names may be in the training file.
+    Each file has the arrays ``images`` (N, H, W[, C]), uint8 or floats in [0, 1], and ``labels``
+    (N,), integers. The training file may also have an array ``classes`` with the names of the
+    classes.
+
+    Args:
+        stem: the common start of both paths.
+        data_dir: ignored.
+        download: ignored.
 
     Raises:
-        OnrError: a file or an array is missing, damaged, or not of that form.
+        OnrError: a file or an array is missing, damaged, or has the wrong shape or type.
+
+    Example:
+        >>> images = np.zeros((3, 8, 8), dtype=np.uint8)
+        >>> for part in ("train", "test"):
+        ...     np.savez(tmp_path / f"mine-{part}.npz", images=images, labels=np.arange(3))
+        >>> npz(str(tmp_path / "mine"), data_dir=tmp_path).classes
+        ('0', '1', '2')
 
     """
     parts = []
@@ -130,8 +151,8 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
         if not path.exists():
             raise OnrError(f"no file {path}: npz:STEM reads STEM-train.npz and STEM-test.npz")
         try:
-            # The file is opened here, since np.load leaves a damaged one open; a damaged zip raises
-            # whatever its parts raise (zlib.error, NotImplementedError, ...).
+            # np.load leaves a damaged file open, so it is opened here. A damaged zip may raise
+            # any error (zlib.error, NotImplementedError, ...).
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 images, labels = arrays["images"], arrays["labels"]
                 if "classes" in arrays and classes is None:
@@ -158,12 +179,24 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
 
 
 def stored(name: str, *, data_dir: Path, download: bool = False) -> Dataset:
-    """``npz:STEM`` of that name in ``data_dir``.
+    """The data set of :func:`npz` with the files ``NAME-train.npz`` and so on in ``data_dir``.
 
-    A run names its data set so, wherever the folder is.
+    Unlike ``npz:STEM``, this name does not contain the folder, so that a run's data may move.
+
+    Args:
+        name: the start of both file names.
+        data_dir: the folder with the files.
+        download: ignored.
 
     Raises:
-        OnrError: as for :func:`npz`.
+        OnrError: a file or an array is missing, damaged, or has the wrong shape or type.
+
+    Example:
+        >>> images = np.zeros((3, 8, 8), dtype=np.uint8)
+        >>> for part in ("train", "test"):
+        ...     np.savez(tmp_path / f"own-{part}.npz", images=images, labels=np.arange(3))
+        >>> stored("own", data_dir=tmp_path).input_shape
+        (1, 8, 8)
 
     """
     for part in ("train", "test"):
@@ -174,10 +207,18 @@ def stored(name: str, *, data_dir: Path, download: bool = False) -> Dataset:
 
 
 def folder(path: str, *, data_dir: Path, download: bool = False) -> Dataset:
-    """Images in ``PATH/train/CLASS/`` and ``PATH/test/CLASS/``, all of one size; read as RGB.
+    """The user's own image files, in ``PATH/train/CLASS/`` and ``PATH/test/CLASS/``.
+
+    All images of a part must have one size. They are read as RGB, uint8.
+
+    Args:
+        path: the folder that contains ``train`` and ``test``.
+        data_dir: ignored.
+        download: ignored.
 
     Raises:
-        OnrError: a folder is missing, an image cannot be read, or its size differs.
+        OnrError: a folder is missing, the classes of the parts differ, an image cannot be read, or
+            the images differ in size.
 
     """
     from torchvision.datasets import ImageFolder

@@ -1,6 +1,7 @@
-"""``input-gradient`` and ``frobenius``: the foils of sections 7.2 and 7.3.
+"""The methods ``input-gradient`` (section 7.2) and ``frobenius`` (section 7.3), for comparison.
 
-Both pay for one image ``J v``: along the loss's own gradient, and along a random direction.
+Both penalise ``J v`` for a single direction ``v``. The direction of ``input-gradient`` follows from
+the gradient of the loss; that of ``frobenius`` is random.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ __all__ = ["FrobeniusNorm", "InputGradient"]
 
 
 class InputGradient:
-    """``l(y, f(x)) + lam eps^2 / 2 ||grad_x l(y, f(x))||_{p*}^2``, with cross-entropy ``l``.
+    """The cost ``l(y, f(x)) + lam eps^2 / 2 ||grad_x l(y, f(x))||_{p*}^2``; ``l`` is cross-entropy.
 
-    ``||J^T g||_{p*} = <g, J v>`` with ``g`` the gradient in the logits and ``v`` the duality map of
-    ``J^T g``; with ``v`` held constant (Danskin) the gradient is exact and needs no derivative of a
-    derivative. It is one half round of Eq. 12 from ``u = g`` (section 7.2).
+    ``||J^T g||_{p*} = <g, J v>``, where ``g`` is the gradient of ``l`` in the logits and ``v`` the
+    duality map of ``J^T g``. By Danskin's theorem ``v`` can be held constant: the gradient of the
+    cost is exact and needs no second derivative of the network. Finding ``v`` is one half round of
+    Eq. 12 from ``u = g`` (section 7.2).
 
     Args:
-        p: the norm of perturbations; the gradient is measured in its dual.
-        eps: their radius, pixels in [0, 1]; by default the field's usual one for the norm.
+        p: the norm of perturbations; the gradient is measured in the dual norm.
+        eps: the radius of perturbations, pixels in [0, 1]. If not given, 12, 0.5 or 8/255 for
+            p = 1, 2 or inf; other norms have no default.
         lam: the weight.
 
     Raises:
-        OnrError: an argument out of its range.
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> InputGradient(p="inf", lam=2).settings["lam"]
+        2
 
     """
 
@@ -39,18 +46,21 @@ class InputGradient:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """All arguments."""
+        """The arguments, with the norm by name."""
         return {"p": self.p.name, "eps": self.eps, "lam": self.lam}
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look along the gradient of the loss."""
-        at = network.linearize(x)
-        # Its scale does not matter to the duality map, and this one does not underflow.
-        g = CROSS_ENTROPY.direction(at.value, labels=y)
-        return Probe(direction=self.p.duality_map(at.vjp(g)))
+        """Ask for ``J v`` along the duality map of the gradient of the loss."""
+        here = network.linearize(x)
+        # The duality map ignores the scale of g, and unlike the gradient this g never underflows.
+        g = CROSS_ENTROPY.direction(here.value, labels=y)
+        return Probe(direction=self.p.duality_map(here.vjp(g)))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """The cost and its gradients; that of ``<g, J v>`` in the logits is the Hessian's image."""
+        """The cost and its gradients.
+
+        The gradient of ``<g, J v>`` in the logits is ``H J v`` with the Hessian ``H`` of ``l``.
+        """
         clean, tangent = outputs.clean, outputs.tangent
         g = CROSS_ENTROPY.gradient(clean, labels=y)
         softmax = g + one_hot(y, clean)
@@ -67,16 +77,22 @@ class InputGradient:
 
 
 class FrobeniusNorm:
-    """``l(y, f(x)) + lam eps^2 / 2 ||J||_F^2``, by one random direction a step.
+    """The cost ``l(y, f(x)) + lam eps^2 / 2 ||J||_F^2``, with a random estimate of the norm.
 
-    ``||J v||^2`` with independent signs ``v`` has the expectation ``||J||_F^2``.
+    Each step draws one direction ``v``. Its entries are independent random signs, so that the
+    expectation of ``||J v||_2^2`` is ``||J||_F^2``.
 
     Args:
-        eps: a radius, pixels in [0, 1], by which ``lam`` compares with that of ``dd-snr``.
+        eps: a radius, pixels in [0, 1]. The weight is ``lam eps^2``, so that ``lam`` is comparable
+            with ``lam`` of ``dd-snr``.
         lam: the weight.
 
     Raises:
-        OnrError: an argument out of its range.
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> FrobeniusNorm(eps=0.5).settings
+        {'eps': 0.5, 'lam': 0.1}
 
     """
 
@@ -85,11 +101,11 @@ class FrobeniusNorm:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """All arguments."""
+        """The arguments ``eps`` and ``lam``."""
         return {"eps": self.eps, "lam": self.lam}
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look along random signs."""
+        """Ask for ``J v`` along random signs ``v``."""
         return Probe(direction=like(rng.integers(0, 2, tuple(x.shape)) * 2 - 1, x))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:

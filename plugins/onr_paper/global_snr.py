@@ -1,4 +1,4 @@
-"""``global-snr``: global spectral norm regularisation (Eq. 5)."""
+"""The method ``global-snr``: global spectral norm regularisation (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ TWO = LpNorm(2)
 
 
 class GlobalSpectralNorm:
-    """``l(y, f(x)) + lam / 2 sum_l sigma(W^l)^2`` over affine and convolution layers.
+    """The cost ``l(y, f(x)) + lam / 2 sum_l sigma(W^l)^2`` over affine and convolution layers.
 
-    The singular vectors are those of the power method (Eq. 6), continued from step to step as
-    Yoshida and Miyato (2017) do; they are held constant, and the gradient of ``sigma^2 / 2`` is
-    ``sigma u v^T``.
+    The power method (Eq. 6) finds the singular vectors. As in Yoshida and Miyato (2017), each
+    training step continues from the vectors of the last one. The vectors are held constant, so
+    that the gradient of ``sigma^2 / 2`` is ``sigma u v^T``.
 
     Args:
         lam: the weight.
-        steps: power iterations a training step; 1 is the original's, 10 that of section 7.16.
-        kernel: ``reshaped``, the kernel as a matrix with a row for each output channel, as the
-            original has it; or ``convolution``, the layer's linear map itself (the Toeplitz matrix
-            of footnote 1), whose norm is larger.
+        steps: power iterations in a training step; 1 in Yoshida and Miyato, 10 in section 7.16.
+        kernel: ``reshaped``, the kernel as a matrix with a row for each output channel, as in
+            Yoshida and Miyato; or ``convolution``, the layer's linear map itself (the Toeplitz
+            matrix of footnote 1), whose norm is larger.
 
     Raises:
-        OnrError: an argument out of its range.
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> GlobalSpectralNorm(lam=0.01).settings
+        {'lam': 0.01, 'steps': 1, 'kernel': 'reshaped'}
 
     """
 
@@ -47,15 +51,15 @@ class GlobalSpectralNorm:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """All arguments."""
+        """The arguments ``lam``, ``steps`` and ``kernel``."""
         return {"lam": self.lam, "steps": self.steps, "kernel": self.kernel}
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look at the inputs alone."""
+        """Ask for the logits of the clean inputs only."""
         return Probe()
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """``l(y, f(x))``."""
+        """The cross-entropy ``l(y, f(x))``."""
         return with_clean(outputs.clean, y)
 
     def penalty(
@@ -66,7 +70,10 @@ class GlobalSpectralNorm:
         rng: np.random.Generator,
         memory: Mapping[str, Array],
     ) -> Penalty:
-        """``lam / 2 sum sigma^2`` at the current iterates, which are lower bounds of the norms."""
+        """The penalty ``lam / 2 sum sigma^2`` and its gradients.
+
+        Each ``sigma`` is the gain of the current iterate, a lower bound on the spectral norm.
+        """
         total, gradients, kept = 0.0, {}, {}
         for weight in weights:
             layer = weight.matrix() if self.kernel == "reshaped" else weight.convolution()

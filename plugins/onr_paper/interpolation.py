@@ -1,4 +1,4 @@
-"""``interpolate``: from adversarial training to spectral norm regularisation (section 5.3)."""
+"""The method ``interpolate``: between ``at`` and ``dd-snr`` (section 5.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ __all__ = ["Interpolation", "interpolate"]
 
 @dataclass(frozen=True)
 class Interpolation:
-    """``(1 - t)`` times the objective of Eq. 14 and ``t`` times that of Eq. 7 (Fig. 7)."""
+    """The cost ``(1 - t)`` times that of Eq. 14 plus ``t`` times that of Eq. 7 (Fig. 7).
+
+    Example:
+        >>> Interpolation(adversarial_training(), dd_snr(), 0.25).settings["t"]
+        0.25
+
+    """
 
     at: AdversarialTraining
     snr: OperatorNormRegularization
@@ -23,18 +29,18 @@ class Interpolation:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """``t``, and the two methods' settings, which have the norm and the radius in common."""
+        """The settings of both methods, which share the norm and the radius, and ``t``."""
         mine = {"t": self.t, "adversarial_lam": self.at.lam}
         return self.at.settings | self.snr.settings | mine
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look where both look."""
+        """Ask for the outputs that either method asks for."""
         one = self.at.perturb(network, x, y, rng=rng, memory=None)
         other = self.snr.perturb(network, x, y, rng=rng, memory=None)
         return Probe(perturbed=one.perturbed + other.perturbed, direction=other.direction)
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """The convex combination."""
+        """The convex combination of both costs and of their gradients."""
         one = self.at.objective(Outputs(outputs.clean, outputs.perturbed[:1]), y)
         other = self.snr.objective(
             Outputs(outputs.clean, outputs.perturbed[1:], outputs.tangent), y
@@ -58,16 +64,24 @@ def interpolate(
     lam: float = 0.1,
     form: str = "difference",
 ) -> Interpolation:
-    """``interpolate``: ``at`` for ``t = 0``, ``dd-snr`` for ``t = 1``, both in l2.
+    """Build the method ``interpolate``: ``at`` for ``t = 0``, ``dd-snr`` for ``t = 1``, both in l2.
 
     Args:
-        t: how much of ``dd-snr``, in [0, 1].
-        eps: the radius of both, pixels in [0, 1].
-        steps: iterations of the attack and of the power method.
-        alpha: step size of the attack; ``2 eps / steps`` if not given.
+        t: the share of ``dd-snr``, in [0, 1].
+        eps: the radius of both methods, pixels in [0, 1]; 0.5 if not given.
+        steps: the number of iterations of the attack, and of the power method.
+        alpha: the step size of the attack; ``2 eps / steps`` if not given.
         adversarial_lam: ``lam`` of ``at``, finite.
         lam: ``lam`` of ``dd-snr``.
-        form: of ``dd-snr``.
+        form: ``form`` of ``dd-snr``, ``difference`` or ``jacobian``.
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> method = interpolate(t=0.25, eps=0.5)
+        >>> method.t, method.settings["eps"]
+        (0.25, 0.5)
 
     """
     if not 0 <= t <= 1:

@@ -1,7 +1,9 @@
-"""What the training methods share, and the one that pays for clean inputs alone.
+"""Functions that the training methods share, and the method ``standard``.
 
-A method is where to look and what to pay, one file each. Adversarial training with the lq loss and
-operator-norm regularisation differ in where they look, and by Theorem 1 not even there.
+A method chooses at which inputs or directions to evaluate the network, and defines a cost on the
+outputs. Each method has a file. Adversarial training with the lq loss and operator-norm
+regularisation differ only in how they find the perturbation, and Theorem 1 says when both find the
+same one.
 """
 
 from __future__ import annotations
@@ -25,20 +27,27 @@ __all__ = [
 
 CROSS_ENTROPY = CrossEntropy()
 USUAL_EPS = {"1": 12.0, "2": 0.5, "inf": 8 / 255}
-"""What the field uses for images with pixels in [0, 1]; other norms have no usual radius."""
+"""The usual radii in the literature for pixels in [0, 1]; other norms have no usual radius."""
 
 
 class Standard:
-    """Cross-entropy on the clean inputs."""
+    """The method ``standard``: cross-entropy on the clean inputs.
+
+    Example:
+        >>> outputs = Outputs(clean=np.zeros((1, 2)))
+        >>> Standard().objective(outputs, np.array([0])).gradients.clean
+        array([[-0.5,  0.5]])
+
+    """
 
     settings: ClassVar[dict[str, str | float]] = {}
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look at the inputs alone."""
+        """Ask for the logits of the clean inputs only."""
         return Probe()
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
-        """``l(y, f(x))``."""
+        """The cross-entropy ``l(y, f(x))``."""
         return with_clean(outputs.clean, y)
 
 
@@ -52,17 +61,38 @@ def with_clean(
     tangent: Array | None = None,
     memory: Array | None = None,
 ) -> Cost:
-    """Cross-entropy on the clean logits and what is paid besides, with its gradients."""
+    """The cost of cross-entropy on the clean logits plus a further cost.
+
+    Args:
+        clean: the clean logits, ``(batch, d)``.
+        y: the labels, ``(batch,)``.
+        paid: the further cost of each example, ``(batch,)``.
+        clean_gradient: the gradient of the further cost in the clean logits.
+        perturbed: its gradients in the perturbed logits.
+        tangent: its gradient in ``J v``.
+        memory: what :class:`~onr.protocols.Cost` keeps for these examples.
+
+    Example:
+        >>> cost = with_clean(np.zeros((1, 2)), np.array([0]), np.array([1.0]))
+        >>> cost.value.round(3)
+        array([1.693])
+
+    """
     value = CROSS_ENTROPY.value(clean, labels=y) + paid
     gradient = CROSS_ENTROPY.gradient(clean, labels=y) + clean_gradient
     return Cost(value, Outputs(gradient, perturbed, tangent), memory)
 
 
 def training_radius(norm: Norm, eps: float | None) -> float:
-    """``eps``, or the usual one of the norm.
+    """The radius ``eps``, or the usual radius of the norm if ``eps`` is ``None``.
 
     Raises:
-        OnrError: there is none, or it is not positive.
+        OnrError: the norm has no usual radius, or ``eps`` is not positive and finite.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> training_radius(LpNorm(2), None), training_radius(LpNorm(2), 0.25)
+        (0.5, 0.25)
 
     """
     if eps is None:
@@ -73,10 +103,14 @@ def training_radius(norm: Norm, eps: float | None) -> float:
 
 
 def require_positive(name: str, value: float) -> float:
-    """``value``, if it is a positive finite number.
+    """Return ``value`` if it is a positive finite number.
 
     Raises:
-        OnrError: it is not.
+        OnrError: ``value`` is not a positive finite number; the message calls it ``name``.
+
+    Example:
+        >>> require_positive("eps", 0.5)
+        0.5
 
     """
     if not 0 < value < math.inf:
@@ -85,10 +119,14 @@ def require_positive(name: str, value: float) -> float:
 
 
 def require_weight(name: str, value: float) -> float:
-    """``value``, if it is a finite number that is not negative.
+    """Return ``value`` if it is a finite number >= 0.
 
     Raises:
-        OnrError: it is not.
+        OnrError: ``value`` is not a finite number >= 0; the message calls it ``name``.
+
+    Example:
+        >>> require_weight("lam", 0)
+        0
 
     """
     if not 0 <= value < math.inf:

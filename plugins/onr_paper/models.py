@@ -1,4 +1,4 @@
-"""The paper's sequential networks (section 7.10), as architectures that any backend builds."""
+"""The sequential networks of the paper (section 7.10), as architectures that any backend builds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,16 @@ def mlp(
     width: int = 64,
     depth: int = 2,
 ) -> Architecture:
-    """A multilayer perceptron with ``depth`` hidden layers of ``width`` units."""
+    """A ReLU multilayer perceptron with ``depth`` hidden layers of ``width`` units.
+
+    Raises:
+        OnrError: ``width`` or ``depth`` is not a positive whole number.
+
+    Example:
+        >>> mlp((1, 8, 8), 10, normalize=Normalize((0.5,), (0.5,)), width=32, depth=1).shapes()
+        [(1, 8, 8), (1, 8, 8), (64,), (32,), (32,), (10,)]
+
+    """
     hidden: list[Layer] = []
     for _ in range(_positive("depth", depth)):
         hidden += [Affine(_positive("width", width)), ReLU()]
@@ -42,10 +51,21 @@ def mlp(
 def cnn7(
     input_shape: tuple[int, ...], classes: int, *, normalize: Normalize, width: int = 128
 ) -> Architecture:
-    """Seven convolutions ``w, w, M, 2w, 2w, M, 4w, 4w, M, 8w unpadded, M`` and a linear layer.
+    """The 7-layer CNN: convolutions ``w, w, M, 2w, 2w, M, 4w, 4w, M, 8w, M``, then a linear layer.
 
-    Each is 3 x 3 and followed by batch normalisation without affine parameters and ReLU; M is
-    2 x 2 max pooling; 128 is the paper's width. Images of 32 x 32 pixels or more.
+    Each convolution is 3 x 3 and padded, except the last one, which is unpadded. It is followed by
+    batch normalisation without affine parameters and a ReLU. M is 2 x 2 max pooling. The paper's
+    width w is 128.
+
+    Raises:
+        OnrError: ``width`` is not a positive whole number, or the inputs are not images of at least
+            32 x 32 pixels.
+
+    Example:
+        >>> normalize = Normalize((0.5,) * 3, (0.5,) * 3)
+        >>> cnn7((3, 32, 32), 10, normalize=normalize, width=16).shapes()[-3:]
+        [(128, 1, 1), (128,), (10,)]
+
     """
     w = _positive("width", width)
     if len(input_shape) != 3 or min(input_shape[1:]) < 32:

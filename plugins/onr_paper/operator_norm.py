@@ -1,4 +1,4 @@
-"""``dd-snr``, ``dd-onr``, ``dd-onr-exact``: data-dependent norm regularisation (Eqs. 7, 13)."""
+"""The methods ``dd-snr``, ``dd-onr`` and ``dd-onr-exact``: norm regularisation (Eqs. 7, 13)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Exact", "Iteration", "OperatorNormRegularization", "dd_onr", "dd_onr
 
 
 class Search(Protocol):
-    """How to find the direction of largest gain."""
+    """A search for the direction ``v`` of largest gain ``||J v||_q``."""
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """What a run's record says of it."""
+        """The settings of the search, for a run's record."""
 
     @property
     def remembers(self) -> bool:
-        """Whether it wants the gradient of ``||J v||_q`` back when an example comes again."""
+        """Whether ``memory`` is needed: the gradient of ``||.||_q`` at the last visit."""
 
     def __call__(
         self,
@@ -43,12 +43,35 @@ class Search(Protocol):
         rng: np.random.Generator,
         memory: Array | None,
     ) -> Array:
-        """A direction ``v`` with ``||v||_p = 1``, shaped as the input ``x``."""
+        """Find a direction ``v`` with ``||v||_p = 1``.
+
+        Args:
+            at: the linearisation at ``x``.
+            x: the inputs.
+            p: the norm of the domain.
+            q: the norm of the co-domain.
+            rng: draws random starts.
+            memory: what the objective kept at the last visit of these examples, ``(batch, d)``,
+                with a row of zeros for a new example; ``None`` if nothing was kept.
+
+        Returns:
+            The directions, shaped as ``x``.
+
+        """
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """Eq. 11, or Eq. 12 for ``alpha = inf``, from a Gaussian start."""
+    """The iteration of Eq. 11, or of Eq. 12 for ``alpha = inf``, from a Gaussian start.
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> Iteration(steps=10, alpha=math.inf).settings
+        {'steps': 10, 'alpha': inf}
+
+    """
 
     steps: int
     alpha: float
@@ -62,7 +85,7 @@ class Iteration:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """Steps and step size."""
+        """The number of steps and the step size."""
         return {"steps": self.steps, "alpha": self.alpha}
 
     def __call__(
@@ -76,13 +99,22 @@ class Iteration:
         rng: np.random.Generator,
         memory: Array | None,
     ) -> Array:
-        """The last iterate."""
+        """The last iterate of the iteration."""
         start = like(rng.standard_normal(tuple(x.shape)), x)
         return walk(at, start, p=p, q=q, alpha=self.alpha, steps=self.steps).v
 
 
 class Exact:
-    """A maximiser from the whole Jacobian, which costs ``d`` vjps."""
+    """The exact maximiser, from the whole Jacobian, which costs ``d`` vjps.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> J, x = Matrices(np.array([[[1.0, 0.0], [0.0, 2.0]]])), np.zeros((1, 2))
+        >>> rng = np.random.default_rng(0)
+        >>> Exact()(J, x, p=LpNorm(1), q=LpNorm(2), rng=rng, memory=None)
+        array([[0., 1.]])
+
+    """
 
     settings: ClassVar[dict[str, str | float]] = {"search": "exact"}
     remembers = False
@@ -98,10 +130,10 @@ class Exact:
         rng: np.random.Generator,
         memory: Array | None,
     ) -> Array:
-        """The maximiser.
+        """The direction that attains the norm.
 
         Raises:
-            OnrError: there is no exact algorithm for these norms and that many classes.
+            OnrError: no exact algorithm is known for these norms and this number of classes.
 
         """
         found = operator_norm(at, p=p, q=q, rng=rng)
@@ -116,14 +148,25 @@ class Exact:
 
 @dataclass(frozen=True)
 class OperatorNormRegularization:
-    """``l(y, f(x)) + (lam eps^r / r) ||J||_{p,q}^r`` with ``r = power`` (Eqs. 7, 13).
+    """The cost ``l(y, f(x)) + (lam eps^r / r) ||J||_{p,q}^r`` with ``r = power`` (Eqs. 7, 13).
 
-    The direction ``v`` that attains the norm is held constant: by Danskin's theorem the gradient is
-    that of ``||J v||_q``. ``form = difference`` pays ``(lam / r) ||f(x + eps v) - f(x)||_q^r``,
-    which is the same where the network is linear (Eq. 1), so that ``lam~ = lam eps^r`` of Eqs. 7
-    and 13 in both forms.
+    The direction ``v`` that attains the norm is held constant: by Danskin's theorem the gradient of
+    the norm is that of ``||J v||_q``. With ``form = difference`` the second term is
+    ``(lam / r) ||f(x + eps v) - f(x)||_q^r``. Both forms are equal where the network is linear
+    (Eq. 1), and in both ``lam eps^r`` is the weight ``lam~`` of Eqs. 7 and 13.
 
-    ``x + eps v`` is not clipped to the box of valid inputs: the norm is that of the Jacobian.
+    ``x + eps v`` is not clipped to the box of valid inputs: the cost regularises the Jacobian,
+    which does not depend on the box.
+
+    Raises:
+        OnrError: a field is out of range.
+
+    Example:
+        >>> norm, search = LpNorm(2), Iteration(10, math.inf)
+        >>> method = OperatorNormRegularization(norm, norm, 0.5, 0.1, 2, "jacobian", search)
+        >>> method.settings["form"], method.settings["steps"]
+        ('jacobian', 10)
+
     """
 
     p: Norm
@@ -143,7 +186,7 @@ class OperatorNormRegularization:
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """Every field, norms by name."""
+        """All fields, with norms by name, and the settings of the search."""
         return {
             "p": self.p.name,
             "q": self.q.name,
@@ -155,9 +198,9 @@ class OperatorNormRegularization:
         }
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Look at the inputs and along the direction of largest gain."""
-        at = network.linearize(x)
-        v = self.search(at, x, p=self.p, q=self.q, rng=rng, memory=memory)
+        """Ask for the clean logits, and for ``J v`` or the logits at ``x + eps v``."""
+        here = network.linearize(x)
+        v = self.search(here, x, p=self.p, q=self.q, rng=rng, memory=memory)
         if self.form == "jacobian":
             return Probe(direction=v)
         return Probe(perturbed=(x + self.eps * v,))
@@ -189,14 +232,22 @@ def dd_snr(
     steps: int = 10,
     form: str = "difference",
 ) -> OperatorNormRegularization:
-    """``dd-snr``: data-dependent spectral norm regularisation (Eq. 7, section 4.1).
+    """Build the method ``dd-snr``: data-dependent spectral norm regularisation (Eq. 7, sec. 4.1).
 
     Args:
-        eps: the distance of the difference, pixels in [0, 1]; the weight of Eq. 7 is
-            ``lam eps^2``.
-        lam: the weight of the sum-of-squares form.
-        steps: power iterations (Eq. 6).
-        form: ``difference``, the sum of squares; or ``jacobian``, the singular value itself.
+        eps: the distance from ``x`` to ``x + eps v``, pixels in [0, 1]; 0.5 if not given. The
+            weight ``lam~`` of Eq. 7 is ``lam eps^2``.
+        lam: the weight of the squared norm in the sum-of-squares form.
+        steps: the number of power iterations (Eq. 6).
+        form: ``difference``, the squared change of the logits from ``x`` to ``x + eps v``; or
+            ``jacobian``, the squared singular value.
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> dd_snr(eps=0.5, lam=0.3).settings["power"]
+        2
 
     """
     norm = LpNorm(2)
@@ -215,17 +266,26 @@ def dd_onr(
     alpha: float = math.inf,
     form: str = "difference",
 ) -> OperatorNormRegularization:
-    """``dd-onr``: data-dependent (p, q) operator norm regularisation (Eq. 13).
+    """Build the method ``dd-onr``: data-dependent (p, q) operator norm regularisation (Eq. 13).
 
     Args:
         p: the norm of the domain.
         q: the norm of the co-domain.
-        eps: as for ``dd-snr``; the weight of Eq. 13 is ``lam eps^power``.
+        eps: the distance from ``x`` to ``x + eps v``, pixels in [0, 1]. If not given, 12, 0.5 or
+            8/255 for p = 1, 2 or inf; other norms have no default. The weight ``lam~`` of Eq. 13
+            is ``lam eps^power``.
         lam: the weight of Eq. 112.
-        power: the norm is paid to this power, over it.
-        steps: norm iterations.
-        alpha: their step size: ``inf`` for Eq. 12, finite for Eq. 11.
-        form: as for ``dd-snr``.
+        power: the exponent ``r`` of the term ``||J||^r / r``.
+        steps: the number of norm iterations.
+        alpha: the step size of the norm iterations: ``inf`` for Eq. 12, finite for Eq. 11.
+        form: ``difference`` or ``jacobian`` (:func:`dd_snr` describes them).
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> dd_onr(p="inf", q=1, eps=0.1).settings["q"]
+        '1'
 
     """
     norm = norm_named(p)
@@ -244,19 +304,26 @@ def dd_onr_exact(
     power: float = 1.0,
     form: str = "difference",
 ) -> OperatorNormRegularization:
-    """``dd-onr-exact``: as ``dd-onr``, at the maximiser itself instead of an estimate.
+    """Build the method ``dd-onr-exact``: ``dd-onr`` with the exact maximiser, not an estimate.
 
-    The whole Jacobian costs as many vjps as there are classes: with ten, half of what ten
-    iterations cost.
+    The whole Jacobian costs one vjp for each class. With ten classes that is half the cost of ten
+    iterations.
 
     Args:
         p: the norm of the domain.
-        q: the norm of the co-domain: p = 1, q = inf, q = 1 (up to 16 classes) and p = q = 2 are
-            exact, others are refused.
-        eps: as for ``dd-onr``.
-        lam: as there.
-        power: as there.
-        form: as there.
+        q: the norm of the co-domain. The pairs with p = 1, with q = inf, with q = 1 (up to 16
+            classes) and p = q = 2 are exact; training raises an error for all others.
+        eps: the distance from ``x`` to ``x + eps v`` (:func:`dd_onr` describes it).
+        lam: the weight of Eq. 112.
+        power: the exponent ``r`` of the term ``||J||^r / r``.
+        form: ``difference`` or ``jacobian`` (:func:`dd_snr` describes them).
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> dd_onr_exact(p="inf", q=1, eps=0.1).settings["search"]
+        'exact'
 
     """
     norm = norm_named(p)

@@ -1,10 +1,11 @@
 """The paper's hyper-parameters (Table 2, section 7.10), as settings of ``onr train``.
 
-From the paper: the architecture and its width, the method, its radius, weight and iterations, the
-augmentation. Its eps are for pixels in [-1, 1], and are halved here. The paper does not say the
-optimiser, rate and epochs: it started the regularised models from a trained network and searched.
-These are ours, and train from scratch: Adam with a one-cycle rate for CNN7; for WRN-28-10 those of
-Zagoruyko and Komodakis (2016) with a cosine.
+The paper gives the architecture and its width, the augmentation, and for each method the radius,
+the weight and the number of iterations. The paper's eps are for pixels in [-1, 1] and are halved
+here. The paper does not give the optimiser, the learning rate and the number of epochs: its
+regularised models start from a trained network, with values found by a search. Our values train
+from scratch: Adam with a one-cycle schedule for CNN7, and for WRN-28-10 the settings of Zagoruyko
+and Komodakis (2016) with a cosine schedule.
 """
 
 from __future__ import annotations
@@ -51,10 +52,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def paper(name: str) -> dict[str, Any]:
-    """The settings called ``NETWORK-METHOD``, as ``cifar10-at-l2`` or ``cifar10-wrn-dd-snr``.
+    """The settings named ``NETWORK-METHOD``, such as ``cifar10-at-l2`` or ``cifar10-wrn-dd-snr``.
 
     Raises:
-        OnrError: there are none of this name.
+        OnrError: no settings have this name.
+
+    Example:
+        >>> paper("cifar10-at-l2")["method_options"]
+        {'p': '2', 'eps': '0.875', 'steps': '10'}
 
     """
     names = {f"{network}-{method}": (network, method) for network in NETWORKS for method in METHODS}

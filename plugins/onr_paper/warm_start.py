@@ -1,9 +1,9 @@
-"""``dd-snr-warm``: operator-norm regularisation whose iteration runs along with training.
+"""The method ``dd-snr-warm``: norm regularisation whose iteration continues between visits.
 
-Eq. 12 alternates ``v = duality map of J^T u`` and ``u = gradient of ||J v||_q``. Between two visits
-of an example the network changes little, so that one round a visit, continued from the last, keeps
-up with it. The vjp is the step's only extra pass: ``f(x + eps v) - f(x)``, which the objective
-computes anyway, gives the next ``u``.
+Eq. 12 alternates ``v = duality map of J^T u`` and ``u = gradient of ||.||_q at J v``. Between two
+visits of an example the network changes little. One round at each visit, started from the ``u`` of
+the last visit, is therefore enough to follow the network. The search costs one vjp. The jvp costs
+nothing extra: the objective computes ``f(x + eps v) - f(x)`` anyway, which gives the next ``u``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,20 @@ __all__ = ["WarmStart", "dd_snr_warm"]
 
 
 class WarmStart:
-    """One half round of Eq. 12 from the left vector that the example's last visit ended with.
+    """One half round of Eq. 12, started from the vector ``u`` of the example's last visit.
 
-    An example that was never seen, or whose logits did not move, starts from a Gaussian one. The
-    left vector lives in the space of the logits, so that a crop or a mirror image may use that of
-    another.
+    An example without a last visit, or whose logits did not change then, starts from a Gaussian
+    ``u``. As ``u`` has the shape of the logits, a new crop or mirror image of the example can use
+    the ``u`` of another.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> from onr.norms import LpNorm
+        >>> J, x = Matrices(np.array([[[1.0, 0.0], [0.0, 2.0]]])), np.zeros((1, 2))
+        >>> p, rng, u = LpNorm(1), np.random.default_rng(0), np.ones((1, 2))
+        >>> WarmStart()(J, x, p=p, q=p, rng=rng, memory=u)
+        array([[0., 1.]])
+
     """
 
     settings: ClassVar[dict[str, str | float]] = {"search": "warm"}
@@ -43,7 +52,7 @@ class WarmStart:
         rng: np.random.Generator,
         memory: Array | None,
     ) -> Array:
-        """The duality map of ``J^T u``."""
+        """The direction ``v``, the duality map of ``J^T u``."""
         xp = array_namespace(x)
         u = like(rng.standard_normal((x.shape[0], *at.output_shape)), x)
         if memory is not None:
@@ -60,15 +69,24 @@ def dd_snr_warm(
     power: float = 2.0,
     form: str = "difference",
 ) -> OperatorNormRegularization:
-    """``dd-snr-warm``: as ``dd-snr``, for the price of one attack step.
+    """Build the method ``dd-snr-warm``: ``dd-snr`` at the cost of one attack step.
 
     Args:
         p: the norm of the domain.
         q: the norm of the co-domain.
-        eps: the distance of the difference, pixels in [0, 1].
-        lam: the weight; ``lam eps^power / power`` times the norm to this power is paid.
-        power: 2 for Eq. 7, 1 for Eq. 13.
-        form: ``difference`` or ``jacobian``, as for ``dd-snr``.
+        eps: the distance from ``x`` to ``x + eps v``, pixels in [0, 1]. If not given, 12, 0.5 or
+            8/255 for p = 1, 2 or inf; other norms have no default.
+        lam: the weight ``lam`` of the term ``(lam eps^r / r) ||J||_{p,q}^r``.
+        power: the exponent ``r`` of that term: 2 for Eq. 7, 1 for Eq. 13.
+        form: ``difference`` or ``jacobian`` (:func:`onr_paper.operator_norm.dd_snr` describes
+            them).
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> dd_snr_warm(eps=0.5).settings["search"]
+        'warm'
 
     """
     norm = norm_named(p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 from onr.cli.main import main
 from onr.jacobians.dense import jacobian
 from onr.jacobians.operator_norms import operator_norm
+from onr.measurements.accuracy import accuracy as onr_accuracy
+from onr.norms import LpNorm
 from onr.training.config import TrainConfig
 from onr.training.runs import Run
 from onr.training.subject import Subject
@@ -163,3 +166,67 @@ def test_bad_requests_are_told(arguments: tuple[str, ...], said: str, net: str, 
     result = onr("measure", *(each.format(net=net, run=run) for each in arguments))
     assert result.exit_code == 2, result.output
     assert said in " ".join(result.stderr.split())
+
+
+# RUN and MODEL alike
+
+
+def test_accuracy_of_a_model_is_that_of_python(net: str, tmp_path: Path):
+    options = ("--p", "inf", "--eps", "1/255,0.1", "--images", 20, "--out", tmp_path)
+    text = works("measure", "accuracy", f"{net}:net", *options)
+    assert "accuracy of" in text
+    assert "20 test images of digits (1 x 8 x 8)" in " ".join(text.split())
+    subject = Subject(TrainConfig(model=f"{net}:net"))
+    found = onr_accuracy(subject.network, *subject.inputs(20), p=LpNorm(np.inf), eps=[1 / 255, 0.1])
+    rows = table(tmp_path / "accuracy.csv")
+    assert [float(row["eps"]) for row in rows] == pytest.approx([0, 1 / 255, 0.1], rel=1e-5)
+    assert [float(row["mean"]) for row in rows] == pytest.approx([row["mean"] for row in found])
+    assert (tmp_path / "accuracy.svg").exists()
+
+
+def test_a_model_is_evaluated_as_a_run_is(net: str, run: Path, tmp_path: Path):
+    less = ("--eps", "0.1,0.5", "--images", 12, "--steps", 2, "--spectrum", 3)
+    for target, out in ((f"{net}:net", tmp_path / "model"), (run, tmp_path / "run")):
+        text = works("evaluate", target, *less, "--out", out)
+        assert "12 test images of digits (1 x 8 x 8)" in " ".join(text.split())
+        assert {file.name for file in out.iterdir()} == {
+            "evaluation.json",
+            "evaluation.csv",
+            "evaluation.svg",
+        }
+    model, trained = (
+        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("model", "run")
+    )
+    assert model.keys() == trained.keys()
+    assert (model["run"], model["epochs"]) == (None, None)
+    assert model["model"].endswith(":net")
+    assert trained["run"]["train"]["method"] == "onr_paper:standard"
+
+
+def test_a_model_may_be_measured_at_the_validation_part(net: str, run: Path):
+    for target in (f"{net}:net", run):
+        text = works("measure", "norms", target, "--part", "validation", "--images", 3)
+        assert "3 validation images of digits" in " ".join(text.split())
+
+
+def test_what_is_easy_to_get_wrong_is_said(net: str, run: Path, tmp_path: Path):
+    def warnings(*arguments: object) -> list[str]:
+        result = onr("measure", "norms", *arguments, "--images", 2)
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+
+    assert warnings(run) == []
+    dataset, weights = warnings(f"{net}:net")
+    assert "no --dataset given: the images are those of digits" in dataset
+    assert "unless its code loads others" in weights
+    (weights,) = warnings("mlp", "--dataset", "digits")
+    assert "RANDOM, as drawn from seed 0" in weights
+    assert warnings("mlp", "--dataset", "digits", "--weights", run) == []
+
+
+def test_a_model_needs_a_folder_for_its_evaluation(net: str):
+    result = onr("evaluate", f"{net}:net", "--eps", "0.1")
+    assert result.exit_code == 2
+    assert "give --out" in result.stderr
+    result = onr("evaluate", f"{net}:net", "--best", "--eps", "0.1")
+    assert "--best chooses an epoch of a run" in result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -455,17 +456,29 @@ def test_curves_are_averaged_over_seeds():
 
 def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
-    (code,) = re.findall(r"```python\n((?:(?!```).)*class Confidence.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (hooks,) = [block for block in blocks if "def onr_experiments" in block]
+    (code,) = [block for block in blocks if "class Confidence" in block]
     quick = code.replace("TrainConfig(", "TrainConfig(epochs=1, ")
-    (tmp_path / "confident.py").write_text(quick)
+    package = tmp_path / "my_plugin"
+    package.mkdir()
+    (package / "__init__.py").write_text(hooks)
+    (package / "experiments.py").write_text(quick)
     monkeypatch.syspath_prepend(str(tmp_path))
-    import confident  # type: ignore[import-not-found]
-
-    found = Reproduction({"confidence": confident.Confidence()}, "tiny", tmp_path / "out", {})
-    train(found)
-    make(found)
-    claims = found.write("confidence")
-    rows = table(found, "confidence")
+    point = importlib.metadata.EntryPoint("my_plugin", "my_plugin", "onr")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    registry.cache_clear()
+    try:
+        experiment: Experiment = load("experiment", "my_plugin:confidence")()
+        found = Reproduction({"confidence": experiment}, "tiny", tmp_path / "out", {})
+        train(found)
+        assert make(found) == {}
+        claims = found.write("confidence")
+        rows = table(found, "confidence")
+    finally:
+        registry.cache_clear()
+        for name in ("my_plugin", "my_plugin.experiments"):
+            sys.modules.pop(name, None)
     assert [row["eps"] for row in rows] == [0.5, 1.0]
     assert all(0.1 < row["mean"] < 1 and row["images"] == 200 for row in rows)
     assert claims[0].value == rows[0]["mean"] - rows[1]["mean"]

@@ -209,7 +209,7 @@ def test_all_cells_in_floats_as_standard_json() -> None:
 def test_all_cells_as_a_table() -> None:
     text = plain(onr_command("verify-theorem", "--all", *EXACT, *FEW).stdout)
     assert text.count("holds exactly") >= 18
-    assert "50 networks a cell with weights in {-1, 0, 1}" in text
+    assert "50 networks a pair with weights in {-1, 0, 1}" in text
     assert "degenerate:" in text
     assert "Where the hypotheses fail" in text
     assert "VIOLATED" not in text

@@ -341,7 +341,7 @@ def test_bad_options_of_the_command() -> None:
     assert "unknown setting 'width'" in refused(grid(GRID), "--set", "width=3")
     assert "no table" in refused(grid("[grid]\nlr = 1\n"), "--set", "lr.x=3")
     result = onr(grid(GRID), "--scheduler", "tcp://127.0.0.1:1", "--workers", "2")
-    assert (result.exit_code, "leave out ours" in result.stderr) == (2, True)
+    assert (result.exit_code, "leave out --workers" in result.stderr) == (2, True)
     assert not Path("sweeps").exists()
 
 

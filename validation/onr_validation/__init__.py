@@ -1,11 +1,11 @@
-"""The paper's claims, checked."""
+"""Checks of the paper's claims: Theorem 1, the lemmas, Table 1, all figures and tables."""
 
 from onr.hookspecs import Entry, hookimpl
 
 
 @hookimpl
 def onr_commands() -> list[Entry]:
-    """Check the theorem; show the whole project at work."""
+    """Offer the commands that check the theory, show the project at work, reproduce the paper."""
     return [
         Entry(
             "verify-theorem",
@@ -20,7 +20,7 @@ def onr_commands() -> list[Entry]:
         Entry(
             "verify-table1",
             "onr_validation.lemmas.table_command:verify_table1",
-            "Check every cell of Table 1 against brute force.",
+            "Check every entry of Table 1 against brute force.",
         ),
         Entry(
             "demo",
@@ -42,7 +42,7 @@ def onr_commands() -> list[Entry]:
 
 @hookimpl
 def onr_experiments() -> list[Entry]:
-    """The paper's figures and tables, and what goes beyond them."""
+    """Offer the paper's figures and tables, and experiments that go beyond the paper."""
     found = "onr_validation.experiments"
     return [
         Entry("fig2", f"{found}.fig2:Figure2", "singular values and alignment by rank"),
@@ -63,10 +63,10 @@ def onr_experiments() -> list[Entry]:
         Entry("table2", f"{found}.table2:Table2", "accuracies and hyper-parameters"),
         Entry("table3", f"{found}.table3:Table3", "the hyper-parameter sweep"),
         Entry("fig2-own", f"{found}.fig2:own", "Fig. 2 for the methods that the paper lacks"),
-        Entry("fig3-own", f"{found}.fig3:own", "Fig. 3 for them"),
-        Entry("fig4-own", f"{found}.fig4:own", "Fig. 4 for them"),
-        Entry("fig5-own", f"{found}.fig5:own", "Fig. 5 for them"),
-        Entry("fig8-own", f"{found}.fig8:own", "Fig. 8 for them"),
+        Entry("fig3-own", f"{found}.fig3:own", "Fig. 3 for the methods that the paper lacks"),
+        Entry("fig4-own", f"{found}.fig4:own", "Fig. 4 for the methods that the paper lacks"),
+        Entry("fig5-own", f"{found}.fig5:own", "Fig. 5 for the methods that the paper lacks"),
+        Entry("fig8-own", f"{found}.fig8:own", "Fig. 8 for the methods that the paper lacks"),
         Entry("foils", f"{found}.foils:Foils", "sections 7.2 and 7.3, tested"),
         Entry("directions", f"{found}.directions:Directions", "attacks and maximisers, nine norms"),
         Entry("norms", f"{found}.brackets:Brackets", "all nine norms before and after training"),
@@ -75,7 +75,7 @@ def onr_experiments() -> list[Entry]:
 
 @hookimpl
 def onr_measurements() -> list[Entry]:
-    """What the paper measures, and Table 1 itself."""
+    """Offer what the paper measures, and the check of Table 1."""
     found = "onr.measurements"
     return [
         Entry("accuracy", f"{found}.accuracy:accuracy", "accuracy, clean and under attack"),

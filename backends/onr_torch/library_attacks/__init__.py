@@ -1,1 +1,1 @@
-"""Attacks of other libraries, held to the contract that ours keep."""
+"""Attacks of other libraries, held to the same contract as our own attacks."""

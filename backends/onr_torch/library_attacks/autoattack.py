@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, 2020), by pyautoattack."""
+"""AutoAttack (Croce and Hein, 2020), as implemented by pyautoattack."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NORMS = {"1": "L1", "2": "L2", "inf": "Linf"}
 def autoattack(*, p: Norm, eps: float, bounds: Bounds = (0.0, 1.0)) -> LibraryAttack:
     """AutoAttack's standard version: APGD on cross-entropy and targeted, FAB targeted, Square.
 
-    It has its own losses, steps and restarts, and works in float32. Examples that it does not break
-    are returned as they came. With fewer than ten classes all the others are targets. What its own
-    checks find is logged by ``auto-attack``.
+    AutoAttack has its own losses, steps and restarts, and works in float32. Examples that it does
+    not break are returned unchanged. With fewer than ten classes, all other classes are targets.
+    The logger ``auto-attack`` reports what AutoAttack's own checks find.
 
     Args:
         p: the norm of the ball, 1, 2 or inf.
@@ -30,8 +30,8 @@ def autoattack(*, p: Norm, eps: float, bounds: Bounds = (0.0, 1.0)) -> LibraryAt
         bounds: the box of valid inputs, [0, 1].
 
     Raises:
-        OnrError: pyautoattack is not installed, or the norm or the box is another; when called, the
-            network has fewer than four classes.
+        OnrError: pyautoattack is not installed, the norm is not 1, 2 or inf, or the box is not
+            [0, 1]; when the attack is called, the network has fewer than four classes.
 
     """
     made = library("pyautoattack").AutoAttack
@@ -46,12 +46,12 @@ def autoattack(*, p: Norm, eps: float, bounds: Bounds = (0.0, 1.0)) -> LibraryAt
         attack = made(classifier, eps=eps, norm=NORMS[p.name], seed=seed, device=x.device)
         for part in (attack.apgd_targeted, attack.fab):
             part.n_target_classes = min(part.n_target_classes, classes - 1)
-        trace = sys.gettrace()  # which one of its checks takes away
+        trace = sys.gettrace()  # one of AutoAttack's checks removes the trace function
         try:
             found: torch.Tensor = attack.run_standard_evaluation(x.float(), y, batch_size=len(x))[0]
         finally:
             sys.settrace(trace)
-        # In float64 the others would come back rounded.
+        # Return float64 examples that were not broken as given, not rounded to float32.
         return torch.where(column((found == x.float()).flatten(1).all(dim=1), x), x, found)
 
     return LibraryAttack(run, origin="pyautoattack", p=p, eps=eps, bounds=bounds)

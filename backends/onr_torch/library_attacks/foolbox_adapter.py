@@ -28,22 +28,22 @@ def foolbox_attack(
     restarts: int = 1,
     bounds: Bounds = (0.0, 1.0),
 ) -> LibraryAttack:
-    """``foolbox:NAME``, as ``foolbox:L2PGD``; it ascends its own loss.
+    """The attack ``foolbox:NAME``, such as ``foolbox:L2PGD``, with the library's loss.
 
-    Attacks that look for the smallest perturbation are clipped to the ball by foolbox. Where the
-    library's step size is relative to eps, fewer steps are longer by as much.
+    foolbox clips attacks that look for the smallest perturbation to the ball. If the library's step
+    size is relative to eps, it is scaled by the library's number of steps over ``steps``.
 
     Args:
         name: a class of ``foolbox.attacks``.
         p: the norm in which that attack measures.
         eps: the radius, pixels in [0, 1].
-        steps: iterations, if it counts them; by default the library's.
-        restarts: how often it runs; each example keeps its first success.
+        steps: the number of iterations, for attacks that have one; by default the library's.
+        restarts: how often the attack runs; each example keeps its first success.
         bounds: the box of valid inputs, [0, 1].
 
     Raises:
-        OnrError: foolbox is not installed, it has no such attack, or that attack has another norm,
-            takes no such option or needs others; when called, foolbox refuses.
+        OnrError: foolbox is not installed or has no such attack; the attack has another norm,
+            lacks the option or needs other options; or, when called, foolbox refuses the inputs.
 
     """
     what = f"foolbox:{name}"

@@ -1,4 +1,4 @@
-"""Other libraries' attacks, held to what an attack of ours keeps."""
+"""A wrapper that holds the attacks of other libraries to the contract of our own attacks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,24 @@ from onr_torch.network import TorchNetwork
 __all__ = ["Classifier", "LibraryAttack", "accepted", "library"]
 
 LEAD = 8.0
-"""In float32, cross-entropy's gradient has three digits left where a logit leads by this much."""
+"""The lead of the best logit at which cross-entropy's float32 gradient has three digits left."""
 
 
 class Classifier(nn.Module):
-    """A network as a library is shown it: the same decisions, in evaluation mode whatever it asks.
+    """The network that a library sees: the same decisions, always in evaluation mode.
 
-    Logits keep their direction, and the distance by which the best leads the second grows like a
-    logarithm from :data:`LEAD` on: libraries let the cross-entropy of a confident network
-    underflow, and divide by a norm to which they have added a constant, so that their attacks stand
-    still on logits times 30. Gradients come back contiguous, which libraries take views of.
+    The logits keep their direction, but from :data:`LEAD` on the lead of the best logit over the
+    second grows only like a logarithm. Libraries let the cross-entropy of a confident network
+    underflow, and divide by a norm to which they have added a constant; without the change their
+    attacks would stand still on logits times 30. Gradients are contiguous, because libraries take
+    views of them.
+
+    Example:
+        >>> classifier = Classifier(nn.Identity(), torch.float32)
+        >>> classifier(torch.tensor([[0.0, 5.0], [0.0, 100.0]]))
+        tensor([[ 0.0000,  5.0000],
+                [ 0.0000, 12.5326]])
+
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -43,13 +51,13 @@ class Classifier(nn.Module):
         self.training = False
 
     def train(self, mode: bool = True) -> Classifier:
-        """Nothing changes."""
+        """Ignore the mode: the classifier stays in evaluation mode."""
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the float type of ``x``, shape ``(batch, d)``."""
-        # The detour by (batch, n) makes the gradient contiguous: a module of another memory format
-        # gives one of that format.
+        """The logits, shape ``(batch, d)``, in the dtype of ``x``."""
+        # The detour by (batch, n) makes the gradient contiguous; a channels-last module alone would
+        # return a channels-last gradient.
         images = x.flatten(1).reshape(x.shape)
         logits: torch.Tensor = self.module(images.to(self.dtype))
         best = logits.detach().topk(2).values
@@ -59,27 +67,36 @@ class Classifier(nn.Module):
 
 
 Run = Callable[[Classifier, torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""Of a classifier, contiguous images, labels and a seed: the perturbed images."""
+"""Maps a classifier, contiguous images, labels and a seed to perturbed images."""
 
 
 class LibraryAttack:
-    """A library's attack on images, whatever that library does to the network and to the world.
+    """A library's attack on images, without that library's side effects.
 
     Parameters and their gradients, each module's mode, buffers and the global random generators are
-    as they were; the result is determined by ``rng``, has the float type of the input, and is
-    finite: an example for which the library finds no number is returned as it came. The
+    restored. The result is determined by ``rng`` and has the dtype of the input. The result is
+    finite: an example for which the library returns NaN or infinity is returned unchanged. The
     perturbation is projected onto the ball and then clipped to the box, which cannot leave the ball
     again. ``eps = 0`` returns the input.
 
     Args:
         run: the library's attack.
-        origin: the name of its distribution, for a run's record.
+        origin: the distribution (package) of the library; its version enters a run's record.
         p: the norm of the ball.
         eps: the radius, pixels in [0, 1].
-        bounds: the box of valid inputs.
+        bounds: the box of valid inputs, [0, 1].
 
     Raises:
-        OnrError: ``eps`` is no radius, or the box is another than [0, 1].
+        OnrError: ``eps`` is not a radius, or the box is not [0, 1].
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> def run(classifier, x, y, seed):
+        ...     return x + 1
+        >>> attack = LibraryAttack(run, origin="torch", p=LpNorm(2), eps=0.5, bounds=(0.0, 1.0))
+        >>> network, x = TorchNetwork(nn.Flatten(), (1, 1, 1)), torch.zeros(1, 1, 1, 1)
+        >>> attack(network, x, torch.tensor([0]), rng=np.random.default_rng(0)).item()
+        0.5
 
     """
 
@@ -96,7 +113,8 @@ class LibraryAttack:
         """The perturbed images, shape ``(batch, channels, height, width)`` as ``x``.
 
         Raises:
-            OnrError: the network is not torch's, the inputs are no images or outside the box.
+            OnrError: the network is not a :class:`TorchNetwork`, or the inputs are not images or
+                lie outside the box.
 
         """
         if not isinstance(network, TorchNetwork):
@@ -129,7 +147,7 @@ class LibraryAttack:
 
 @contextmanager
 def _gradients_kept(module: nn.Module) -> Iterator[None]:
-    """Every parameter's gradient is out of reach inside, and the same tensor as before after."""
+    """Set every parameter's gradient to ``None``; afterwards put the same tensors back."""
     kept = [(parameter, parameter.grad) for parameter in module.parameters()]
     for parameter, _ in kept:
         parameter.grad = None
@@ -142,10 +160,10 @@ def _gradients_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _generators(seed: int) -> Iterator[None]:
-    """The global generators, which libraries draw from, seeded inside and restored after."""
+    """Seed the global random generators, which libraries draw from; restore them afterwards."""
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch has no type
     devices = range(torch.cuda.device_count()) if started else ()
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - theirs, not ours
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         random.seed(seed)
@@ -158,10 +176,14 @@ def _generators(seed: int) -> Iterator[None]:
 
 
 def library(name: str) -> Any:
-    """The module of that name.
+    """Import the module of that name.
 
     Raises:
-        OnrError: it is not installed; names the extra that brings it.
+        OnrError: the module is not installed; the error names the extra that brings it.
+
+    Example:
+        >>> library("math").sqrt(4.0)
+        2.0
 
     """
     try:
@@ -173,10 +195,21 @@ def library(name: str) -> Any:
 def accepted(
     target: Callable[..., Any], what: str, options: Mapping[str, int | None]
 ) -> dict[str, Any]:
-    """The counts that were given (not ``None``), if ``target`` has parameters of these names.
+    """The options other than ``None``, checked against the parameters of ``target``.
+
+    Args:
+        target: the function or class that will get the options.
+        what: how to name ``target`` in errors.
+        options: counts by the name of a parameter.
 
     Raises:
-        OnrError: it has not, or a count is below 1.
+        OnrError: ``target`` has no parameter of the name of an option, or a count is below 1.
+
+    Example:
+        >>> def attack(model, steps=10):
+        ...     return model
+        >>> accepted(attack, "the attack", {"steps": 5, "restarts": None})
+        {'steps': 5}
 
     """
     given = {name: value for name, value in options.items() if value is not None}

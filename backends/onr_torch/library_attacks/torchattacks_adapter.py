@@ -27,23 +27,23 @@ def torchattacks_attack(
     restarts: int | None = None,
     bounds: Bounds = (0.0, 1.0),
 ) -> LibraryAttack:
-    """``torchattacks:NAME``, as ``torchattacks:PGDL2``; it ascends its own loss.
+    """The attack ``torchattacks:NAME``, such as ``torchattacks:PGDL2``, with the library's loss.
 
     The step size ``alpha`` is scaled so that the length of the whole path, in units of eps, stays
-    the library's; what else an attack measures in pixels (``lr`` of SPSA) stays as it is there.
+    the library's. Other settings in pixels (``lr`` of SPSA) keep the library's value.
 
     Args:
         name: a class of torchattacks whose constructor has an ``eps``.
-        p: the norm of its ball: l2 for names that end in L2, either for those with an option
-            ``norm``, the largest magnitude for the others.
+        p: the norm of the ball: 2 or inf for attacks with an option ``norm``, 2 for names that end
+            in L2, inf for all others.
         eps: the radius, pixels in [0, 1].
-        steps: iterations, if it counts them; by default the library's.
-        restarts: random starts, if it has them; by default the library's.
+        steps: the number of iterations, for attacks that have one; by default the library's.
+        restarts: the number of random starts, for attacks that have one; by default the library's.
         bounds: the box of valid inputs, [0, 1].
 
     Raises:
-        OnrError: torchattacks is not installed, it has no such attack, or that attack has another
-            norm or takes no such option.
+        OnrError: torchattacks is not installed or has no such attack, or the attack has another
+            norm or lacks the option.
 
     """
     what = f"torchattacks:{name}"

@@ -1,1 +1,1 @@
-"""Modules to measure and train: from architectures, from torchvision, from the user, from files."""
+"""Modules to measure and train, from architectures, torchvision, the user and files."""

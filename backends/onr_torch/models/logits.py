@@ -1,4 +1,4 @@
-"""Whether a module that others wrote is a classifier of the images at hand."""
+"""Checks that a module which others wrote is a classifier of given images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ _NOT_THEIRS = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<"
 def require_logits(
     module: nn.Module, input_shape: tuple[int, ...], classes: int, *, what: str, advice: str = ""
 ) -> None:
-    """Try the module on two black images, in float32 and in evaluation mode.
+    """Run the module on two black images, in float32 and in evaluation mode, and check the logits.
 
     Args:
-        module: on one device; it stays in the float types that it is in.
+        module: the module, on one device; its parameters keep their dtypes.
         input_shape: the shape of one input.
         classes: the number of logits.
         what: how to name the module in errors.
-        advice: what to do where it fails.
+        advice: what the error tells the user to do if the module fails.
 
     Raises:
-        OnrError: it has no parameters, it fails, or it gives anything but ``(2, classes)``.
+        OnrError: the module has no parameters, fails, or returns anything but one tensor of shape
+            ``(2, classes)``.
+
+    Example:
+        >>> require_logits(nn.Linear(4, 3), (4,), 3, what="my model")
 
     """
     parameter = next(module.parameters(), None)
@@ -54,7 +58,13 @@ def require_logits(
 
 
 def reason(error: BaseException) -> str:
-    """An error's name and text, and the last line that is neither ours nor torch's."""
+    """An error's name and text, and the last line of its traceback outside of our code and torch.
+
+    Example:
+        >>> reason(ValueError("too small"))
+        'ValueError: too small'
+
+    """
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Models of the user's own: ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``."""
+"""Models from the user's own code: ``MODULE:ATTRIBUTE`` or ``FILE.py:ATTRIBUTE``."""
 
 from __future__ import annotations
 
@@ -22,28 +22,35 @@ from onr_torch.models.signatures import parameters, readable, takes
 __all__ = ["imported"]
 
 GIVEN = ("input_shape", "classes", "num_classes", "normalize")
-"""What a class or a function is given if it has parameters of these names."""
+"""The arguments that a class or a function gets if it has parameters of these names."""
 
 
 def imported(spec: str, /) -> Callable[..., nn.Module]:
-    """A module, a class of modules, or a function that gives one, from the user's code.
+    """The model builder for an ``nn.Module``, a subclass, or a function, from the user's code.
 
-    A module is looked for in the current directory first, as by ``python -m``; a file is run anew
-    each time. A class or a function is called with those of ``input_shape``, ``classes`` (or
-    ``num_classes``) and ``normalize`` (:class:`onr.architectures.Normalize`) that it has
-    parameters for; its other parameters are the model's options, read as their annotations or
-    defaults say. A module is copied, with the weights that it has. What comes out takes pixels in
-    [0, 1], ``(batch, *input_shape)``, and gives logits, ``(batch, classes)``.
+    A Python module is looked up in the current directory first, as by ``python -m``; a file runs
+    anew each time. A class or a function is called with those of the arguments ``input_shape``,
+    ``classes`` (or ``num_classes``) and ``normalize`` (:class:`onr.architectures.Normalize`) that
+    it has parameters for. Its other parameters become the model's options, whose types follow from
+    annotations or defaults. An ``nn.Module`` is copied with its weights. The model must map pixels
+    in [0, 1] of shape ``(batch, *input_shape)`` to logits ``(batch, classes)``.
 
     Args:
         spec: ``my_package.models:Net`` or ``path/to/net.py:make``.
 
     Returns:
-        A target as in ``onr_models``.
+        A target for an entry of the hook ``onr_models``.
 
     Raises:
-        OnrError: the code cannot be found or run, names the line; or, from the target, what it
-            gives is no classifier of such inputs.
+        OnrError: the code cannot be found or run; the error names the line. The target raises it
+            if the model cannot be built or is not a classifier of such inputs.
+
+    Example:
+        >>> code = "from torch import nn; net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))"
+        >>> _ = (tmp_path / "net.py").write_text(code)
+        >>> build = imported(f"{tmp_path}/net.py:net")
+        >>> build((1, 2, 2), 3, normalize=Normalize((0.5,), (0.5,)))[1]
+        Linear(in_features=4, out_features=3, bias=True)
 
     """
     what = f"model {spec}"
@@ -94,7 +101,7 @@ def imported(spec: str, /) -> Callable[..., nn.Module]:
 
 
 class _Copy:
-    """Gives copies of a module, so that no network shares its parameters with another."""
+    """Returns copies of a module, so that no two networks share parameters."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -136,11 +143,11 @@ def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise OnrError(f"no file {path}: expected FILE.py:ATTRIBUTE")
     found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None  # noqa: S101 - it ends in .py
+    assert found is not None  # noqa: S101 - the path ends in .py
     assert found.loader is not None  # noqa: S101
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    # Dataclasses, for one, look up the module that they are defined in.
+    # Some code, such as dataclasses, looks up its own module in sys.modules.
     module = sys.modules[name] = importlib.util.module_from_spec(found)
     try:
         found.loader.exec_module(module)

@@ -21,7 +21,18 @@ __all__ = ["Standardize", "sequential"]
 
 
 class Standardize(nn.Module):
-    """``(x - mean) / std`` for each channel of ``(batch, C, ...)``."""
+    """``(x - mean) / std`` for each channel of ``(batch, C, ...)``.
+
+    Args:
+        layer: the mean and the standard deviation of each channel.
+        dimensions: the number of axes of one input, 3 for images.
+
+    Example:
+        >>> module = Standardize(Normalize((0.5,), (0.25,)), 3).float()
+        >>> module(torch.ones(1, 1, 1, 1)).item()
+        2.0
+
+    """
 
     def __init__(self, layer: Normalize, dimensions: int) -> None:
         super().__init__()
@@ -34,12 +45,21 @@ class Standardize(nn.Module):
         self.std: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised inputs."""
+        """The normalised inputs."""
         return (x - self.mean) / self.std
 
 
 def sequential(architecture: Architecture) -> nn.Sequential:
-    """Its layers in order, so that parameter names are those of the architecture."""
+    """The layers of the architecture in order; parameters have the names of the architecture's.
+
+    Example:
+        >>> sequential(Architecture((3,), (Affine(2), ReLU())))
+        Sequential(
+          (0): Linear(in_features=3, out_features=2, bias=True)
+          (1): ReLU()
+        )
+
+    """
     shapes = architecture.shapes()[:-1]
     return nn.Sequential(
         *(_module(layer, shape) for layer, shape in zip(architecture.layers, shapes, strict=True))

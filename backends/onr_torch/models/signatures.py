@@ -1,4 +1,4 @@
-"""The options that a function which others wrote can be given as text."""
+"""Finds the parameters of a function from elsewhere that can be options of a model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ READABLE = {bool, int, float, str}
 
 
 def parameters(function: Callable[..., Any], /) -> dict[str, inspect.Parameter]:
-    """What it takes by keyword, with annotations that are types where they can be found."""
+    """The parameters that can be given by keyword; annotations are evaluated where possible.
+
+    Example:
+        >>> parameters(lambda width, *rest, depth=2: None)
+        {'width': <Parameter "width">, 'depth': <Parameter "depth=2">}
+
+    """
     try:
         try:
             signature = inspect.signature(function, eval_str=True)
-        except NameError:  # an annotation for type checking alone
+        except NameError:  # an annotation that is imported for type checking only
             signature = inspect.signature(function)
     except (TypeError, ValueError):  # not written in Python
         return {}
@@ -29,7 +35,20 @@ def parameters(function: Callable[..., Any], /) -> dict[str, inspect.Parameter]:
 def readable(
     function: Callable[..., Any], /, *, without: Container[str]
 ) -> list[inspect.Parameter]:
-    """Its parameters of a type that text is read as; the default tells what no annotation does."""
+    """The parameters of type bool, int, float or str, which can be read from text.
+
+    Args:
+        function: the function or class.
+        without: the names of parameters to leave out.
+
+    Returns:
+        The parameters, keyword-only. A parameter without annotation has the type of its default.
+
+    Example:
+        >>> readable(lambda classes, width=16, layer=None: None, without=("classes",))
+        [<Parameter "width: int = 16">]
+
+    """
     found = []
     for name, parameter in parameters(function).items():
         annotation = parameter.annotation
@@ -45,7 +64,20 @@ def readable(
 def takes(
     target: Callable[..., nn.Module], options: list[inspect.Parameter], /
 ) -> Callable[..., nn.Module]:
-    """``target(input_shape, classes, *, normalize, **options)`` that says which options it has."""
+    """Replace ``**options`` in the signature of ``target`` by the given options.
+
+    Args:
+        target: ``target(input_shape, classes, *, normalize, **options)``; it is changed and
+            returned.
+        options: what ``inspect.signature`` shows in place of ``**options``.
+
+    Example:
+        >>> def target(input_shape, classes, *, normalize, **options):
+        ...     return nn.Identity()
+        >>> inspect.signature(takes(target, readable(lambda width=16: None, without=())))
+        <Signature (input_shape, classes, *, normalize, width: int = 16)>
+
+    """
     signature = inspect.signature(target)
     own = [it for it in signature.parameters.values() if it.kind is not it.VAR_KEYWORD]
     target.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]  # read by inspect

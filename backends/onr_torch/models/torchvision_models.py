@@ -1,4 +1,4 @@
-"""Torchvision's classifiers by name, untrained, behind the normalisation of the images."""
+"""Torchvision's classifiers by name, untrained, with the normalisation of the images in front."""
 
 from __future__ import annotations
 
@@ -21,11 +21,18 @@ PLAIN = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-"""Without the auxiliary logits, which a loss of one matrix of logits has no use for."""
+"""Options that turn off auxiliary logits: a loss takes one matrix of logits."""
 
 
 class Normalized(nn.Module):
-    """A model of normalised images as one of pixels in [0, 1]; its parameters are ``model.*``."""
+    """A model of normalised images as a model of pixels in [0, 1]; parameters are ``model.*``.
+
+    Example:
+        >>> module = Normalized(nn.Flatten(), (1, 1, 1), Normalize((0.5,), (0.25,))).float()
+        >>> module(torch.ones(1, 1, 1, 1))
+        tensor([[2.]])
+
+    """
 
     def __init__(
         self, model: nn.Module, input_shape: tuple[int, ...], normalize: Normalize
@@ -36,23 +43,33 @@ class Normalized(nn.Module):
         self.model = model
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The model's logits."""
+        """The logits of the model at the normalised inputs."""
         logits: torch.Tensor = self.model(self.normalize(x))
         return logits
 
 
 def torchvision_model(name: str, /) -> Callable[..., nn.Module]:
-    """The classifier that ``torchvision.models`` has under this name, with its own initialisation.
+    """The model builder for the classifier of this name in ``torchvision.models``.
+
+    The classifier has torchvision's own initialisation.
 
     Args:
-        name: as in ``torchvision.models.list_models``, ``resnet18`` say.
+        name: a name of ``torchvision.models.list_models``, such as ``resnet18``.
 
     Returns:
-        A target as in ``onr_models``. Its options are the numbers and texts that the model's class
-        takes, as far as the name leaves them open: ``image_size=32`` for ``vit_b_16``, say.
+        A target for an entry of the hook ``onr_models``. Its options are the parameters of the
+        model's class that are numbers or text and that the name does not fix, such as
+        ``image_size=32`` for ``vit_b_16``.
 
     Raises:
-        OnrError: there is no such classifier; or, from the target, it does not take such images.
+        OnrError: there is no such classifier. The target raises it if the classifier cannot be
+            built with the options, or does not take the images.
+
+    Example:
+        >>> build = torchvision_model("squeezenet1_1")
+        >>> module = build((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3))
+        >>> type(module.model).__name__
+        'SqueezeNet'
 
     """
     from torchvision import models

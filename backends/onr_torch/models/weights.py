@@ -1,4 +1,4 @@
-"""A model's weights from a file or from a run; nothing is unpickled but tensors."""
+"""Reads a model's weights from a file or a run; only tensors are unpickled, no code runs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ from onr.training.runs import BEST, LAST, Run
 __all__ = ["read_weights"]
 
 NESTED = ("state_dict", "model_state_dict", "model")
-"""Where training scripts keep the state dict among other things; one may be inside another."""
+"""Keys under which training scripts store the state dict; one key may be nested in another."""
 PARALLEL = "module."
-"""What ``DataParallel`` puts before every name."""
+"""The prefix that ``DataParallel`` adds to every name."""
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Parameters and statistics by name, in their float type; bfloat16 as float32, which is exact.
+    """Read parameters and buffers by name; dtypes are kept, but bfloat16 becomes float32 (exact).
 
     Args:
-        path: the folder of a run, or a checkpoint in it; a ``.safetensors`` file; or what
-            ``torch.save`` wrote of a state dict, on its own or under the keys ``state_dict``,
-            ``model_state_dict`` or ``model``. The ``module.`` of ``DataParallel`` is dropped.
+        path: the folder of a run, a checkpoint in such a folder, a ``.safetensors`` file, or a
+            file of ``torch.save`` that holds a state dict, alone or under one of the keys
+            ``state_dict``, ``model_state_dict`` and ``model``. The prefix ``module.`` of
+            ``DataParallel`` is dropped.
 
     Raises:
-        OnrError: there is no such file, it is damaged, it holds no state dict, or it holds objects
-            that are made by running code.
+        OnrError: there is no such file, or the file is damaged, holds no state dict, or holds
+            objects that only running code can make.
+
+    Example:
+        >>> torch.save({"state_dict": {"module.bias": torch.ones(2)}}, tmp_path / "net.pt")
+        >>> read_weights(tmp_path / "net.pt")
+        {'bias': array([1., 1.], dtype=float32)}
 
     """
     if path.is_dir():

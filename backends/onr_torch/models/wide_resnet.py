@@ -24,15 +24,21 @@ def wide_resnet(
     """A :class:`WideResNet` for images ``(C, H, W)`` with pixels in [0, 1].
 
     Args:
-        input_shape: ``(C, H, W)``; the paper's is ``(3, 32, 32)``.
+        input_shape: ``(C, H, W)``, which is ``(3, 32, 32)`` in the paper.
         classes: the number of logits.
         normalize: the normalisation of the images, which is the first layer.
         depth: ``6 k + 4`` for ``k`` blocks in each of the three groups.
         width: the groups have ``16 width``, ``32 width`` and ``64 width`` channels.
 
     Raises:
-        OnrError: the depth is of another form, the width is not positive, or the inputs are no
-            images.
+        OnrError: the depth is not ``6 k + 4`` with ``k >= 1``, the width is not positive, or the
+            inputs are not images.
+
+    Example:
+        >>> normalize = Normalize((0.5,) * 3, (0.25,) * 3)
+        >>> module = wide_resnet((3, 32, 32), 10, normalize=normalize, depth=10, width=1)
+        >>> module.float()(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
 
     """
     if depth < 10 or depth % 6 != 4:
@@ -48,9 +54,16 @@ def wide_resnet(
 class WideResNet(nn.Module):
     """Pre-activation blocks of two 3 x 3 convolutions, in three groups, without dropout.
 
-    Convolutions start with He's normal law for the fan-out, the logits' bias at zero; all is drawn
-    from torch's generator. Parameters have the names of the PyTorch code that most published
-    weights are for: ``conv1``, ``block1.layer.0.bn1`` and so on, ``bn1``, ``fc``.
+    Convolutions are drawn from He's normal law for the fan-out, by torch's global generator; the
+    bias of the logits starts at zero. Parameters have the names of the PyTorch code that most
+    published weights are for: ``conv1``, ``block1.layer.0.bn1`` and so on, ``bn1``, ``fc``.
+
+    Example:
+        >>> normalize = Normalize((0.5,), (0.25,))
+        >>> module = WideResNet((1, 8, 8), 2, normalize, blocks=1, width=1)
+        >>> module.fc
+        Linear(in_features=64, out_features=2, bias=True)
+
     """
 
     def __init__(
@@ -78,7 +91,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, ``(batch, classes)``, of pixels in [0, 1]."""
+        """The logits, ``(batch, classes)``, for pixels in [0, 1]."""
         z = self.conv1(self.normalize(x))
         z = self.block3(self.block2(self.block1(z)))
         logits: torch.Tensor = self.fc(functional.relu(self.bn1(z)).mean((2, 3)))
@@ -86,7 +99,7 @@ class WideResNet(nn.Module):
 
 
 class _Group(nn.Module):
-    """Blocks in a row; the first changes the channels and the resolution."""
+    """Blocks in sequence; the first block changes the channels and the resolution."""
 
     def __init__(self, before: int, after: int, blocks: int, *, stride: int) -> None:
         super().__init__()
@@ -99,7 +112,7 @@ class _Group(nn.Module):
 
 
 class _Block(nn.Module):
-    """``z + F(relu(bn(z)))``; where the channels change, ``z`` is a 1 x 1 convolution of that."""
+    """``z + F(a)``, ``a = relu(bn(z))``; if the channels change, ``conv1x1(a)`` replaces ``z``."""
 
     def __init__(self, before: int, after: int, *, stride: int) -> None:
         super().__init__()

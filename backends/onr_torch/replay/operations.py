@@ -1,4 +1,4 @@
-"""The operations that the replay knows, by the name of the torch function."""
+"""The operations that the replay knows, grouped by rule, by the name of the torch function."""
 
 __all__ = [
     "AFFINE",
@@ -20,10 +20,11 @@ ELEMENTWISE = frozenset({
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid",
     "mish", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
 })
-"""Entry by entry: the derivative is one number an entry, found once."""
+"""Functions that work entry by entry: the derivative is one number for each, computed once."""
 FLAGGED = ELEMENTWISE | {"_threshold", "relu", "rrelu"}
-"""A flag tells these to work in place."""
+"""Functions with a flag that makes them work in place."""
 PIECEWISE_LINEAR = frozenset({"leaky_relu", "max_pool2d", "relu"})
+"""Functions whose derivative is locally constant: a mask, or the winners of windows."""
 LINEAR = frozenset({
     "T", "__getitem__", "__neg__", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d",
     "avg_pool2d", "broadcast_to", "chunk", "clone", "contiguous", "diagonal", "double", "expand",
@@ -32,21 +33,22 @@ LINEAR = frozenset({
     "reshape_as", "roll", "select", "split", "squeeze", "sum", "swapaxes", "swapdims", "t", "tile",
     "to", "transpose", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
 })
-"""Linear in the first tensor; of others the shape counts, or they are indices."""
+"""Functions linear in the first tensor; other tensors give a shape or dtype, or are indices."""
 LIKE = frozenset({"expand_as", "reshape_as", "to", "type_as", "view_as"})
-"""These give a constant if the first tensor is one."""
+"""Functions whose result is constant if their first tensor is constant."""
 JOINED = frozenset({"cat", "concat", "concatenate", "stack"})
-"""Linear in all their tensors together; a constant among these counts as zero."""
+"""Functions linear in all their tensors jointly; the derivative replaces constants by zero."""
 SUMS = frozenset({
     "__add__", "__iadd__", "__isub__", "__radd__", "__rsub__", "__sub__", "add", "sub", "subtract",
 })
-"""The same of two terms, either of which may be a number."""
+"""Sums of two terms, tensors or numbers; the derivative replaces constants by zero."""
 PRODUCTS = frozenset({
     "__imul__", "__matmul__", "__mul__", "__rmatmul__", "__rmul__", "bmm", "einsum", "matmul",
     "mm", "mul", "multiply",
 })
-"""Linear in each of their tensors: one of them may depend on the input."""
+"""Functions linear in each tensor separately: only one tensor may depend on the input."""
 QUOTIENTS = frozenset({"__itruediv__", "__truediv__", "div", "divide", "true_divide"})
+"""Functions linear in the numerator, if the denominator does not depend on the input."""
 AFFINE = frozenset({
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "linear",
@@ -55,6 +57,7 @@ AFFINE = frozenset({
 DROPOUT = frozenset({
     "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
 })
+"""Functions that are the identity in evaluation mode; they are refused in training mode."""
 MEMORY = frozenset({"as_strided", "data", "data_ptr"})
-"""These reach the memory behind a tensor."""
+"""Functions that reach the memory behind a tensor; they are refused."""
 # fmt: on

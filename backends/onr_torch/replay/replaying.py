@@ -1,17 +1,17 @@
-"""``J v`` as one linear pass: the module replayed on ``v``, its masks and winners those of ``x``.
+"""``J v`` as one linear pass: the module runs on ``v``, with the masks and winners of ``x``.
 
-A forward pass is watched (:class:`Recorder`), and what its derivatives depend on is kept: which
-units of a ReLU are on, which entry of a window wins, the local derivative of a smooth activation.
-:func:`replay` then runs the module on the direction instead of the input, in a tensor that knows
-what the derivative of each operation does to it: linear operations stay, constants that are added
-fall away, and nonlinearities take what was recorded; those that are rare are differentiated one by
-one, in forward mode. That costs about one forward pass, where forward mode for the whole module
+A :class:`Recorder` watches a forward pass and keeps what its derivatives depend on: which units of
+a ReLU are on, which entry of a window wins, the local derivative of a smooth activation.
+:func:`replay` then runs the module on the direction instead of the input. The direction is wrapped
+in a tensor that replaces each operation by its derivative: linear operations stay, added constants
+drop out, and nonlinearities use what was recorded. Rare nonlinearities are differentiated one by
+one in forward mode. A replay costs about one forward pass; forward mode for the whole module
 computes the value again and costs three.
 
-The replay has to be the same operations in the same order, on tensors of the same layout. What the
-module asks about a tensor that depends on the input, its shape or which entries are positive, is
-answered as it was in the forward pass. All else is refused with :class:`NotReplayableError`, never
-guessed.
+The replay must perform the same operations in the same order, on tensors of the same layout. If the
+module asks about a tensor that depends on the input (its shape, or which entries are positive), the
+replay gives the answer of the forward pass. Everything else is refused with
+:class:`NotReplayableError`, never guessed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PLAIN = (
     torch.Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout,
     torch.memory_format,
 )
-"""What an answer may consist of, to be given once more."""
+"""Types that may be stored on the tape and returned unchanged in the replay."""
 # fmt: on
 
 
@@ -62,7 +62,7 @@ class NotReplayableError(Exception):
 
 @dataclass(frozen=True)
 class _Layout:
-    """What two tensors share if what is a view of one is a view of the other."""
+    """The dtype, shape and strides of a tensor; tensors of one layout allow the same views."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -73,14 +73,14 @@ class _Layout:
         return cls(x.dtype, tuple(x.shape), x.stride())
 
     def fits(self, x: torch.Tensor) -> bool:
-        """Up to the stride of a single entry, which means nothing."""
+        """Whether ``x`` has this layout; the stride of an axis of length one does not matter."""
         sizes = zip(self.shape, self.strides, x.stride(), strict=False)
         return (x.dtype, tuple(x.shape)) == (self.dtype, self.shape) and all(
             size <= 1 or mine == other for size, mine, other in sizes
         )
 
     def copy(self, x: torch.Tensor) -> torch.Tensor:
-        """A copy with this layout, if it has this shape."""
+        """A copy of ``x``, with this layout if the shapes agree."""
         copy = x.clone()
         if self.fits(copy) or copy.shape != self.shape:
             return copy
@@ -89,24 +89,33 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation of the forward pass on something that depends on the input."""
+    """One operation of the forward pass on tensors that depend on the input."""
 
     name: str
     depends: list[bool]
-    """Which of the tensors that it was given do."""
+    """Which tensors among the arguments depend on the input."""
     derivative: Callable[..., Any] | None
-    """``None`` if it is linear."""
+    """The derivative of the operation; ``None`` if the operation is linear."""
     result: Any
-    """What it gave: the layout of what depends on the input, and all else as it is."""
+    """The result, with a layout in place of each tensor that depends on the input."""
 
 
 class Recorder(TorchFunctionMode):
-    """Keeps, call by call, what the derivative of a forward pass depends on.
+    """Records, call by call, what the derivative of a forward pass depends on.
 
-    To be entered around one ``module(x.clone())``, where ``x`` is a leaf that asks for a gradient
-    and no parameter does: what depends on the input is what asks for one. The tensors that are
-    kept are those that autograd keeps as well, so that they cost no memory, and no time until they
-    are used. Nothing is raised here: what cannot be replayed is refused by :func:`replay`.
+    Enter the recorder around one ``module(x.clone())``. Here ``x`` must be a leaf that requires a
+    gradient, and no parameter may require one: the recorder takes the tensors that require a
+    gradient for those that depend on the input. Autograd keeps the recorded tensors anyway, so
+    recording costs no memory, and no time until the replay. Recording never raises:
+    :func:`replay` refuses what cannot be replayed.
+
+    Example:
+        >>> recorder, x = Recorder(), torch.tensor([[3.0, -4.0]], requires_grad=True)
+        >>> with recorder:
+        ...     value = nn.ReLU()(x.clone())
+        >>> recorder.is_piecewise_linear
+        True
+
     """
 
     def __init__(self) -> None:
@@ -115,19 +124,19 @@ class Recorder(TorchFunctionMode):
         self.input: _Layout | None = None
         self.refusal: str | None = None
         self.cuts = False
-        """Whether something that depends on the input was computed without a graph."""
+        """Whether an operation on input-dependent tensors gave a result without a graph."""
         self._versions: list[tuple[torch.Tensor, int]] = []
         self._constants: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
 
     @property
     def is_piecewise_linear(self) -> bool:
-        """Whether no derivative that was kept depends on the parameters' exact values."""
+        """Whether no recorded derivative depends on the exact values of the parameters."""
         return self.refusal is None and all(
             step.derivative is None or step.name in PIECEWISE_LINEAR for step in self.tape
         )
 
     def check(self) -> None:
-        """Refuse what was not recorded, or is no longer what it was.
+        """Refuse a recording that is incomplete or out of date.
 
         Raises:
             NotReplayableError: an operation was refused, or a tensor that a derivative depends on
@@ -145,13 +154,14 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run the operation, and keep what its derivative depends on."""
+        """Run the operation, and record what its derivative depends on."""
         call = _Call(func, args, kwargs or {}, _asks)
         if self.refusal is not None:
             return call.run()
         if not any(call.depends) or call.is_constant:
             result = call.run()
-            # a weight of which another is computed, say; no reference, since most are not kept
+            # These are, say, weights from which others are computed. The references are weak,
+            # because most of these tensors need not live on.
             constants = [x for x in call.given if not x.requires_grad]
             self._constants |= {id(x): (weakref.ref(x), _version(x)) for x in constants}
             return result
@@ -176,7 +186,7 @@ class Recorder(TorchFunctionMode):
             return result
         try:
             reason = self._append(call, result, derivative, kept, constants)
-        except RuntimeError as error:  # a tensor without strides, or under a transformation
+        except RuntimeError as error:  # a tensor without strides, or inside a torch.func transform
             reason = f"{call.name}: {error}"
         if reason is not None:
             self._refuse(reason)
@@ -190,7 +200,7 @@ class Recorder(TorchFunctionMode):
         kept: list[torch.Tensor],
         constants: list[torch.Tensor],
     ) -> str | None:
-        """Put an operation on the tape, or say why not."""
+        """Append an operation to the tape, or return why it cannot be replayed."""
         parts = _leaves(result)
         tensors = [x for x in parts if isinstance(x, torch.Tensor) and not x.requires_grad]
         if not any(map(_asks, parts)):
@@ -215,7 +225,7 @@ class Recorder(TorchFunctionMode):
 
 
 class _Call:
-    """An operation, what it is given, and what of that depends on the input."""
+    """An operation, its arguments, and which tensors among them depend on the input."""
 
     def __init__(
         self,
@@ -236,11 +246,11 @@ class _Call:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it takes but the form of what depends on the input."""
+        """True if the operation uses only the shape or dtype of input-dependent tensors."""
         return self.name in LIKE and not self._first
 
     def objection(self) -> str | None:
-        """Why it cannot be replayed, if that is known beforehand."""
+        """Why the operation cannot be replayed, if that is known before it runs."""
         kwargs, args = self.kwargs, self.args
         if self.name in DROPOUT and kwargs.get("training", args[2] if len(args) > 2 else True):
             return "is in training mode"
@@ -257,7 +267,7 @@ class _Call:
 
     @property
     def is_linear(self) -> bool:
-        """Whether its derivative needs nothing from the forward pass."""
+        """Whether the operation is linear: its derivative needs nothing from the forward pass."""
         args, kwargs = self.args, self.kwargs
         if self.name in SUMS:
             return len(args) == 2 and not kwargs
@@ -275,11 +285,11 @@ class _Call:
 
 
 def _name(func: Callable[..., Any]) -> str:
-    """Without the underscore of an operation in place; with its module if it is not torch's."""
+    """The name without an in-place underscore; a function outside of torch is ``module.name``."""
     if isinstance(func, OpOverload | OpOverloadPacket):
         return str(func)
     written = getattr(func, "__name__", "")
-    if written == "__get__":  # of a property
+    if written == "__get__":  # the getter of a property
         return getattr(func.__self__, "__name__", "")  # type: ignore[attr-defined]
     module = getattr(func, "__module__", None) or "torch"
     if module.partition(".")[0] != "torch":
@@ -290,7 +300,7 @@ def _name(func: Callable[..., Any]) -> str:
 def _in_place(
     name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
-    """Whether it is ``relu_``, or ``relu`` with its flag, which may come without its name."""
+    """Whether the call works in place: ``relu_``, or ``relu`` with the flag in any position."""
     written = getattr(func, "__name__", "")
     if written.startswith("__"):
         return written.startswith("__i") and written not in ("__index__", "__int__")
@@ -303,12 +313,12 @@ def _version(x: torch.Tensor) -> int:
 
 
 def _asks(x: Any) -> bool:
-    """Whether it depends on the input, in the forward pass."""
+    """Whether ``x`` depends on the input, in the forward pass."""
     return isinstance(x, torch.Tensor) and x.requires_grad
 
 
 def _is_tangent(x: Any) -> bool:
-    """Whether it depends on the input, in the replay."""
+    """Whether ``x`` depends on the input, in the replay."""
     return isinstance(x, _Tangent)
 
 
@@ -317,13 +327,13 @@ def _is_real(x: torch.Tensor) -> bool:
 
 
 def _alias(given: list[torch.Tensor], parts: list[Any]) -> bool:
-    """Whether something dependent that was given shares its memory with something that was got."""
+    """Whether an input-dependent argument shares memory with an input-dependent result."""
     storages = {x.untyped_storage()._cdata for x in given if _asks(x)}
     return any(x.untyped_storage()._cdata in storages for x in parts if _asks(x))
 
 
 def _leaves(value: Any) -> list[Any]:
-    """What nested arguments consist of, in order."""
+    """The leaves of nested arguments, in order."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list | tuple):
@@ -338,7 +348,7 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _replaced(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    """Nested arguments with every tensor changed."""
+    """Nested arguments with ``change`` applied to every tensor."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
@@ -350,7 +360,7 @@ def _replaced(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
 
 
 def _differentiated(call: _Call) -> tuple[Any, Callable[..., Any] | None, list[torch.Tensor]]:
-    """The result, the derivative if it is not linear, and the tensors that this depends on."""
+    """The result, the derivative (``None`` if linear), and the tensors that it depends on."""
     if call.is_linear:
         return call.run(), None, []
     if call.name == "relu" and call.is_alone:
@@ -366,7 +376,7 @@ def _differentiated(call: _Call) -> tuple[Any, Callable[..., Any] | None, list[t
 
 @dataclass(frozen=True)
 class _Mask:
-    """The derivative of a ReLU."""
+    """The derivative of a ReLU, which is 1 where the ReLU's ``result`` is positive."""
 
     result: torch.Tensor
     in_place: bool
@@ -388,7 +398,7 @@ def _pool_with_winners(
 
 
 def _entries(v: torch.Tensor, winners: torch.Tensor) -> torch.Tensor:
-    """The entries of images that won; channels stay where they are, so that none is copied."""
+    """The entries of ``v`` at the winners, gathered in the memory format of ``winners``."""
     if v.ndim == 3:
         return _entries(v[None], winners[None])[0]
     if winners.is_contiguous():
@@ -400,7 +410,7 @@ def _entries(v: torch.Tensor, winners: torch.Tensor) -> torch.Tensor:
 
 
 class _Local:
-    """The derivative of one operation at the tensors that it is given."""
+    """The derivative of one operation at its arguments, which ``at`` keeps."""
 
     def __init__(self, call: _Call) -> None:
         self.at: list[torch.Tensor] = []
@@ -408,7 +418,7 @@ class _Local:
         def keep(x: torch.Tensor) -> torch.Tensor:
             if not _asks(x):
                 return x
-            # An operation in place overwrites what its derivative depends on.
+            # An in-place operation overwrites what its derivative depends on.
             self.at.append(x.detach().clone() if call.in_place else x.detach())
             return self.at[-1]
 
@@ -426,22 +436,22 @@ class _Local:
         return self._func(*args, **kwargs)
 
     def scale(self, v: torch.Tensor) -> torch.Tensor:
-        """The derivative of an operation that works entry by entry."""
+        """Apply the derivative of an operation that works entry by entry."""
         if self._slope is None:
             with torch.enable_grad():
-                at = self.at[0].detach().requires_grad_(True)
-                (self._slope,) = torch.autograd.grad(self._value(at).sum(), at)
+                z = self.at[0].detach().requires_grad_(True)
+                (self._slope,) = torch.autograd.grad(self._value(z).sum(), z)
         return v * self._slope
 
     def push(self, *tangents: torch.Tensor) -> Any:
-        """The derivative of any other, in forward mode."""
+        """Apply the derivative of any other operation, in forward mode."""
         return forward_mode(self._value, tuple(self.at), tangents)
 
 
 class _Tangent(torch.Tensor):
-    """A direction on its way through the module; ``todo`` is what is left of the tape.
+    """A direction on its way through the module; ``todo`` is the rest of the tape.
 
-    It has no values of its own, so that nothing can take them for those of the forward pass.
+    The tensor has no values of its own, so nothing can mistake them for those of the forward pass.
     """
 
     direction: torch.Tensor
@@ -466,7 +476,7 @@ class _Tangent(torch.Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run the derivative of the operation."""
+        """Run the derivative of the operation instead of the operation."""
         call = _Call(func, args, kwargs or {}, _is_tangent)
         if call.is_constant:
             return func(*_replaced(args, _plain), **_replaced(call.kwargs, _plain))
@@ -484,10 +494,10 @@ class _Tangent(torch.Tensor):
         return result
 
     @classmethod
-    def __torch_dispatch__(  # type: ignore[override]  # typeshed forgets that it is of the class
+    def __torch_dispatch__(  # type: ignore[override]  # the stub is no classmethod
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Refuse what has passed by the above, such as a compiled function."""
+        """Refuse operations that bypass ``__torch_function__``, such as a compiled function."""
         raise NotReplayableError(f"{func} was not seen in the forward pass")
 
 
@@ -496,7 +506,7 @@ def _plain(x: torch.Tensor) -> torch.Tensor:
 
 
 def _image(step: _Step, call: _Call, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """What the derivative of a step gives, in the structure of its result."""
+    """Apply the derivative of a step; the value has the structure of the step's result."""
     if not any(isinstance(part, _Layout) for part in _leaves(step.result)):
         return _fitted(step.result, step.result, wrap)
     if step.derivative is None:
@@ -506,7 +516,7 @@ def _image(step: _Step, call: _Call, wrap: Callable[[torch.Tensor], torch.Tensor
 
 
 def _fitted(result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A result with its image in place of each layout."""
+    """The recorded result with the matching part of ``image`` in place of each layout."""
     if isinstance(result, _Layout):
         if not result.fits(image):
             raise NotReplayableError("an operation gives a tensor of another layout")
@@ -518,7 +528,7 @@ def _fitted(result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor
 
 
 def _linear(call: _Call) -> Any:
-    """A linear operation on directions; in a sum a constant's is zero."""
+    """A linear operation on directions; constants in a sum or a concatenation become zero."""
 
     def zeroed(x: torch.Tensor) -> torch.Tensor:
         return x.direction if isinstance(x, _Tangent) else torch.zeros_like(x)
@@ -548,19 +558,31 @@ def _scaled(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """A batch normalisation with fixed statistics, without its shift."""
+    """A batch normalisation by running statistics, without its shift."""
     zero = torch.zeros_like(running_mean)
     return functional.batch_norm(input, zero, running_var, weight, None, False, momentum, eps)
 
 
 def replay(module: nn.Module, recorder: Recorder, v: torch.Tensor, /) -> torch.Tensor:
-    """``J v`` at the input that was recorded.
+    """``J v`` at the recorded input.
 
-    It is differentiable in the parameters if the recording is piecewise linear; else the gradient
-    would miss that of the local derivatives.
+    The result is differentiable in the parameters if the recording is piecewise linear. Otherwise
+    its gradient would miss how the local derivatives depend on the parameters.
+
+    Args:
+        module: the recorded module.
+        recorder: the recording of one forward pass of the module.
+        v: the direction, shaped as the recorded input.
 
     Raises:
         NotReplayableError: the module cannot be replayed.
+
+    Example:
+        >>> recorder, x = Recorder(), torch.tensor([[3.0, -4.0]], requires_grad=True)
+        >>> with recorder:
+        ...     value = nn.ReLU()(x.clone())
+        >>> replay(nn.ReLU(), recorder, torch.ones(1, 2))
+        tensor([[1., 0.]])
 
     """
     recorder.check()

@@ -1,1 +1,1 @@
-"""Training with torch: the learner, many processes, weights as linear maps."""
+"""Training with torch: the learner, data parallelism, and weights as linear maps."""

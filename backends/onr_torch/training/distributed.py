@@ -1,9 +1,9 @@
-"""Data parallelism under ``torchrun``: one process a device, each with its rows of every batch.
+"""Data parallelism under ``torchrun``: one process for each device, with its rows of every batch.
 
-All processes hold the same weights and draw the same randomness, of which each takes its rows, so
-that the gradients are those of one process on the whole batch. Batch normalisation in training mode
-is the exception: it normalises with the statistics of a process's own rows, and the running
-statistics are those of the first process.
+All processes hold the same weights and draw the same random numbers, and each process takes the
+numbers of its rows. The gradients are thus those of one process on the whole batch. Batch
+normalisation in training mode is the exception: it normalises with the statistics of a process's
+own rows, and the running statistics are those of the first process.
 """
 
 from __future__ import annotations
@@ -21,37 +21,66 @@ __all__ = ["RowsOfGenerator", "device_of_process", "rank", "start", "world_size"
 
 
 def world_size() -> int:
-    """How many processes train together; 1 without ``torchrun``."""
+    """The number of processes that train together; 1 without ``torchrun``.
+
+    Example:
+        >>> world_size()
+        1
+
+    """
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The rank of this process among those that train together, from 0; 0 without ``torchrun``.
+
+    Example:
+        >>> rank()
+        0
+
+    """
     return int(os.environ.get("RANK", "0"))
 
 
 def device_of_process(device: str) -> str:
-    """``cuda`` as the device of this process; others as they are."""
+    """Replace ``cuda`` by the GPU of this process; leave other device names as they are.
+
+    Example:
+        >>> device_of_process("cuda"), device_of_process("cpu")
+        ('cuda:0', 'cpu')
+
+    """
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
 
 
 def start(device: torch.device) -> None:
-    """Meet the other processes, if there are any: over gloo on the CPU, nccl on CUDA."""
+    """Connect to the other processes, if there are any: by gloo on the CPU, by nccl on CUDA.
+
+    Example:
+        >>> start(torch.device("cpu"))
+
+    """
     if world_size() > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
 
 
 class RowsOfGenerator(np.random.Generator):
-    """A generator that draws for all examples of a batch and hands out the rows of some.
+    """A generator that draws for all examples of a batch and returns the rows of this process.
 
-    A draw whose first axis has the length of ``rows`` is one of rows; any other is common to all
-    processes.
+    A draw whose first axis has the length of ``rows`` is made for all ``total`` rows and then cut
+    to ``rows``. Any other draw is common to all processes.
 
     Args:
-        generator: draws; it is the same in every process.
-        rows: which rows are handed out.
-        total: of how many.
+        generator: the generator that draws, in the same state in every process.
+        rows: the indices of the rows of this process.
+        total: the number of rows of the whole batch.
+
+    Example:
+        >>> rng = RowsOfGenerator(np.random.default_rng(0), np.array([1, 3]), total=4)
+        >>> everyone = np.random.default_rng(0).normal(size=(4, 2))
+        >>> np.array_equal(rng.normal(size=(2, 2)), everyone[[1, 3]])
+        True
 
     """
 
@@ -102,10 +131,12 @@ SIZE_AT = {
     "weibull": 1,
     "zipf": 1,
 }
-"""Where these take the shape of what they draw."""
+"""The position of the argument ``size`` in each method of a generator."""
 
 
 def _of_rows(draw: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """The method of :class:`RowsOfGenerator` for a method of the plain generator."""
+
     def method(self: RowsOfGenerator, *arguments: Any, **options: Any) -> Any:
         given = list(arguments)
         place: Any = given if len(given) > position else options
@@ -115,7 +146,7 @@ def _of_rows(draw: Callable[..., Any], position: int) -> Callable[..., Any]:
         if shape[:1] != (len(self.rows),):
             return draw(self.all, *arguments, **options)
         place[key] = (self.total, *shape[1:])
-        # By the plain generator: some distributions draw from others in turn.
+        # The plain generator draws, because some distributions call others in turn.
         return draw(self.all, *given, **options)[self.rows]
 
     return method

@@ -21,7 +21,20 @@ CONVOLUTIONS = {
 
 
 class LayerMap:
-    """``v -> W v`` for a batch of one, linear in the weight too."""
+    """The linear map ``v -> W v`` of a weight, for a batch of one.
+
+    Args:
+        function: computes ``W v`` from ``v`` and the weight; it is linear in each of the two.
+        weight: the weight; it is not changed and gets no gradient.
+        input_shape: the shape of ``v`` without the batch axis.
+
+    Example:
+        >>> weight = torch.tensor([[1.0, 2.0]])
+        >>> linear_map = LayerMap(functional.linear, weight, (2,))
+        >>> linear_map.jvp(torch.ones(1, 2)), linear_map.vjp(torch.ones(1, 1))
+        (tensor([[3.]]), tensor([[1., 2.]]))
+
+    """
 
     def __init__(
         self,
@@ -38,7 +51,7 @@ class LayerMap:
 
     @property
     def value(self) -> torch.Tensor:
-        """``W 0 = 0``."""
+        """The value at zero, ``W 0 = 0``."""
         return self._image.detach()
 
     @property
@@ -68,7 +81,19 @@ class LayerMap:
 
 
 class LayerWeight:
-    """The weight of one affine or convolution layer."""
+    """The weight of one affine or convolution layer, as two linear maps.
+
+    Args:
+        name: the name of the parameter in its module.
+        layer: the layer.
+        input_shape: the shape of one input of the layer.
+
+    Example:
+        >>> weight = LayerWeight("0.weight", nn.Conv2d(3, 4, 5), (3, 8, 8))
+        >>> weight.matrix().input_shape, weight.convolution().input_shape
+        ((75,), (3, 8, 8))
+
+    """
 
     def __init__(self, name: str, layer: nn.Module, input_shape: tuple[int, ...]) -> None:
         self.name = name
@@ -88,7 +113,7 @@ class LayerWeight:
         layer = self._layer
         if isinstance(layer, nn.Linear):
             return self.matrix()
-        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)  # noqa: S101 - by layer_weights
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)  # noqa: S101 - layer_weights gives no others
         convolve = CONVOLUTIONS[type(layer)]
 
         def function(v: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -107,14 +132,21 @@ class LayerWeight:
 def layer_weights(module: nn.Module, x: torch.Tensor) -> list[LayerWeight]:
     """The affine and convolution layers of a module, in the order of its parameters.
 
-    A weight that layers share counts once, one that is not trained does not count.
+    A weight that several layers share counts once. A weight that is not trained, or whose layer
+    does not run, is left out.
 
     Args:
-        module: which is run once, in evaluation mode, to see the size of each layer's inputs.
+        module: the module; it runs once, in evaluation mode, to find the size of each layer's
+            inputs.
         x: an input, shape ``(1, *input_shape)``.
 
     Raises:
-        OnrError: a layer's weight is made from other parameters, as by ``weight_norm``.
+        OnrError: a layer's weight is made from other parameters, for example by ``weight_norm``.
+
+    Example:
+        >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+        >>> [weight.name for weight in layer_weights(module, torch.zeros(1, 1, 4, 4))]
+        ['0.weight', '3.weight']
 
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}

@@ -1,4 +1,4 @@
-"""One training step in torch, for whatever method, in one process or in many."""
+"""The training step in torch, for any method, in one process or in many."""
 
 from __future__ import annotations
 
@@ -26,13 +26,26 @@ __all__ = ["TorchLearner"]
 class TorchLearner:
     """Stochastic gradient descent on a method's objective.
 
-    The method sees the network with frozen statistics. The outputs that it pays for are computed
-    in training mode, clean and perturbed inputs in one batch, so that batch normalisation uses and
-    records the statistics of both together; ``J v`` is computed with the running statistics, since
-    an example has no Jacobian of its own in training mode.
+    The method chooses inputs and directions on the network in evaluation mode. The outputs in the
+    objective are computed in training mode, with clean and perturbed inputs in one batch, so that
+    batch normalisation uses and records the statistics of both together. ``J v`` uses the running
+    statistics, since an example has no Jacobian of its own in training mode.
 
-    The images are kept on the device as they are, and augmented there. Under ``torchrun`` each
-    process takes its share of every batch (:mod:`onr_torch.training.distributed`).
+    The images stay on the device in their own dtype and are augmented there. Under ``torchrun``
+    each process takes its share of every batch (:mod:`onr_torch.training.distributed`).
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture, Flatten
+        >>> from onr.registry import load
+        >>> from onr_torch.backend import TorchBackend
+        >>> network = TorchBackend().build(Architecture((1, 2, 2), (Flatten(), Affine(3))))
+        >>> train = Split(np.ones((5, 1, 2, 2)), np.arange(5) % 3)
+        >>> method, rng = load("method", "standard")(), np.random.default_rng(0)
+        >>> learner = TorchLearner(network, method, train, optimizer=Optimizer())
+        >>> first, second = (learner.step(np.arange(5), lr=0.01, rng=rng) for _ in range(2))
+        >>> bool(second < first)
+        True
+
     """
 
     def __init__(
@@ -78,16 +91,16 @@ class TorchLearner:
 
     @property
     def network(self) -> TorchNetwork:
-        """The network as it stands, with frozen statistics."""
+        """The network with the present parameters and running statistics."""
         return self._network
 
     def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> torch.Tensor:
-        """One update on these examples of the training part; returns the mean cost before it."""
+        """Make one update on these training examples; return the mean cost before the update."""
         total = len(examples)
         rows, weight, row_rng = np.arange(total), 1 / total, rng
         if world_size() > 1:
             rows = np.array_split(rows, world_size())[rank()]
-            if len(rows) == 0:  # a small last batch; every process has to take part in the step
+            if len(rows) == 0:  # a small last batch; every process must take part in the step
                 rows, weight = np.array([0]), 0.0
             row_rng = RowsOfGenerator(rng, rows, total)
         mine = torch.from_numpy(examples[rows]).to(self._images.device)
@@ -100,7 +113,7 @@ class TorchLearner:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
-        # The processes' gradients are averaged, not added.
+        # DistributedDataParallel averages the gradients of the processes; we want the sum.
         (paid.surrogate * (weight * world_size())).backward()  # type: ignore[no-untyped-call]
         if world_size() > 1:
             distributed.all_reduce(cost)
@@ -108,7 +121,7 @@ class TorchLearner:
             penalty = self._method.penalty(self._weights, rng=rng, memory=self._weight_memory)
             for name, gradient in penalty.gradients.items():
                 grad = self._parameters[name].grad
-                assert grad is not None  # noqa: S101 - a layer's weight takes part in every output
+                assert grad is not None  # noqa: S101 - every output depends on the weight
                 grad.add_(gradient)
             self._weight_memory = penalty.memory
             cost = cost + penalty.value
@@ -118,7 +131,7 @@ class TorchLearner:
         return cost
 
     def _remember(self, examples: np.ndarray, rows: np.ndarray, kept: torch.Tensor) -> None:
-        """Keep the rows of this process, and of the others."""
+        """Store what the method remembers of these examples, from all processes."""
         if self._memory is None:
             self._memory = kept.new_zeros((len(self._images), *kept.shape[1:]))
         everyone = kept
@@ -129,7 +142,7 @@ class TorchLearner:
         self._memory[torch.from_numpy(examples).to(kept.device)] = everyone
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters, buffers, the optimiser's moments and what the method remembers; a copy."""
+        """A copy of parameters, buffers, the optimiser's state and what the method remembers."""
         tensors = {f"model.{k}": v for k, v in self._network.module.state_dict().items()}
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {
@@ -143,7 +156,7 @@ class TorchLearner:
         return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray], /) -> None:
-        """Continue from such a state."""
+        """Continue from a state that :meth:`state` returned."""
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {
@@ -160,23 +173,24 @@ class TorchLearner:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         device = self._images.device
-        # A copy, as it is written to.
+        # The learner writes to the memory, so it needs a copy.
         self._memory = torch.tensor(state["memory"]).to(device) if "memory" in state else None
         self._weight_memory = {k: v.to(device) for k, v in part("weight_memory.").items()}
 
 
 class Paid(NamedTuple):
-    """What a batch costs."""
+    """The cost of a batch."""
 
     surrogate: torch.Tensor
     """A scalar whose gradient in the parameters is that of the sum of the costs."""
     cost: torch.Tensor
-    """Of each example, ``(batch,)``."""
+    """The cost of each example, shape ``(batch,)``."""
     memory: torch.Tensor | None
+    """What the method remembers of each example, if anything."""
 
 
 class Objective(nn.Module):
-    """A method's objective on a batch, as one module, which data parallelism can wrap."""
+    """A method's objective on a batch, as a module that ``DistributedDataParallel`` can wrap."""
 
     def __init__(self, network: TorchNetwork, method: Method) -> None:
         super().__init__()
@@ -191,7 +205,7 @@ class Objective(nn.Module):
         memory: torch.Tensor | None,
         rng: np.random.Generator,
     ) -> Paid:
-        """Look where the method says, and pay what it asks."""
+        """Compute the outputs that the method asks for, and its cost."""
         module, bfloat16 = self.module, self._network.bfloat16
         probe = self._method.perturb(self._network.frozen(), x, y, rng=rng, memory=memory)
         parts = [x] * probe.clean + list(probe.perturbed)
@@ -200,7 +214,7 @@ class Objective(nn.Module):
             module.train()
             on_cuda = [x.device] if x.is_cuda else []
             with torch.random.fork_rng(on_cuda), mixed_precision(x, bfloat16):
-                # For dropout; drawn after the method's own noise, which it leaves as it is.
+                # The seed is for dropout. It is drawn after the method's own noise.
                 torch.manual_seed(int(rng.integers(2**63)) + rank())
                 logits = list(module(torch.cat(parts)).to(x.dtype).split(len(x)))
             module.eval()
@@ -216,7 +230,7 @@ class Objective(nn.Module):
             for output, gradient in zip(_listed(outputs), _listed(cost.gradients), strict=True)
             if output is not None and gradient is not None
         )
-        assert isinstance(surrogate, torch.Tensor)  # noqa: S101 - a method pays for something
+        assert isinstance(surrogate, torch.Tensor)  # noqa: S101 - every method uses some output
         return Paid(surrogate, cost.value.detach(), cost.memory)
 
 

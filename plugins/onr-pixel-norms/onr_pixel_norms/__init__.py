@@ -1,12 +1,12 @@
-"""Norms of images over whole pixels, for onr."""
+"""A plugin for onr: norms of images that treat a pixel, with all its colours, as one unit."""
 
 from onr.hookspecs import Entry, hookimpl
 
 
 @hookimpl
 def onr_norms() -> list[Entry]:
-    """Offer both norms, each the other's dual."""
+    """Register both norms; each is the dual of the other."""
     return [
-        Entry("pixel-sum", "onr_pixel_norms.norms:PixelSum", "sum over pixels of colours' l2"),
-        Entry("pixel-max", "onr_pixel_norms.norms:PixelMax", "largest pixel of colours' l2"),
+        Entry("pixel-sum", "onr_pixel_norms.norms:PixelSum", "sum of the pixels' l2 norms"),
+        Entry("pixel-max", "onr_pixel_norms.norms:PixelMax", "largest l2 norm of a pixel"),
     ]

@@ -1,7 +1,7 @@
 """The group norms ``sum_g ||x_g||_2`` and ``max_g ||x_g||_2`` over the pixels ``g`` of an image.
 
-Everything about them reduces to an lp norm of the vector of pixel lengths: a projection keeps each
-pixel's colour direction and projects the lengths onto the ball of l1 or linf.
+Both reduce to an lp norm of the vector of pixel lengths ``||x_g||_2``: a projection keeps each
+pixel's colour direction and projects the lengths onto the l1 or linf ball.
 """
 
 from __future__ import annotations
@@ -32,25 +32,33 @@ def lengths(x: Array) -> Array:
 
 
 def spread(values: Array, x: Array) -> Array:
-    """A number for each pixel, on all of its channels: ``(batch, pixels)`` to broadcast on x."""
+    """Reshape one number per pixel, ``(batch, pixels)``, to broadcast against ``x``."""
     return values.reshape((x.shape[0], 1, *x.shape[2:]))
 
 
 def unit_colours(x: Array, size: Array) -> Array:
-    """Each pixel divided by its length; zero where that is zero."""
+    """Each pixel's colours divided by their length ``size``; zero where the length is zero."""
     xp = array_namespace(x)
     largest = spread(xp.where(size == 0, xp.ones_like(size), size), x)
     return x / largest
 
 
 class PixelSum(BaseNorm):
-    """``sum over pixels of ||colours||_2``."""
+    """The norm ``sum over pixels of ||colours||_2``.
+
+    Example:
+        >>> x = np.zeros((1, 3, 2, 2))
+        >>> x[0, :, 0, 0], x[0, :, 1, 1] = (3, 0, 4), (0, 2, 0)
+        >>> PixelSum()(x)
+        array([7.])
+
+    """
 
     name = "pixel-sum"
 
     @property
     def dual(self) -> PixelMax:
-        """The largest pixel."""
+        """The dual norm, the length of the longest pixel."""
         return PixelMax()
 
     def __call__(self, x: Array, /) -> Array:
@@ -58,12 +66,16 @@ class PixelSum(BaseNorm):
         return LpNorm(1)(lengths(x))
 
     def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
-        """The colour direction of the longest pixel, shared among pixels at ties."""
+        """The colour direction of the longest pixel; zero where ``z`` is zero.
+
+        At ties the longest pixels share it equally (``average``), or the first one takes it
+        (``vertex``).
+        """
         size = lengths(z)
         return unit_colours(z, size) * spread(LpNorm(1).duality_map(size, ties=ties), z)
 
     def project_ball(self, y: Array, /, radius: Array | float) -> Array:
-        """Shorten the pixels as the l1 ball's projection shortens their lengths; exact."""
+        """Shorten the pixels by projecting their lengths onto the l1 ball; exact."""
         xp = array_namespace(y)
         size = lengths(y)
         kept = unit_colours(y, size) * spread(LpNorm(1).project_ball(size, radius), y)
@@ -71,7 +83,10 @@ class PixelSum(BaseNorm):
         return xp.where(inside.reshape((-1,) + (1,) * (y.ndim - 1)), y, kept)
 
     def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
-        """Keep, of ``y``, what lies along the direction's longest pixels; exact."""
+        """Keep the part of ``y`` along the longest pixels of ``direction``; exact.
+
+        Where the direction is zero, this is the projection onto the ball.
+        """
         xp = array_namespace(y, direction)
         size = lengths(direction)
         towards = unit_colours(direction, size)
@@ -82,7 +97,10 @@ class PixelSum(BaseNorm):
         return xp.where(stay, self.project_ball(y, radius), face)
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
-        """Uniform by volume: lengths of density ``r^(C-1) exp(-r)``, then as in the l1 ball."""
+        """Draw points uniform by volume in the unit ball, float64.
+
+        Pixel lengths are drawn with density ``r^(C-1) exp(-r)`` and scaled as those of the l1 ball.
+        """
         directions, batch = _directions(rng, shape), shape[0]
         radii = rng.standard_gamma(shape[1], (batch, directions[0, 0].size))
         radii /= (radii.sum(axis=1) + rng.standard_exponential(batch))[:, None]
@@ -90,13 +108,21 @@ class PixelSum(BaseNorm):
 
 
 class PixelMax(BaseNorm):
-    """``max over pixels of ||colours||_2``."""
+    """The norm ``max over pixels of ||colours||_2``.
+
+    Example:
+        >>> x = np.zeros((1, 3, 2, 2))
+        >>> x[0, :, 0, 0], x[0, :, 1, 1] = (3, 0, 4), (0, 2, 0)
+        >>> PixelMax()(x)
+        array([5.])
+
+    """
 
     name = "pixel-max"
 
     @property
     def dual(self) -> PixelSum:
-        """The sum over pixels."""
+        """The dual norm, the sum of the pixel lengths."""
         return PixelSum()
 
     def __call__(self, x: Array, /) -> Array:
@@ -104,7 +130,10 @@ class PixelMax(BaseNorm):
         return LpNorm(math.inf)(lengths(x))
 
     def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
-        """Every pixel's colour direction; at black pixels 0, or the first channel (``vertex``)."""
+        """Every pixel's colour direction; zero where ``z`` is zero.
+
+        The colour direction of a black pixel is 0 (``average``) or the first channel (``vertex``).
+        """
         xp = array_namespace(z)
         size = lengths(z)
         unit = unit_colours(z, size)
@@ -116,14 +145,17 @@ class PixelMax(BaseNorm):
         return xp.where(black & first, xp.ones_like(unit), unit)
 
     def project_ball(self, y: Array, /, radius: Array | float) -> Array:
-        """Shorten every pixel that is too long; exact."""
+        """Shorten every pixel longer than ``radius`` to that length; exact."""
         xp = array_namespace(y)
         size = lengths(y)
         allowed = LpNorm(math.inf).project_ball(size, radius)
         return xp.where(spread(allowed == size, y), y, unit_colours(y, size) * spread(allowed, y))
 
     def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
-        """Every pixel along its direction; where that is zero the projection onto the ball."""
+        """Give every pixel the length ``radius`` and the colour direction of ``direction``; exact.
+
+        A pixel whose direction is zero is projected onto the ball instead.
+        """
         xp = array_namespace(y, direction)
         size = lengths(direction)
         reach = xp.zeros_like(size) + _row(radius)
@@ -131,7 +163,7 @@ class PixelMax(BaseNorm):
         return xp.where(spread(size == 0, y), self.project_ball(y, radius), face)
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
-        """Uniform by volume: each pixel uniform in the l2 ball of its colours."""
+        """Draw points uniform by volume in the unit ball, each pixel in its l2 ball; float64."""
         directions = _directions(rng, shape)
         radii = rng.random((shape[0], 1, *shape[2:])) ** (1 / shape[1])
         return directions * radii

@@ -1,4 +1,4 @@
-"""``onr demo``: the theorem checked and three methods compared, on one page."""
+"""The command ``onr demo``: the theorem checked and three methods compared, on one page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from onr import __version__
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.plots import accuracy_figure, svg
@@ -27,6 +26,7 @@ from onr.training.factories import versions
 from onr.training.loop import Training, open_or_create
 from onr.training.runs import Run
 from onr.training.subject import open_run
+from onr.version import __version__
 from onr_numpy.backend import NumpyBackend
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
@@ -51,7 +51,8 @@ METHODS: dict[str, dict[str, str]] = {
     "at": {"eps": EPS},
     "dd-snr": {"eps": EPS, "lam": "0.3"},
 }
-"""lam of dd-snr was chosen so that its clean accuracy meets that of at (validation images)."""
+"""The methods to train and their options. The lam of dd-snr was chosen on validation images so that
+the clean accuracy of dd-snr meets that of at."""
 TRIALS = 200
 LAYERS = "24,24"
 ITERATIONS = 20
@@ -73,7 +74,7 @@ def demo(out: Path, backend: str, seed: int) -> None:
     start = time.perf_counter()
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
-        cells = _theorem(progress, seed)
+        reports = _theorem(progress, seed)
         runs = {name: _trained(progress, name, out / "runs", backend, seed) for name in METHODS}
         found = {name: _measured(progress, name, run, seed) for name, run in runs.items()}
 
@@ -83,7 +84,7 @@ def demo(out: Path, backend: str, seed: int) -> None:
     template = importlib.resources.files(__package__).joinpath("demo.html.jinja").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(
-        cells=[cell.summary() for cell in cells],
+        pairs=[report.summary() for report in reports],
         cases=_counterexamples(),
         accuracy=_inline(accuracy),
         spectrum=_inline(spectrum),
@@ -102,9 +103,11 @@ def demo(out: Path, backend: str, seed: int) -> None:
     for row in (_row(name, evaluation) for name, evaluation in found.items()):
         shown = "  ".join(f"{value:6.1%}" for value in row["accuracy"])
         click.echo(f"{row['method']:<10} {shown}   sigma_1 {row['sigma']:.2f}")
-    click.echo(f"Theorem 1: {sum(cell.holds for cell in cells)} of {len(cells)} cells hold")
+    click.echo(
+        f"Theorem 1: {sum(each.holds for each in reports)} of {len(reports)} pairs (p, q) hold"
+    )
     click.echo(f"the page: {out / 'index.html'}")
-    if not all(cell.holds for cell in cells):
+    if not all(report.holds for report in reports):
         raise OnrError("the theorem's check failed: see the page")
 
 
@@ -182,7 +185,7 @@ def _row(name: str, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _sigma_figure(found: dict[str, Evaluation]) -> Figure:
-    """How the largest singular values are distributed over the test images."""
+    """Draw how the largest singular values are distributed over the test images, by method."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
@@ -201,5 +204,5 @@ def _sigma_figure(found: dict[str, Evaluation]) -> Figure:
 
 
 def _inline(document: str) -> str:
-    """The svg element alone, scaled by its container."""
+    """The svg element of a document, without the XML header, for use inside HTML."""
     return document[document.index("<svg") :]

@@ -1,1 +1,1 @@
-"""One file a figure or table of the paper (:mod:`onr.experiments`)."""
+"""The paper's figures and tables as experiments (:mod:`onr.experiments`), one file for each."""

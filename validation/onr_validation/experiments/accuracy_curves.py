@@ -1,4 +1,4 @@
-"""Panels and verdicts of the figures that show accuracy against eps."""
+"""Panels and claims of the figures that show accuracy against eps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_axes", "equally_robust", "largest_gap", "more_robust", "not_robust"]
 
 NEAR = 0.05
-"""Accuracies that differ by no more are near each other."""
+"""The largest difference of two accuracies that count as near each other."""
 APART = 0.1
-"""What counts as substantially more."""
+"""The smallest difference by which an accuracy counts as substantially higher."""
 
 
 def accuracy_axes(
     axes: Axes, rows: Sequence[Row], methods: Iterable[str], p: str, eps: float
 ) -> None:
-    """Accuracy against eps, in 8-bit units for l-infinity, as in the paper."""
+    """Draw accuracy against eps; for p = inf in units of 1/255, which the paper uses.
+
+    Args:
+        axes: the axes to draw on.
+        rows: rows of :func:`onr.measurements.accuracy.accuracy`, with a column ``method``.
+        methods: the methods to draw.
+        p: the norm of the attack.
+        eps: the radius of training, in pixels in [0, 1], where a dashed line is drawn.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().add_subplot()
+        >>> accuracy_axes(axes, [], [], "inf", 4 / 255)
+        >>> axes.get_xlabel()
+        'eps in 1/255, inf-norm'
+
+    """
     scale = 255 if p == "inf" else 1
     shown = [{**row, "eps": row["eps"] * scale} for row in chosen(rows, quantity="accuracy")]
     for method in methods:
@@ -38,7 +54,15 @@ def accuracy_axes(
 
 
 def largest_gap(rows: Sequence[Row], one: str, other: str) -> float:
-    """The largest difference in accuracy over all eps, clean accuracy included."""
+    """The largest difference in accuracy between two methods over all eps, including 0.
+
+    Example:
+        >>> row = {"quantity": "accuracy", "eps": 0.5, "standard_error": 0.01}
+        >>> rows = [row | {"method": "standard", "mean": 0.25}, row | {"method": "at", "mean": 0.5}]
+        >>> largest_gap(rows, "standard", "at")
+        0.25
+
+    """
     curves = [
         average(chosen(rows, method=method, quantity="accuracy"), "eps")[1]
         for method in (one, other)
@@ -47,7 +71,15 @@ def largest_gap(rows: Sequence[Row], one: str, other: str) -> float:
 
 
 def equally_robust(rows: Sequence[Row], one: str, other: str, where: str) -> Claim:
-    """Two curves lie near each other."""
+    """Claim that the accuracies of two methods are near each other at every eps.
+
+    Example:
+        >>> row = {"quantity": "accuracy", "eps": 0.5, "standard_error": 0.01}
+        >>> rows = [row | {"method": "standard", "mean": 0.25}, row | {"method": "at", "mean": 0.5}]
+        >>> equally_robust(rows, "standard", "at", "").held
+        False
+
+    """
     return Claim(
         f"{one} and {other} are equally robust {where}",
         "largest difference in accuracy over eps",
@@ -57,7 +89,15 @@ def equally_robust(rows: Sequence[Row], one: str, other: str, where: str) -> Cla
 
 
 def more_robust(rows: Sequence[Row], methods: Sequence[str], eps: float, where: str) -> Claim:
-    """These are more accurate under attack than the standard model."""
+    """Claim that methods are substantially more accurate than ``standard`` at the radius ``eps``.
+
+    Example:
+        >>> row = {"quantity": "accuracy", "eps": 0.5, "standard_error": 0.01}
+        >>> rows = [row | {"method": "standard", "mean": 0.25}, row | {"method": "at", "mean": 0.5}]
+        >>> more_robust(rows, ["at"], 0.5, "").held
+        True
+
+    """
     worst = least(value(rows, method=m, quantity="accuracy", eps=eps) for m in methods)
     return Claim(
         f"{' and '.join(methods)} are significantly more robust than standard {where}",
@@ -68,7 +108,17 @@ def more_robust(rows: Sequence[Row], methods: Sequence[str], eps: float, where: 
 
 
 def not_robust(rows: Sequence[Row], method: str, where: str) -> Claim:
-    """A method that does not robustify the model, at no eps: at a large one all are at zero."""
+    """Claim that a method is hardly more accurate than ``standard`` at any positive eps.
+
+    The claim takes the largest gain over eps, because at a large eps every accuracy is zero.
+
+    Example:
+        >>> row = {"quantity": "accuracy", "eps": 0.5, "standard_error": 0.01}
+        >>> rows = [row | {"method": "standard", "mean": 0.25}, row | {"method": "at", "mean": 0.5}]
+        >>> not_robust(rows, "at", "").held
+        False
+
+    """
     radii = {row["eps"] for row in chosen(rows, method=method, quantity="accuracy")} - {0.0}
     gains = [
         value(rows, method=method, quantity="accuracy", eps=eps)

@@ -1,4 +1,4 @@
-"""Panels and verdicts of the figures of alignment against eps (Figs. 8, 11, 13, 14)."""
+"""Panels and claims of the figures of alignment against eps (Figs. 8, 11, 13, 14)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["align_alike", "alignment_axes", "alignment_claims"]
 
 MARGIN = 0.02
-"""Differences of |cos| that count."""
+"""The smallest difference of |cos| that counts."""
 LABELS = {"cosine": "|cos(perturbation, v_1)|", "correlation": "|correlation(perturbation, v_1)|"}
 
 
@@ -28,7 +28,24 @@ def alignment_axes(
     eps: float,
     quantity: str = "cosine",
 ) -> None:
-    """Alignment with the dominant singular vector against eps; dotted for random directions."""
+    """Draw alignment with the dominant singular vector against eps; random directions are dotted.
+
+    Args:
+        axes: the axes to draw on.
+        table: rows of :func:`onr.measurements.alignment.alignment`, with a column ``method``.
+        methods: the methods to draw.
+        p: the norm of the attack; for ``inf`` the unit of eps is 1/255.
+        eps: the radius of training, in pixels in [0, 1], where a dashed line is drawn.
+        quantity: ``cosine`` or ``correlation``.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().add_subplot()
+        >>> alignment_axes(axes, [], [], "2", 1.0)
+        >>> axes.get_ylabel()
+        '|cos(perturbation, v_1)|'
+
+    """
     scale = 255 if p == "inf" else 1
     rows = [{**row, "eps": row["eps"] * scale} for row in chosen(table, quantity=quantity)]
     for method in methods:
@@ -44,7 +61,14 @@ def alignment_axes(
 
 
 def align_alike(table: Sequence[Row], one: str, other: str, where: str) -> Claim:
-    """Attacks on two models align with their dominant singular vectors to the same degree."""
+    """Claim that attacks align with the dominant singular vectors of two models to a like degree.
+
+    Example:
+        >>> same = {"quantity": "cosine", "direction": "adversarial", "eps": 1.0, "mean": 0.5}
+        >>> align_alike([same | {"method": m} for m in ("at", "dd-snr")], "at", "dd-snr", "").held
+        True
+
+    """
     rows = chosen(table, quantity="cosine", direction="adversarial")
     radii = {row["eps"] for row in rows}
     gaps = [value(rows, method=one, eps=r) - value(rows, method=other, eps=r) for r in radii]
@@ -59,13 +83,19 @@ def align_alike(table: Sequence[Row], one: str, other: str, where: str) -> Claim
 def alignment_claims(
     table: Sequence[Row], pair: tuple[str, str], others: Sequence[str], where: str
 ) -> list[Claim]:
-    """What section 7.14 says of alignment.
+    """The claims of section 7.14 about alignment.
 
     Args:
-        table: rows of :func:`onr.measurements.alignment.alignment`.
+        table: rows of :func:`onr.measurements.alignment.alignment`, with a column ``method``.
         pair: adversarial training and its equivalent.
-        others: methods that align less.
-        where: the claims' place in the paper.
+        others: the methods that should align less.
+        where: the place of the claims in the paper.
+
+    Example:
+        >>> row = {"quantity": "cosine", "direction": "adversarial", "eps": 1.0, "mean": 0.5}
+        >>> rows = [row | {"method": m} for m in ("at", "dd-snr", "standard")]
+        >>> [claim.held for claim in alignment_claims(rows, ("at", "dd-snr"), ["standard"], "")]
+        [True, True, False, False]
 
     """
     table = chosen(table, quantity="cosine")

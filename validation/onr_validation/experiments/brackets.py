@@ -23,12 +23,19 @@ UNTRAINED = "random network"
 
 
 class Brackets:
-    """Both bounds of every norm, which meet where it is exact."""
+    """Both bounds of every (p, q) operator norm; the bounds meet where the norm is exact.
+
+    Example:
+        >>> found = Brackets().measurements("tiny")
+        >>> len(found), found[0].labels["method"], found[0].trained
+        (45, 'random network', False)
+
+    """
 
     title = "All nine operator norms before and after training"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network, and the network as it was drawn."""
+        """Measure all nine norms of each method's network and of the untrained network."""
         known = scale_named(scale)
         found = []
         for p in NORMS:
@@ -41,12 +48,12 @@ class Brackets:
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """A bar from the lower to the upper bound, of the means over the images."""
+        """Draw a bar from the lower to the upper bound, each a mean over the images."""
         figure, (axes,) = panels("operator norms of the logits' Jacobian, mean over images")
         figure.set_size_inches(8, 4)
-        cells = [(p, q) for p in NORMS for q in NORMS]
+        pairs = [(p, q) for p in NORMS for q in NORMS]
         for index, method in enumerate((UNTRAINED, *L2_METHODS)):
-            for place, (p, q) in enumerate(cells):
+            for place, (p, q) in enumerate(pairs):
                 low, high = (
                     chosen(table, method=method, p=p, q=q, quantity=quantity)[0]["mean"]
                     for quantity in ("lower", "upper")
@@ -54,26 +61,26 @@ class Brackets:
                 x = place + 0.15 * (index - 2)
                 label = method if place == 0 else None
                 axes.plot([x, x], [low, high], "-_", color=colour(method), label=label)
-        axes.set_xticks(range(len(cells)), [f"{p},{q}" for p, q in cells])
+        axes.set_xticks(range(len(pairs)), [f"{p},{q}" for p, q in pairs])
         axes.set(xlabel="p, q", ylabel="||J||", yscale="log")
         legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Regularised networks have smaller norms, all nine; and the brackets are narrow."""
-        cells = [(p, q) for p in NORMS for q in NORMS]
+        """Claim that regularised networks have smaller norms and that all brackets are narrow."""
+        pairs = [(p, q) for p in NORMS for q in NORMS]
 
-        def bound(method: str, quantity: str, cell: tuple[str, str]) -> float:
-            return value(table, method=method, p=cell[0], q=cell[1], quantity=quantity)
+        def bound(method: str, quantity: str, pair: tuple[str, str]) -> float:
+            return value(table, method=method, p=pair[0], q=pair[1], quantity=quantity)
 
         return [
             Claim(
                 "at and dd-snr dampen all nine norms (our own)",
                 "lower bound of standard over the upper bounds of theirs, least of nine (p, q)",
                 least(
-                    ratio(bound("standard", "lower", cell), bound(method, "upper", cell))
+                    ratio(bound("standard", "lower", pair), bound(method, "upper", pair))
                     for method in ("at", "dd-snr")
-                    for cell in cells
+                    for pair in pairs
                 ),
                 at_least=2,
             ),

@@ -1,4 +1,4 @@
-"""What several experiments share: the paper's methods, and measurements of each of them."""
+"""What several experiments share: the paper's methods, and a measurement for each method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "of_methods"]
 L2_METHODS = ("standard", "at", "dd-snr", "global-snr")
 LINF_METHODS = ("standard", "at-linf", "dd-onr", "global-snr")
 OWN_METHODS = ("at", "dd-snr", "dd-onr-exact", "dd-snr-warm")
-"""The paper's two and the two that it lacks."""
+"""Two methods of the paper, then two methods that the paper lacks."""
 
 
 def of_methods(
@@ -29,18 +29,25 @@ def of_methods(
     network: str = "cnn7",
     reference: bool = False,
 ) -> list[Measurement]:
-    """One measurement of each method's model.
+    """One measurement for the model of each method and seed.
 
     Args:
-        scale: of the models.
-        methods: what the figures call them.
-        measurement: the registered name of what to measure.
-        settings: of the measurement.
-        labels: columns before ``method`` and ``seed``.
-        seeds: of the models; the scale's first if not given.
+        scale: the scale of the models.
+        methods: the methods' names in the figures.
+        measurement: the registered name of the measurement.
+        settings: the settings of the measurement.
+        labels: columns of the table before ``method`` and ``seed``.
+        seeds: the seeds of the models; only the scale's first seed if not given.
         data: the role of the models' data set.
-        network: the role of their network.
-        reference: whether the measurement is given the network as it was drawn, too.
+        network: the role of the models' network.
+        reference: whether the measurement also receives the untrained network.
+
+    Example:
+        >>> from onr_validation.reproduction.scales import scale_named
+        >>> settings = {"p": "2", "eps": [1.0], "images": 360}
+        >>> (found,) = of_methods(scale_named("tiny"), ["at"], "onr_validation:accuracy", settings)
+        >>> dict(found.labels)
+        {'method': 'at', 'seed': 0}
 
     """
     return [
@@ -57,12 +64,12 @@ def of_methods(
 
 
 def for_own_methods(figure: Callable[..., Experiment], number: int, **more: Any) -> Any:
-    """A figure of the paper, drawn for the two methods that the paper lacks.
+    """A factory of a figure of the paper, drawn for the two methods that the paper lacks.
 
     Args:
         figure: the figure's class.
-        number: its number in the paper.
-        more: further arguments of the class.
+        number: the figure's number in the paper.
+        more: further arguments of the figure's class.
 
     """
     title = f"Fig. {number} for {' and '.join(OWN_METHODS[2:])}"

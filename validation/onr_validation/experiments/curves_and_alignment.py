@@ -1,4 +1,4 @@
-"""Figs. 11, 13 and 14: accuracy on the left, alignment on the right."""
+"""The common part of Figs. 11, 13 and 14: accuracy on the left, alignment on the right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ __all__ = ["both_measurements", "both_panels"]
 
 
 def both_measurements(scale: Scale, methods: Sequence[str], p: str) -> list[Measurement]:
-    """Accuracy and alignment of each method's network under attacks of norm p."""
+    """Measurements of the accuracy and the alignment of each method's network.
+
+    Args:
+        scale: the scale of the models.
+        methods: the methods' names in the figures.
+        p: the norm of the attacks.
+
+    Example:
+        >>> from onr_validation.reproduction.scales import scale_named
+        >>> len(both_measurements(scale_named("tiny"), ["at", "dd-snr"], "inf"))
+        4
+
+    """
     settings = {"p": p, "eps": scale.radii[p], "images": scale.images}
     return [
         *of_methods(scale, methods, "onr_validation:accuracy", settings),
@@ -29,7 +41,19 @@ def both_measurements(scale: Scale, methods: Sequence[str], p: str) -> list[Meas
 
 
 def both_panels(table: Sequence[Row], methods: Sequence[str], p: str, eps: float) -> Figure:
-    """Accuracy against eps, and alignment with the dominant singular vector against eps."""
+    """Draw accuracy (left) and alignment with the dominant singular vector (right) against eps.
+
+    Args:
+        table: rows of the measurements that :func:`both_measurements` lists.
+        methods: the methods to draw.
+        p: the norm of the attacks.
+        eps: the radius of training, in pixels in [0, 1].
+
+    Example:
+        >>> len(both_panels([], [], "2", 1.0).axes)
+        2
+
+    """
     figure, (left, right) = panels("accuracy", "alignment with the dominant singular vector")
     accuracy_axes(left, chosen(table, quantity="accuracy"), methods, p, eps)
     alignment_axes(right, table, methods, p, eps)

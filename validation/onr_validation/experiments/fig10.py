@@ -21,22 +21,28 @@ METHODS = ("global-snr", "global-snr-10")
 
 
 class Figure10:
-    """Ten power iterations a step make no difference to the method of Yoshida and Miyato."""
+    """Linearity of global SNR (Yoshida and Miyato) with one and with ten power iterations a step.
+
+    Example:
+        >>> [m.labels["method"] for m in Figure10().measurements("tiny")]
+        ['global-snr', 'global-snr-10']
+
+    """
 
     title = "Global SNR with 1 and 10 iterations: linearity and largest singular value"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Both networks."""
+        """Measure the linearity of both networks."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.distances["2"], "images": known.jacobians}
         return of_methods(known, METHODS, "onr_validation:linearity", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw the deviation (left) and the largest singular value (right) against distance."""
         return linearity_figure(table, METHODS, scale_named(scale).eps())
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """No significant difference."""
+        """Claim that ten iterations make no significant difference."""
         eps = scale_named(scale).eps()
 
         def compared(quantity: str) -> float:

@@ -21,20 +21,26 @@ METHODS = ("global-snr", "global-snr-10")
 
 
 class Figure11:
-    """Ten power iterations a step make no difference to the method of Yoshida and Miyato."""
+    """Accuracy and alignment of global SNR (Yoshida and Miyato) with 1 and 10 iterations a step.
+
+    Example:
+        >>> [m.name for m in Figure11().measurements("tiny")][::2]
+        ['onr_validation:accuracy', 'onr_validation:alignment']
+
+    """
 
     title = "Global SNR with 1 and 10 iterations: accuracy and alignment"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Both networks."""
+        """Measure the accuracy and the alignment of both networks."""
         return both_measurements(scale_named(scale), METHODS, "2")
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw the accuracy (left) and the alignment (right) against eps."""
         return both_panels(table, METHODS, "2", scale_named(scale).eps())
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """No significant difference."""
+        """Claim that ten iterations make no significant difference."""
         return [
             Claim(
                 "10 iterations make no difference to the accuracy (section 7.16)",

@@ -20,20 +20,26 @@ __all__ = ["Figure13"]
 
 
 class Figure13:
-    """The conclusions remain the same."""
+    """Accuracy and alignment of networks trained in l2, under l-infinity attacks.
+
+    Example:
+        >>> [m.settings["p"] for m in Figure13().measurements("tiny")][:2]
+        ['inf', 'inf']
+
+    """
 
     title = "Networks trained in l2 under l-infinity attacks: accuracy and alignment"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network."""
+        """Measure the accuracy and the alignment of each method's network."""
         return both_measurements(scale_named(scale), L2_METHODS, "inf")
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw the accuracy (left) and the alignment (right) against eps."""
         return both_panels(table, L2_METHODS, "inf", scale_named(scale).eps("at-linf"))
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """As for Figs. 3 and 8."""
+        """Claim the conclusions of Figs. 3 and 8 for l-infinity attacks."""
         eps = scale_named(scale).eps("at-linf")
         where = "under l-infinity attacks (section 7.17)"
         return [

@@ -20,20 +20,26 @@ __all__ = ["Figure14"]
 
 
 class Figure14:
-    """Adversarial training and its equivalent, operator norm regularisation."""
+    """Adversarial training in l-infinity beside its equivalent, operator norm regularisation.
+
+    Example:
+        >>> [m.labels["method"] for m in Figure14().measurements("tiny")][:4]
+        ['standard', 'at-linf', 'dd-onr', 'global-snr']
+
+    """
 
     title = "Networks trained in l-infinity under l-infinity attacks: accuracy and alignment"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network."""
+        """Measure the accuracy and the alignment of each method's network."""
         return both_measurements(scale_named(scale), LINF_METHODS, "inf")
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw the accuracy (left) and the alignment (right) against eps."""
         return both_panels(table, LINF_METHODS, "inf", scale_named(scale).eps("at-linf"))
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """As for Figs. 3 and 8; what is said of ``global-snr`` under attack is Fig. 13's."""
+        """Claim the conclusions of Figs. 3 and 8, except for ``global-snr``, which Fig. 13 has."""
         eps, pair = scale_named(scale).eps("at-linf"), ("at-linf", "dd-onr")
         where = "in l-infinity (section 7.18)"
         return [

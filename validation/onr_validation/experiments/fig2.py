@@ -22,24 +22,34 @@ __all__ = ["Figure2", "own"]
 
 
 SHOWN = 1e-4
-"""Singular values are drawn down to so much of the largest."""
+"""The figure leaves out singular values below this fraction of the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure2:
-    """Singular values of the features' Jacobian; cosine of attacks with its vectors, by rank."""
+    """Singular values of the features' Jacobian and |cos| of attacks with its vectors, by rank.
+
+    Args:
+        title: the title of the figure.
+        methods: the methods' names in the figures; ``own`` draws those that the paper lacks.
+
+    Example:
+        >>> [m.labels["method"] for m in Figure2().measurements("tiny")]
+        ['standard', 'at', 'dd-snr', 'global-snr']
+
+    """
 
     title: str = "Singular value spectrum by method; alignment of attacks with singular vectors"
     methods: tuple[str, ...] = L2_METHODS
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """The spectrum of each method's network."""
+        """Measure the spectrum and the alignment of each method's network."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.eps(), "images": known.jacobians}
         return of_methods(known, self.methods, "onr_validation:spectrum", settings, reference=True)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """Left the spectrum at clean and attacked images, right the alignment."""
+        """Draw the spectrum at clean and attacked images (left) and the alignment (right)."""
         figure, (left, right) = panels(
             "singular values of the features' Jacobian", "alignment of attacks with v_r"
         )
@@ -54,13 +64,13 @@ class Figure2:
         random = chosen(table, method=self.methods[0], quantity="cosine", of="random")
         line(right, random, "rank", label="random network", color=colour("random network"))
         left.set(xlabel="rank r", ylabel="singular value", yscale="log", xscale="log")
-        left.set_ylim(bottom=SHOWN * left.dataLim.y1)  # below is what rounding leaves
+        left.set_ylim(bottom=SHOWN * left.dataLim.y1)  # smaller values are rounding errors
         right.set(xlabel="rank r", ylabel="|cos(perturbation, v_r)|", xscale="log")
         legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Damped singular values, and alignment that falls with the rank."""
+        """Claim that singular values are damped and that alignment falls with the rank."""
 
         def sigma(method: str) -> float:
             return value(table, method=method, quantity="singular value", of="clean", rank=1)
@@ -119,3 +129,4 @@ class Figure2:
 
 
 own = for_own_methods(Figure2, 2)
+"""The figure for the two methods that the paper lacks, as a factory."""

@@ -28,14 +28,26 @@ WIDE = ("standard", "at", "dd-snr")
 
 @dataclass(frozen=True, kw_only=True)
 class Figure3:
-    """Accuracy under l2 attacks: CNN7 with all seeds, and the wide residual network."""
+    """Accuracy under l2 attacks: CNN7 with all seeds, and the wide residual network with one.
+
+    Args:
+        title: the title of the figure.
+        methods: the names of the methods to train CNN7 with.
+        wide: the names of the methods to train the wide residual network with.
+
+    Example:
+        >>> found = Figure3(methods=("at",), wide=()).measurements("tiny")
+        >>> [(m.labels["network"], m.labels["seed"]) for m in found]
+        [('cnn7', 0), ('cnn7', 1), ('cnn7', 2)]
+
+    """
 
     title: str = "Accuracy against eps: CNN7 and WRN, l2 attacks"
     methods: tuple[str, ...] = L2_METHODS
     wide: tuple[str, ...] = WIDE
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Accuracy of each model."""
+        """Measure the accuracy of each model under l2 attacks."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
         cnn7 = of_methods(
@@ -57,7 +69,7 @@ class Figure3:
         return cnn7 + wide
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """A panel a network."""
+        """Draw a panel of accuracy against eps for each network."""
         known = scale_named(scale)
         eps = known.eps()
         shown = {name: rows for name in known.networks if (rows := chosen(table, network=name))}
@@ -68,7 +80,7 @@ class Figure3:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Equally robust, more robust than standard; global SNR not."""
+        """Claim that at and dd-snr are equally robust, and that global SNR is not robust."""
         known = scale_named(scale)
         eps = known.eps()
         rows = chosen(table, network="cnn7")
@@ -88,3 +100,4 @@ class Figure3:
 
 
 own = for_own_methods(Figure3, 3, wide=())
+"""The figure for the two methods that the paper lacks, as a factory."""

@@ -21,23 +21,33 @@ __all__ = ["Figure4", "own"]
 
 @dataclass(frozen=True, kw_only=True)
 class Figure4:
-    """Along l2 attacks and random directions."""
+    """Deviation from linearity and largest singular value along l2 attacks and random directions.
+
+    Args:
+        title: the title of the figure.
+        methods: the methods' names in the figures.
+
+    Example:
+        >>> [m.labels["method"] for m in Figure4().measurements("tiny")]
+        ['standard', 'at', 'dd-snr', 'global-snr']
+
+    """
 
     title: str = "Deviation from linearity and largest singular value against distance"
     methods: tuple[str, ...] = L2_METHODS
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network."""
+        """Measure the linearity of each method's network."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.distances["2"], "images": known.jacobians}
         return of_methods(known, self.methods, "onr_validation:linearity", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw the deviation (left) and the largest singular value (right) against distance."""
         return linearity_figure(table, self.methods, scale_named(scale).eps())
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """More linear than standard; for the methods that the paper lacks, as linear as at."""
+        """Claim that methods are more linear than standard, or (``own``) as linear as dd-snr."""
         eps = scale_named(scale).eps()
         if "standard" in self.methods:
             return linearity_claims(table, ("at", "dd-snr"), eps, "(section 5.4)")
@@ -59,3 +69,4 @@ class Figure4:
 
 
 own = for_own_methods(Figure4, 4)
+"""The figure for the two methods that the paper lacks, as a factory."""

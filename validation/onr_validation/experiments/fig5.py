@@ -26,13 +26,24 @@ __all__ = ["Figure5", "own"]
 
 @dataclass(frozen=True, kw_only=True)
 class Figure5:
-    """Regularisation acts on the data manifold, and hardly off it."""
+    """Shared activations in random directions: regularisation acts on data and hardly on noise.
+
+    Args:
+        title: the title of the figure.
+        methods: the methods' names in the figures.
+
+    Example:
+        >>> found = Figure5(methods=("at",)).measurements("tiny")
+        >>> [(m.labels["method"], m.settings["around"]) for m in found]
+        [('standard', 'data'), ('at', 'data'), ('standard', 'noise'), ('at', 'noise')]
+
+    """
 
     title: str = "Shared activations around data and around noise, random directions"
     methods: tuple[str, ...] = L2_METHODS
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network, around both."""
+        """Measure the shared activations of each method's network around data and around noise."""
         known = scale_named(scale)
         settings = {"eps": known.distances["2"], "images": known.jacobians, "direction": "random"}
         return [
@@ -48,11 +59,11 @@ class Figure5:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """All but ``standard``, which they are compared with."""
+        """All methods except ``standard``, which the others are compared with."""
         return tuple(method for method in self.methods if method != "standard")
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The paper's two panels."""
+        """Draw shared activations against eps around images (left) and noise (right)."""
         figure, axes = panels("around test images", "around uniform noise")
         eps = scale_named(scale).eps()
         for axis, around in zip(axes, ("data", "noise"), strict=True):
@@ -65,7 +76,7 @@ class Figure5:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Larger cells on data, the same off it."""
+        """Claim that the ReLU cells are larger around data and unchanged around noise."""
         eps = scale_named(scale).eps()
         mine = [method for method in self.others if method in ("dd-onr-exact", "dd-snr-warm")]
         methods = tuple(mine) or ("at", "dd-snr")
@@ -85,3 +96,4 @@ class Figure5:
 
 
 own = for_own_methods(Figure5, 5)
+"""The figure for the two methods that the paper lacks, as a factory."""

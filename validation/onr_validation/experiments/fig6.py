@@ -19,25 +19,39 @@ if TYPE_CHECKING:
 __all__ = ["Figure6", "with_step_size"]
 
 USUAL = 2
-"""The step size of everything else, in ``eps / steps``."""
+"""The step size of every other figure, in ``eps / steps``."""
 LEVEL = 0.03
-"""Accuracies that differ by no more have levelled out."""
+"""The largest difference of two accuracies that count as level."""
 
 
 def with_step_size(scale: Scale, factor: float) -> TrainConfig:
-    """Adversarial training with a step of ``factor eps / steps``; the usual one is not written."""
+    """Adversarial training with the step size ``factor eps / steps``.
+
+    The configuration for the usual factor names no step size, so that the model is the shared one.
+
+    Example:
+        >>> with_step_size(scale_named("tiny"), 5).method_options["alpha"]
+        '0.5'
+
+    """
     if factor == USUAL:
         return scale.model("at")
     return scale.model("at", options={"alpha": written(factor * scale.eps() / 10)})
 
 
 class Figure6:
-    """Robustness rises with alpha, then levels out, and stays level even for very large ones."""
+    """Robustness against the step size alpha: it rises, levels out, and stays level.
+
+    Example:
+        >>> [m.labels["alpha"] for m in Figure6().measurements("tiny")][:3]
+        [0.01, 0.05, 0.1]
+
+    """
 
     title = "Adversarial training against the step size alpha"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Accuracy at the eps of training, of a model a step size."""
+        """Measure, for the model of each step size, the accuracy at the eps of training."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": [known.eps()], "images": known.images}
         return [
@@ -51,7 +65,7 @@ class Figure6:
         ]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """Clean accuracy and accuracy under attack, against alpha."""
+        """Draw clean accuracy and accuracy under attack against alpha."""
         eps = scale_named(scale).eps()
         figure, (axes,) = panels("at with different step sizes")
         line(axes, chosen(table, eps=0.0), "alpha", label="clean", color="C0")
@@ -63,7 +77,7 @@ class Figure6:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """It rises, and levels out."""
+        """Claim that robustness rises with alpha and then levels out."""
         eps = scale_named(scale).eps()
         attacked = chosen(table, eps=eps)
         alphas = sorted({row["alpha"] for row in attacked})

@@ -20,12 +20,18 @@ __all__ = ["Figure7"]
 
 
 class Figure7:
-    """``(1 - t)`` times the objective of Eq. 14 and ``t`` times that of Eq. 7, from scratch."""
+    """Training from scratch on ``(1 - t)`` times the objective of Eq. 14 plus ``t`` times Eq. 7.
+
+    Example:
+        >>> [m.labels["t"] for m in Figure7().measurements("tiny")]
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+
+    """
 
     title = "Interpolation between adversarial training and d.d. SNR"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Accuracy at the eps of training; the ends are ``at`` and ``dd-snr`` themselves."""
+        """Measure accuracy at the eps of training; the models of the ends are at and dd-snr."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": [known.eps()], "images": known.images}
         return [
@@ -34,7 +40,7 @@ class Figure7:
         ]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """Clean accuracy and accuracy under attack, against ``t``."""
+        """Draw clean accuracy and accuracy under attack against ``t``."""
         eps = scale_named(scale).eps()
         figure, (axes,) = panels("from at (t = 0) to dd-snr (t = 1)")
         line(axes, chosen(table, eps=0.0), "t", label="clean", color="C0")
@@ -44,7 +50,7 @@ class Figure7:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """The contributions can be traded off."""
+        """Claim that the two objectives can be traded off: accuracies hardly change with ``t``."""
         eps = scale_named(scale).eps()
         found = []
         for radius, name in ((0.0, "clean accuracy"), (eps, "accuracy at the eps of training")):

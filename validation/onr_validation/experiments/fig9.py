@@ -19,12 +19,18 @@ __all__ = ["Figure9"]
 
 
 class Figure9:
-    """Between an image and the attacked image."""
+    """Units in the same state at an image and at the attacked image.
+
+    Example:
+        >>> [m.labels["method"] for m in Figure9().measurements("tiny")]
+        ['standard', 'at', 'dd-snr', 'global-snr']
+
+    """
 
     title = "Shared activations along adversarial directions"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each method's network."""
+        """Measure the shared activations of each method's network along l2 attacks."""
         known = scale_named(scale)
         settings = {
             "around": "data",
@@ -35,13 +41,13 @@ class Figure9:
         return of_methods(known, L2_METHODS, "onr_validation:activations", settings)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """One panel."""
+        """Draw the share of units in the same state against eps."""
         figure, (axes,) = panels("along l2 attacks")
         activation_axes(axes, table, L2_METHODS, scale_named(scale).eps())
         legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Larger cells in adversarial directions too."""
+        """Claim that ReLU cells are larger in adversarial directions too."""
         eps = scale_named(scale).eps()
         return [larger_cells(table, ("at", "dd-snr"), eps, "along attacks (section 7.15)")]

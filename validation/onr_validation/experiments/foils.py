@@ -1,4 +1,4 @@
-"""Sections 7.2 and 7.3, tested: input gradients, one-step attacks and the Frobenius norm."""
+"""The test of sections 7.2 and 7.3: input gradients, one-step attacks and the Frobenius norm."""
 
 from __future__ import annotations
 
@@ -23,30 +23,37 @@ FOILS = {
     "at-fgm": ("at", "7.2"),
     "frobenius": ("dd-snr", "7.3"),
 }
-"""What each is a foil of, and the section that says so."""
+"""For each foil the method that should protect more, and the section that says so."""
 METHODS = ("standard", "at", "dd-snr", *FOILS)
 
 
 class Foils:
-    """The paper argues that these protect less; here they are trained and attacked."""
+    """Accuracy under attack of three foils, methods that protect less according to the paper.
+
+    Example:
+        >>> found = Foils().measurements("tiny")
+        >>> sorted({m.labels["method"] for m in found if m.labels["method"] in FOILS})
+        ['at-fgm', 'frobenius', 'input-gradient']
+
+    """
 
     title = "Foils: input gradients, one-step attacks, the Frobenius norm"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Accuracy under l2 attacks."""
+        """Measure the accuracy of each method's network under l2 attacks, with all seeds."""
         known = scale_named(scale)
         settings = {"p": "2", "eps": known.radii["2"], "images": known.images}
         return of_methods(known, METHODS, "onr_validation:accuracy", settings, seeds=known.seeds)
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """One panel."""
+        """Draw accuracy against eps for the foils and their rivals."""
         figure, (axes,) = panels("foils beside at and dd-snr")
         accuracy_axes(axes, table, METHODS, "2", scale_named(scale).eps())
         legend(figure)
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Less robust at the eps of training, at the same clean accuracy."""
+        """Claim that foils are less robust at the eps of training at the same clean accuracy."""
         eps = scale_named(scale).eps()
 
         def less(foil: str, other: str, radius: float) -> float:

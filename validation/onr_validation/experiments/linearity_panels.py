@@ -1,4 +1,4 @@
-"""Panels and verdicts of the figures of local linearity (Figs. 4, 10, 12)."""
+"""Panels and claims of the figures of local linearity (Figs. 4, 10, 12)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ __all__ = ["linearity_claims", "linearity_figure"]
 
 
 def linearity_figure(table: Sequence[Row], methods: Iterable[str], eps: float) -> Figure:
-    """Left the deviation from linearity, right the largest singular value, over distance."""
+    """Draw deviation from linearity (left) and largest singular value (right) against distance.
+
+    Args:
+        table: rows of :func:`onr.measurements.linearity.linearity`, with a column ``method``.
+        methods: the methods to draw.
+        eps: the radius of training, where a dashed line is drawn.
+
+    Example:
+        >>> len(linearity_figure([], [], 1.0).axes)
+        2
+
+    """
     figure, axes = panels("deviation from linearity", "largest singular value at x + z")
     for axis, quantity, name in zip(
         axes,
@@ -41,13 +52,19 @@ def linearity_figure(table: Sequence[Row], methods: Iterable[str], eps: float) -
 def linearity_claims(
     table: Sequence[Row], methods: Sequence[str], radius: float, where: str
 ) -> list[Claim]:
-    """Methods are more linear than standard, and keep the singular value low.
+    """The claims that methods are more linear than standard, with a low singular value.
 
     Args:
-        table: rows of :func:`onr.measurements.linearity.linearity`.
-        methods: that should.
-        radius: of the attack at which they are compared.
-        where: the claim's place in the paper.
+        table: rows of :func:`onr.measurements.linearity.linearity`, with a column ``method``.
+        methods: the methods that should be more linear.
+        radius: the radius of the attack at which methods are compared.
+        where: the place of the claims in the paper.
+
+    Example:
+        >>> row = {"quantity": "sigma_1", "direction": "adversarial", "eps": 1.0}
+        >>> rows = [row | {"method": "standard", "mean": 4.0}, row | {"method": "at", "mean": 1.0}]
+        >>> linearity_claims(rows, ["at"], 1.0, "")[-1].held
+        True
 
     """
 
@@ -58,30 +75,31 @@ def linearity_claims(
     def over_theirs(quantity: str) -> float:
         return ratio(found("standard", quantity), largest(found(m, quantity) for m in methods))
 
-    names, at = " and ".join(methods), f"along the attack of radius {radius:.3g}"
+    names, place = " and ".join(methods), f"along the attack of radius {radius:.3g}"
     return [
         Claim(
             f"{names} are significantly more linear than standard {where}",
-            f"deviation of standard over the larger of theirs, {at}",
+            f"deviation of standard over the larger of theirs, {place}",
             over_theirs("deviation"),
             at_least=2,
         ),
         Claim(
             f"{names} are more linear than standard over the change of their features too "
             f"{where}, our own",
-            f"deviation over the change of the features, standard over the larger of theirs, {at}",
+            "deviation over the change of the features, standard over the larger of theirs, "
+            f"{place}",
             over_theirs("relative deviation"),
             at_least=1.25,
         ),
         Claim(
             f"for {names} the Jacobian is a good approximation in the entire ball {where}",
-            f"deviation over the change of the features, the larger of theirs, {at}",
+            f"deviation over the change of the features, the larger of theirs, {place}",
             largest(found(m, "relative deviation") for m in methods),
             at_most=0.5,
         ),
         Claim(
             f"{names} keep the largest singular value low in the vicinity of x {where}",
-            f"sigma_1 of standard over the larger of theirs, {at}",
+            f"sigma_1 of standard over the larger of theirs, {place}",
             over_theirs("sigma_1"),
             at_least=2,
         ),

@@ -1,4 +1,4 @@
-"""Table 1: the (p, q) operator norms, each cell against brute force."""
+"""Table 1: the (p, q) operator norms, each entry against brute force."""
 
 from __future__ import annotations
 
@@ -20,36 +20,42 @@ NORMS = {"1": "l1", "2": "l2", "inf": "linf"}
 
 
 class Table1:
-    """The same at every scale: it needs no network."""
+    """The check of Table 1. It needs no network, so it is the same at every scale.
+
+    Example:
+        >>> [m.settings["trials"] for m in Table1().measurements("tiny")]
+        [30]
+
+    """
 
     title = "Computing (p, q) operator norms, each cell against brute force"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """All cells, in floats and exactly."""
+        """Measure all entries of the table, in floats and in exact arithmetic."""
         scale_named(scale)
         return [Measurement("onr_validation:table1", settings={"trials": TRIALS})]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """The table, with the largest deviation in each cell."""
+        """Draw the table, with the failures and the largest deviation of each entry."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 2.6), layout="constrained")
         axes = figure.add_subplot()
         axes.axis("off")
-        cells: list[list[str]] = []
+        texts: list[list[str]] = []
         for p in NORMS:
-            cells.append([])
+            texts.append([])
             for q in NORMS:
                 exact, rounded = (
                     chosen(table, p=p, q=q, arithmetic=name)[0] for name in ("exact", "float")
                 )
                 entry = exact["entry"].replace(" of ", "\nof ")
-                cells[-1].append(
+                texts[-1].append(
                     f"{entry}\nexact: {exact['failures']} of {exact['cases']} fail\n"
                     f"float64: within {rounded['deviation']:.0e}"
                 )
         drawn = axes.table(
-            cells,
+            texts,
             rowLabels=[f"domain {name}" for name in NORMS.values()],
             colLabels=[f"co-domain {name}" for name in NORMS.values()],
             cellLoc="center",
@@ -63,7 +69,7 @@ class Table1:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """No cell fails."""
+        """Claim that no entry of the table fails."""
         return [
             Claim(
                 "every cell of Table 1 is the norm that it says",

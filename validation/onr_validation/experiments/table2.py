@@ -28,16 +28,23 @@ MATCHED = (
     ("cnn7", "global-snr", "at"),
     ("wrn-28-10", "dd-snr", "at"),
 )
-"""A network, a method, and the method whose clean accuracy its constant was chosen to meet."""
+"""Triples of a network, a method, and the method whose clean accuracy the first one should meet."""
 
 
 class Table2:
-    """Clean accuracy and, beside it, accuracy under the two attacks of training."""
+    """Clean accuracy of each model, and its accuracy under l2 and l-infinity attacks.
+
+    Example:
+        >>> found = Table2().measurements("tiny")
+        >>> len(found), found[0].labels["hyper-parameters"]
+        (42, 'none')
+
+    """
 
     title = "Test accuracies and hyper-parameters by method"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Each model, CNN7 with all seeds, under l2 and l-infinity attacks."""
+        """Measure each model (CNN7 with all seeds) under l2 and l-infinity attacks."""
         known = scale_named(scale)
         found = []
         for network, methods in MODELS.items():
@@ -61,7 +68,7 @@ class Table2:
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """A row a model: the mean over seeds, each seed, and standard errors."""
+        """Draw a row for each model: the mean over seeds, every seed, and standard errors."""
         from matplotlib.figure import Figure
 
         known = scale_named(scale)
@@ -112,7 +119,7 @@ class Table2:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Clean accuracy drops alike, as the constants were chosen for."""
+        """Claim that clean accuracies agree, since the constants were chosen for that."""
         known = scale_named(scale)
 
         def clean(network: str, method: str) -> float:

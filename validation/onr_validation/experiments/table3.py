@@ -23,16 +23,23 @@ PART = "validation"
 STEP = "*eps/steps"
 """The unit in which the sweep gives alpha."""
 SELECTED = ("dd-snr", "global-snr")
-"""Whose ``lam`` is chosen: the value whose clean accuracy is nearest that of ``at``."""
+"""The methods whose ``lam`` is chosen so that their clean accuracy is nearest that of ``at``."""
 
 
 class Table3:
-    """Each option's values, the others as in Table 2; judged on the validation part."""
+    """Validation accuracy when one option of a method varies and the others are as in Table 2.
+
+    Example:
+        >>> labels = Table3().measurements("tiny")[0].labels
+        >>> labels["method"], labels["option"], labels["value"]
+        ('at', 'eps', '0.5')
+
+    """
 
     title = "Hyper-parameter sweep, validation accuracy"
 
     def measurements(self, scale: str, /) -> Sequence[Measurement]:
-        """Clean accuracy and accuracy at the eps of Table 2, on images that no run trains on."""
+        """Measure accuracy, clean and at the eps of Table 2, on images that no run trains on."""
         known = scale_named(scale)
         found = []
         for method, option, text, model in _points(known):
@@ -48,7 +55,7 @@ class Table3:
         return found
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
-        """Clean accuracy against accuracy under attack, a point a model."""
+        """Draw accuracy under attack against clean accuracy, with a point for each model."""
         figure, (axes,) = panels("validation part; alpha in eps / steps")
         figure.set_size_inches(9, 6)
         for method in dict.fromkeys(row["method"] for row in table):
@@ -61,7 +68,7 @@ class Table3:
                 text = f"{row['option']} {row['value'].removesuffix(STEP)}"
                 points.setdefault(place, []).append(text)
             for index, place in enumerate(sorted(points)):
-                above = index % 2 == 0  # neighbours' labels keep out of each other's way
+                above = index % 2 == 0  # labels of neighbours must not overlap
                 axes.annotate(
                     "\n".join(points[place]),
                     place,
@@ -78,19 +85,19 @@ class Table3:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """The constants of Table 2 are as good as any by the paper's rule."""
+        """Claim that the constants of Table 2 are as good as any tried, by the paper's rule."""
         known = scale_named(scale)
         clean = chosen(table, eps=0.0)
 
-        def at(method: str, option: str) -> dict[float, float]:
-            """Clean accuracy by the option's value."""
+        def accuracies(method: str, option: str) -> dict[float, float]:
+            """The clean accuracy of a method for each value of an option."""
             rows = chosen(clean, method=method, option=option)
             return {number(row["value"]): row["mean"] for row in rows}
 
-        target = at("at", "eps")[known.eps()]
+        target = accuracies("at", "eps")[known.eps()]
         found = []
         for method in SELECTED:
-            gaps = {lam: abs(mean - target) for lam, mean in at(method, "lam").items()}
+            gaps = {lam: abs(mean - target) for lam, mean in accuracies(method, "lam").items()}
             usual = number(known.methods[method][1]["lam"])
             found.append(
                 Claim(

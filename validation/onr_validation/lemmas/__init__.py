@@ -1,1 +1,1 @@
-"""The lemmas and Table 1, checked."""
+"""Checks of the paper's lemmas and of Table 1."""

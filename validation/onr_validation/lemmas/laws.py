@@ -1,4 +1,4 @@
-"""A statement of the paper, the cases it was checked on, and what came out."""
+"""A law is a statement of the paper, with the number of cases checked and their outcome."""
 
 from __future__ import annotations
 
@@ -12,56 +12,72 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
-from onr import __version__
 from onr.exact.surds import FASTEST, exact_array, float_array
+from onr.version import __version__
 
 __all__ = ["Arithmetic", "Law", "arithmetic_option", "json_record", "print_laws"]
 
 ROUNDING = 1e-9
-"""What float64 may leave between two sides that are equal, relative to the larger."""
+"""How far two equal sides may differ in float64, relative to the larger side, but at least 1."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Floats compared to rounding, or exact numbers compared as they are."""
+    """The numbers of a check: floats, compared up to rounding, or exact numbers, by ``==``.
+
+    Example:
+        >>> Arithmetic(exact=True).name
+        'exact'
+        >>> Arithmetic(exact=False).array(np.array([0.5]))
+        array([0.5])
+
+    """
 
     exact: bool
 
     @property
     def name(self) -> str:
-        """``exact`` or ``float``."""
+        """The name of the arithmetic: ``exact`` or ``float``."""
         return "exact" if self.exact else "float"
 
     def array(self, x: np.ndarray) -> np.ndarray:
-        """Floats as this arithmetic's numbers."""
+        """Convert an array of floats to the numbers of this arithmetic."""
         return exact_array(np.asarray(x, dtype=float), FASTEST) if self.exact else np.asarray(x)
 
 
 @dataclass
 class Law:
-    """One statement, and how its cases went; cases are rows."""
+    """A statement of the paper and the outcome of its cases. Each row of a checked array is a case.
+
+    Example:
+        >>> law = Law("Lemma 3", "max(a, b) = max(b, a)", "float")
+        >>> law.equal([1.0, 2.0], [1.0, 2.0])
+        >>> law.cases, law.failures, law.verdict
+        (2, 0, 'holds')
+
+    """
 
     name: str
-    """Where the paper has it."""
+    """Where the statement stands in the paper."""
     statement: str
     arithmetic: str
     expected: bool = True
-    """Whether it should hold: a statement that needs a hypothesis is also shown without it."""
+    """Whether the statement should hold; a law that lacks a needed hypothesis should fail."""
     cases: int = 0
     failures: int = 0
     deviation: float = 0.0
-    """The largest difference of two sides that should be equal, relative where they are above 1."""
+    """The largest difference between two sides, relative to the larger side where it is above 1."""
     example: str = ""
-    """The first failure."""
+    """The first case that failed, in words."""
 
     @property
     def holds(self) -> bool:
-        """Whether it was checked, and came out as it should."""
+        """Whether at least one case was checked and the outcome is the expected one."""
         return self.cases > 0 and (self.failures == 0) is self.expected
 
     @property
     def verdict(self) -> str:
-        """The result in words."""
+        """The outcome in words."""
         if not self.holds:
             return f"FAILS in {self.failures} cases: {self.example}" if self.expected else "HOLDS"
         if not self.expected:
@@ -69,7 +85,7 @@ class Law:
         return "holds exactly" if self.arithmetic == "exact" else "holds"
 
     def equal(self, left: ArrayLike, right: ArrayLike) -> None:
-        """Count rows in which the two sides are equal."""
+        """Count the rows as cases. A row fails if its entries in ``left`` and ``right`` differ."""
         exact = self.arithmetic == "exact"
         kind = object if exact else float
         left, right = np.asarray(left, dtype=kind), np.asarray(right, dtype=kind)
@@ -78,14 +94,14 @@ class Law:
         size = np.maximum(np.maximum(np.abs(one), np.abs(other)), 1.0)
         gap = np.abs(one - other) / size
         if exact:
-            gap = np.where(differ, gap, 0.0)  # equal numbers may have different floats
+            gap = np.where(differ, gap, 0.0)  # equal exact numbers may round to different floats
         else:
             differ = ~(gap <= ROUNDING)
         self.deviation = max(self.deviation, float(gap.max(initial=0)))
         self._count(~differ, lambda i: f"{_shown(left[i])} is not {_shown(right[i])}")
 
     def at_most(self, left: np.ndarray, right: np.ndarray) -> None:
-        """Count rows in which the left side is not above the right."""
+        """Count the rows as cases. A row fails if ``left`` exceeds ``right`` in any entry."""
         slack = 0 if self.arithmetic == "exact" else ROUNDING * np.maximum(np.abs(right), 1.0)
         self._count(left <= right + slack, lambda i: f"{_shown(left[i])} > {_shown(right[i])}")
 
@@ -102,7 +118,14 @@ def _shown(value: Any) -> str:
 
 
 def json_record(laws: Iterable[Law], settings: dict[str, Any]) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The object that ``--json`` prints.
+
+    Example:
+        >>> record = json_record([Law("Lemma 3", "a = a", "float")], {"trials": 0})
+        >>> record["laws"][0]["holds"]  # no case was checked
+        False
+
+    """
     return {
         "onr": __version__,
         "settings": settings,
@@ -111,7 +134,7 @@ def json_record(laws: Iterable[Law], settings: dict[str, Any]) -> dict[str, Any]
 
 
 def print_laws(laws: Iterable[Law], title: str) -> None:
-    """A table, failures in red."""
+    """Print the laws as a table; laws without the expected outcome are red."""
     table = Table(title=title)
     for name in ("where", "statement", "arithmetic", "cases", "deviation", "verdict"):
         table.add_column(name, justify="right" if name in ("cases", "deviation") else "left")
@@ -129,7 +152,7 @@ def print_laws(laws: Iterable[Law], title: str) -> None:
 
 
 def arithmetic_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--arithmetic``, with both as its default."""
+    """Add the option ``--arithmetic`` to a command: ``float``, ``exact`` or ``both`` (default)."""
     return click.option(
         "--arithmetic",
         type=click.Choice(["float", "exact", "both"]),

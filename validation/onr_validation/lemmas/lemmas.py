@@ -1,4 +1,4 @@
-"""Lemmas 1 to 3, Eqs. 28 and 29 and section 7.1, each on vectors with planted zeros and ties."""
+"""Checks of Lemmas 1 to 3, Eqs. 28 and 29, section 7.1 on vectors with planted zeros and ties."""
 
 from __future__ import annotations
 
@@ -16,24 +16,39 @@ from onr_validation.lemmas.laws import Arithmetic, Law
 __all__ = ["check_lemmas"]
 
 TABLE = (1.0, 2.0, math.inf)
-"""The exponents of Table 1, whose norms exact arithmetic has."""
+"""The exponents of Table 1. Exact arithmetic can compute their norms."""
 OTHERS = (1.5, 3.0, 7.0)
 SIZE = 6
-"""Entries of a vector: few enough to try all ``2^6`` vertices of the cube."""
+"""How many entries a vector has: few enough to try all ``2^6`` vertices of the cube."""
 FAR = 2.0**12
-"""A step beyond which the projections onto the l1 and linf balls no longer change, for the vectors
-drawn here: their entries differ by 1/64 at least where they differ."""
+"""A step size beyond which the projections onto the l1 and linf balls no longer change. That holds
+for the vectors drawn here because two different entries differ by at least 1/64."""
 
 
 def check_lemmas(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
-    """Check every lemma on ``trials`` draws."""
+    """Check every lemma on ``trials`` random draws.
+
+    Args:
+        arithmetic: floats, for more exponents, or exact numbers, for the exponents 1, 2 and inf.
+        trials: the number of draws for each statement.
+        seed: the seed of the draws.
+
+    Returns:
+        One law for each statement of the paper, with the outcome of its cases.
+
+    Example:
+        >>> laws = check_lemmas(Arithmetic(exact=False), trials=4, seed=0)
+        >>> all(law.holds for law in laws)
+        True
+
+    """
     rng = np.random.default_rng([seed, 3])
     parts = (_lemma_1, _lemma_2_first, _lemma_2_second, _lemma_3, _equations_28_29, _section_7_1)
     return [law for part in parts for law in part(arithmetic, trials, rng)]
 
 
 def _vectors(rng: np.random.Generator, trials: int) -> np.ndarray:
-    """Multiples of 1/64 up to 4; every second one with zeros and ties; none is zero."""
+    """Draw nonzero vectors of multiples of 1/64 up to 4; every second one has zeros and ties."""
     x = rng.integers(-256, 257, (trials, SIZE)) / 64
     x[::2] = rng.integers(-2, 3, x[::2].shape)
     x[~x.any(axis=1), 0] = 1
@@ -41,14 +56,14 @@ def _vectors(rng: np.random.Generator, trials: int) -> np.ndarray:
 
 
 def _generic(rng: np.random.Generator, trials: int) -> np.ndarray:
-    """The same without zeros or ties of magnitude."""
+    """Draw vectors of multiples of 1/64 up to 4 with no zero entry and no tie of magnitude."""
     magnitudes = np.array([rng.permutation(np.arange(1, 257))[:SIZE] for _ in range(trials)])
     signed: np.ndarray = magnitudes * rng.choice([-1, 1], magnitudes.shape) / 64
     return signed
 
 
 def _tied(rng: np.random.Generator, trials: int) -> np.ndarray:
-    """Small whole numbers, most with zeros and ties; the first vector has both for certain."""
+    """Draw vectors of small whole numbers; most have zeros and ties, the first surely has both."""
     x = _vectors(rng, 2 * trials)[::2]
     x[0] = (2, -2, 0, 0, 0, 1)
     return x
@@ -59,7 +74,7 @@ def _exponents(arithmetic: Arithmetic) -> tuple[float, ...]:
 
 
 def _vertices(p: float) -> np.ndarray | None:
-    """Those of the unit ball, which has none for ``1 < p < inf``."""
+    """The vertices of the unit p-ball; ``None`` for ``1 < p < inf``, where the ball is round."""
     if p == 1:
         return np.concatenate([np.eye(SIZE), -np.eye(SIZE)])
     if p == math.inf:
@@ -79,7 +94,7 @@ def _lemma_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> I
         v, size = norm.duality_map(z), norm.dual(z)
         attained.equal(inner(v, z), size)
         unit.equal(norm(v), np.ones(trials, dtype=int))
-        # For any w the vector w / ||w||_p lies in the ball.
+        # For every w the vector w / ||w||_p lies in the unit ball; the inequality is scaled.
         best.at_most(inner(others, z), norm(others) * size)
         vertices = _vertices(p)
         if vertices is not None:
@@ -93,7 +108,7 @@ def _lemma_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> I
 
 
 def _closed_form(z: np.ndarray, p: float) -> np.ndarray:
-    """Eq. 35 as printed."""
+    """The closed forms of Eq. 35 as the paper prints them, for p = 1, 2 and inf."""
     if p == 2:
         unit: np.ndarray = z / sqrt(np.sum(z * z, axis=1))[:, None]
         return unit
@@ -137,10 +152,11 @@ def _lemma_2_first(arithmetic: Arithmetic, trials: int, rng: np.random.Generator
 
 
 def _angle(law: Law, moved: np.ndarray, v: np.ndarray, alpha: Rational, u: np.ndarray) -> None:
-    """P = 2: ``moved`` is of length 1 and at most ``|v| / (alpha |u|)`` from ``u / |u|``, in sine.
+    """For p = 2, check the unit vector ``moved`` of ``v + alpha u`` against the direction of ``u``.
 
-    By the law of sines in the triangle of 0, ``alpha u`` and their sum with ``v``; squares need no
-    root.
+    The sine of the angle between ``moved`` and ``u`` is at most ``|v| / (alpha |u|)``, by the law
+    of sines in the triangle of 0, ``alpha u`` and ``alpha u + v``. The squares are compared, which
+    need no root.
     """
     along, size = inner(moved, u), inner(u, u)
     law.equal(inner(moved, moved), np.ones(len(moved), dtype=int))
@@ -173,7 +189,7 @@ def _lemma_2_second(arithmetic: Arithmetic, trials: int, rng: np.random.Generato
         far = norm.project_ball(inside + alpha * tied, eps)
         degenerate.equal(far, eps * norm.duality_map(tied))
         face.equal(far, norm.project_face(inside, tied, eps))
-        # The farthest start is the opposite one.
+        # The point opposite the direction is the start that lies farthest from it.
         opposite = -eps * direction
         for start in (inside, opposite):
             enough.equal(norm.project_ball(start + 2 * eps * direction, eps), eps * direction)
@@ -183,7 +199,7 @@ def _lemma_2_second(arithmetic: Arithmetic, trials: int, rng: np.random.Generato
 
 
 def _eps_ball(rng: np.random.Generator, trials: int, p: float) -> np.ndarray:
-    """Dyadic points of the ball of radius 3/4, half of them on its sphere for p in {1, inf}."""
+    """Draw dyadic points of the p-ball of radius 3/4; for p in {1, inf} half lie on its sphere."""
     x = rng.integers(-48, 49, (trials, SIZE)) / 64
     if p == math.inf:
         x[np.arange(trials), rng.integers(SIZE, size=trials)] = rng.choice([-0.75, 0.75], trials)
@@ -222,7 +238,7 @@ def _equations_28_29(
         gradient = norm.gradient(x)
         slope.equal(inner(gradient, x), norm(x))
         slope.equal(norm.dual(gradient), np.ones(trials, dtype=int))
-        # ||x|| = <g, x>, so that the inequality is <g, y> <= ||y||.
+        # Since ||x|| = <g, x>, the subgradient inequality reduces to <g, y> <= ||y||.
         subgradient.at_most(inner(gradient, y), norm(y))
     size = np.abs(x) / np.abs(x).max(axis=1)[:, None]
     tied = size == 1
@@ -239,10 +255,11 @@ def _equations_28_29(
 
 
 def _limit_of_gradients(x: np.ndarray, count: np.ndarray, second: np.ndarray) -> Law:
-    """With ``t`` the second largest of ``|x_i| / ||x||_inf`` the sum is ``|I|`` to ``n t^p``.
+    """Bound the distance between the gradients of the p-norm and of the inf-norm as p grows.
 
-    So ``|I| g_i`` is between ``1 - n t^p`` and ``|I|^(1/p)`` on ``I``, and elsewhere ``g_i <=
-    t^(p-1)``.
+    ``I`` is the set of the largest entries and ``t`` the second largest ``|x_i| / ||x||_inf``. The
+    sum of Eq. 30 is ``|I|`` up to ``n t^p``. So ``|I| g_i`` is between ``1 - n t^p`` and
+    ``|I|^(1/p)`` on ``I``, and ``g_i <= t^(p-1)`` elsewhere.
     """
     law = Law("Eqs. 29, 31-33", "the gradient for p tends to that for inf as p grows", "float")
     for p in (8, 64, 512):
@@ -266,7 +283,7 @@ def _difference_quotients(trials: int, rng: np.random.Generator) -> Law:
 
 
 def _section_7_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
-    """Robust regression: with ``y`` in R^4, ``X`` of 4 x 6, ``w`` in R^6."""
+    """Check robust regression, with ``y`` in R^4, a 4 x 6 matrix ``X`` and ``w`` in R^6."""
     name = arithmetic.name
     bound = Law("Section 7.1, Eq. 21", "h(y - (X + D) w) <= h(r) + lambda g(w)", name)
     norm_of = Law("Section 7.1, Eq. 20", "||D*||_{g,h} = lambda", name)
@@ -283,24 +300,24 @@ def _section_7_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) 
         v = g.dual.duality_map(w)
         square = h.p == 2
         residual, size = h(r), g(w)
-        # For h = 2 the squares are compared: the sum of two different roots is no exact number.
+        # For h = 2 squares are compared: exact arithmetic has no sum of two different roots.
         cross = weight * residual * size
         target = residual * residual + 2 * cross + weight * weight * size * size
         target = target if square else residual + weight * size
-        # D w = -(lambda / h(r)) r <v, w>, so that y - (X + D) w is (1 + lambda g(w) / h(r)) r.
+        # D w = -(lambda / h(r)) r <v, w>, so y - (X + D) w is (1 + lambda g(w) / h(r)) r.
         factor = weight * inner(v, w) / residual
         for law, sign in ((reached, 1), (printed, -1)):
             moved = r * (1 + sign * factor)[:, None]
             law.equal(inner(moved, moved) if square else h(moved), target)
         norm_of.equal(inner(v, w), size)
         norm_of.at_most(np.abs(inner(v, other)), g(other))
-        # Another perturbation of norm lambda: lambda u b^T with h(u) = 1 and g*(b) = 1.
+        # Another perturbation of norm lambda is lambda u b^T with h(u) = 1 and g*(b) = 1.
         u, b = h.duality_map(y), g.dual.duality_map(other)
         change = weight * inner(b, w)
         if square:
             bound.at_most(inner(r, r) - 2 * change * inner(r, u) + change * change, target)
         else:
             bound.at_most(h(r - change[:, None] * u), target)
-        # y - (X + D) w is -D w where r = 0.
+        # If r = 0, then y - (X + D) w is -D w.
         zero.equal(h(-weight * u * inner(v, w)[:, None]), weight * size)
     yield from (bound, norm_of, reached, printed, zero)

@@ -1,4 +1,4 @@
-"""``onr verify-lemmas``."""
+"""The command ``onr verify-lemmas``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def verify_lemmas(
 ) -> None:
     """Check Lemmas 1, 2 and 3, Eqs. 28 and 29, and the equality of section 7.1.
 
-    On vectors with planted zeros and ties; where a statement needs a hypothesis that the paper
-    does not state it is also shown to fail without it.
+    The vectors have planted zeros and ties. A statement that needs a hypothesis which the paper
+    does not state is also checked without the hypothesis, and should then fail.
 
-    Exit code 0 where each statement came out as it should, 1 where one did not.
+    The exit code is 0 if every statement came out as it should, and 1 if one did not.
     """
     chosen = ("float", "exact") if arithmetic == "both" else (arithmetic,)
     laws = [

@@ -1,4 +1,4 @@
-"""Every cell of Table 1 against brute force, and the bracket of (inf, 2)."""
+"""Checks of every entry of Table 1 against brute force, and of the bracket for (inf, 2)."""
 
 from __future__ import annotations
 
@@ -27,36 +27,51 @@ ENTRIES = {
     (math.inf, 2): "NP-hard",
     (math.inf, math.inf): "largest l1 norm of a row",
 }
-"""The table as the paper has it: domain, co-domain."""
+"""Table 1 as the paper prints it, by the exponents of domain and co-domain."""
 SHAPES = ((4, 6), (3, 3), (5, 2), (1, 4), (4, 1))
 NESTEROV = math.sqrt(math.pi / 2)
 RELATIVE = 2.0**-40
-"""To how much the largest singular value is certified in exact arithmetic."""
+"""The relative error to which exact arithmetic certifies the largest singular value."""
 
 
 def check_table(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
-    """Check every cell on ``trials`` matrices of each shape, with planted zeros and ties.
+    """Check every entry of Table 1 on random matrices with planted zeros and ties.
 
-    Brute force tries the vertices of the domain's ball, or where that is round those of the dual
-    ball of the co-domain: a convex function has its maximum over a polytope at a vertex. For
-    (2, 2), where both are round, it is numpy's SVD, and over the rationals Sylvester's criterion.
+    A convex function attains its maximum over a polytope at a vertex, so brute force tries every
+    vertex of the domain's unit ball. If p = 2 that ball is round, and brute force tries the
+    vertices of the co-domain's dual ball. For (2, 2) both balls are round, and the reference is
+    numpy's SVD, or Sylvester's criterion over the rationals.
+
+    Args:
+        arithmetic: floats or exact numbers.
+        trials: the number of matrices of each shape.
+        seed: the seed of the matrices.
+
+    Returns:
+        A law for each entry, in the order of the table, and a law for the bracket of (inf, 2).
+
+    Example:
+        >>> laws = check_table(Arithmetic(exact=False), trials=2, seed=0)
+        >>> len(laws), all(law.holds for law in laws)
+        (10, True)
+
     """
     rng = np.random.default_rng([seed, 4])
     matrices = [_matrices(rng, trials, d, n) for d, n in SHAPES]
-    return [_cell(arithmetic, matrices, p, q) for p, q in ENTRIES] + [
+    return [_entry(arithmetic, matrices, p, q) for p, q in ENTRIES] + [
         _bracket(arithmetic, matrices)
     ]
 
 
 def _matrices(rng: np.random.Generator, trials: int, d: int, n: int) -> np.ndarray:
-    """Multiples of 1/16; half of them with entries in {-1, 0, 1}; one is zero."""
+    """Draw matrices of multiples of 1/16; half have entries in {-1, 0, 1}, and the last is zero."""
     J = rng.integers(-64, 65, (trials, d, n)) / 16
     J[::2] = rng.integers(-1, 2, J[::2].shape)
     J[-1] = 0
     return J
 
 
-def _cell(arithmetic: Arithmetic, matrices: list[np.ndarray], p: float, q: float) -> Law:
+def _entry(arithmetic: Arithmetic, matrices: list[np.ndarray], p: float, q: float) -> Law:
     name = f"p = {_name(p)}, q = {_name(q)}"
     statement = ENTRIES[p, q]
     if statement == "NP-hard":
@@ -72,9 +87,9 @@ def _cell(arithmetic: Arithmetic, matrices: list[np.ndarray], p: float, q: float
         found = operator_norm(numbers, p=p, q=q)
         truth = _brute_force(numbers, p, q)
         law.equal(found.lower, truth)
-        assert found.upper is not None  # noqa: S101 - these cells have both bounds
+        assert found.upper is not None  # noqa: S101 - these entries have both bounds
         law.equal(found.upper, truth)
-        # The maximiser is a unit vector that attains it.
+        # The maximiser is a unit vector that attains the norm.
         image = (numbers @ found.v[:, :, None])[:, :, 0]
         law.equal(LpNorm(q)(image), truth)
         size = LpNorm(p)(found.v)
@@ -87,11 +102,12 @@ def _name(p: float) -> str:
 
 
 def _brute_force(J: np.ndarray, p: float, q: float) -> np.ndarray:
-    """The norm of each matrix, by trying everything."""
+    """The (p, q) norm of each matrix by enumeration, or by the SVD for (2, 2)."""
     if p != 2:
         largest: np.ndarray = _sizes(J @ _vertices(p, J.shape[2], J).T, q).max(axis=1)
     elif q != 2:
-        # ||J v||_q = max <w, J v> over the vertices w of the dual ball, and over v ||J^T w||_2.
+        # ||J v||_q = max <w, J v> over the vertices w of the dual ball; the maximum of <w, J v>
+        # over unit v is ||J^T w||_2.
         vertices = _vertices(1 if q == math.inf else math.inf, J.shape[1], J)
         largest = _sizes(J.swapaxes(1, 2) @ vertices.T, 2).max(axis=1)
     else:
@@ -106,7 +122,7 @@ def _vertices(p: float, size: int, J: np.ndarray) -> np.ndarray:
 
 
 def _sizes(images: np.ndarray, q: float) -> np.ndarray:
-    """The q-norms of the columns, ``(batch, d, m)`` to ``(batch, m)``, without the project's."""
+    """The q-norms of columns, ``(batch, d, m)`` to ``(batch, m)``, without :class:`LpNorm`."""
     size = np.abs(images)
     if q == math.inf:
         largest: np.ndarray = size.max(axis=1)
@@ -116,12 +132,13 @@ def _sizes(images: np.ndarray, q: float) -> np.ndarray:
 
 
 def _certify_singular_value(law: Law, J: np.ndarray) -> None:
-    """The float value, to ``2^-40``: ``t I - J J^T`` is positive definite above it and not below.
+    """Certify the float singular value ``sigma`` to a relative error of ``2^-40``.
 
-    Decided by the pivots of an elimination over the rationals (Sylvester's criterion).
+    ``t I - J J^T`` must be positive definite for ``t`` above ``sigma^2`` and not for ``t`` below.
+    The pivots of an elimination over the rationals decide that (Sylvester's criterion).
     """
     found = operator_norm(J, p=2, q=2)
-    assert found.upper is not None  # noqa: S101 - this cell has both bounds
+    assert found.upper is not None  # noqa: S101 - this entry has both bounds
     law.equal(found.upper, found.lower)
     for matrix, sigma in zip(J, found.lower, strict=True):
         exact = exact_array(matrix, FASTEST)
@@ -131,12 +148,12 @@ def _certify_singular_value(law: Law, J: np.ndarray) -> None:
             shifted = bound * exact_array(np.eye(len(gram)), FASTEST) - gram
             expected = definite and sigma > 0
             law.equal([int(_positive_definite(shifted))], [int(expected)])
-        # Zero passes both, whatever the matrix.
+        # sigma = 0 passes both tests for every matrix, so zero is checked apart.
         law.equal([int(sigma > 0)], [int(matrix.any())])
 
 
 def _positive_definite(matrix: np.ndarray) -> bool:
-    """Whether a symmetric rational matrix is: all pivots of Gaussian elimination are positive."""
+    """Whether all pivots of a symmetric rational matrix in Gaussian elimination are positive."""
     rest = matrix.copy()
     while len(rest):
         pivot = rest[0, 0]
@@ -147,7 +164,7 @@ def _positive_definite(matrix: np.ndarray) -> bool:
 
 
 def _bracket(arithmetic: Arithmetic, matrices: list[np.ndarray]) -> Law:
-    """(inf, 2) by the bracket that larger matrices get, against the truth of small ones."""
+    """Check the bracket for (inf, 2), which large matrices get, on small ones with a known norm."""
     statement = "truth <= (1 + 1e-9) bound <= 1.2534 truth"
     law = Law("(inf, 2) in large", statement, arithmetic.name)
     for J in matrices:

@@ -1,4 +1,4 @@
-"""``onr verify-table1``."""
+"""The command ``onr verify-table1``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ __all__ = ["verify_table1"]
 def verify_table1(
     ctx: click.Context, /, arithmetic: str, trials: int, seed: int, as_json: bool
 ) -> None:
-    """Check every cell of Table 1 against brute force.
+    """Check every entry of Table 1 against brute force.
 
-    On small matrices with planted zeros and ties: the value, both bounds and the maximiser that
-    onr.operator_norm gives, against every vertex of a unit ball. The cells that the paper calls
-    NP-hard are exact at this size; (inf, 2) is also checked by the bound that larger ones get.
+    The value, both bounds and the maximiser that onr.operator_norm gives are compared with the
+    maximum over all vertices of a unit ball, on small matrices with planted zeros and ties. The
+    entries that the paper calls NP-hard are exact at this size. For (inf, 2) the bound that larger
+    matrices get is checked too.
 
-    Exit code 0 where every cell came out, 1 where one did not.
+    The exit code is 0 if every entry came out, and 1 if one did not.
     """
     chosen = ("float", "exact") if arithmetic == "both" else (arithmetic,)
     laws = [

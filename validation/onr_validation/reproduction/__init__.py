@@ -1,1 +1,1 @@
-"""``onr reproduce`` and ``onr report``: figures and tables from data to picture and verdict."""
+"""The commands ``onr reproduce`` and ``onr report``: from data to figures, tables and verdicts."""

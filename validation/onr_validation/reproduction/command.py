@@ -1,4 +1,4 @@
-"""``onr reproduce``."""
+"""The command ``onr reproduce``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["reproduce"]
 
 EVERYTHING = ("all", "list")
 POLL = 1.0
-"""Seconds between looks at what has been measured."""
+"""Seconds between two updates of the progress bar."""
 
 
 @click.command()
@@ -48,7 +48,7 @@ POLL = 1.0
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of everything.  [default: reproduction/SCALE]",
+    help="The folder of models and results.  [default: reproduction/SCALE]",
 )
 @click.option("--device", help="Where to compute, as cuda.  [default: the scale's]")
 @click.option(
@@ -67,10 +67,12 @@ def reproduce(
 ) -> None:
     """Reproduce figures and tables of the paper: from data to picture and verdict.
 
-    NAME is that of an experiment, as fig2; all stands for each of them; list says what each shows
-    and costs. Scale tiny needs no data: bundled digits, minutes. cpu is CIFAR-10 and SVHN from
-    cifar10-{train,test}.npz and svhn-{train,test}.npz in --data-dir, small networks, hours. paper
-    is the paper's own, for a GPU.
+    NAME is an experiment such as fig2. The name all stands for every experiment; list shows what
+    each experiment is about and what it costs.
+
+    Scale tiny uses bundled digits and takes minutes. Scale cpu trains small networks on CIFAR-10
+    and SVHN (cifar10-{train,test}.npz and svhn-{train,test}.npz in --data-dir) and takes hours.
+    Scale paper is the paper's own, for a GPU.
 
     The models that an experiment needs are trained once and shared. The same command continues
     where it was stopped, and computes nothing again that has not changed.
@@ -94,7 +96,7 @@ def reproduce(
         except OnrError as error:
             failed[name] = str(error)
             continue
-        except Exception as error:  # of an experiment that a plugin offers, say
+        except Exception as error:  # a plugin's experiment may raise anything
             failed[name] = f"unexpected {type(error).__name__}: {error}"
             continue
         claims += decided
@@ -112,10 +114,14 @@ def reproduce(
 def _experiments(
     names: tuple[str, ...], scale: str
 ) -> tuple[dict[str, Experiment], dict[str, str]]:
-    """The experiments of these names; of all that there are, those that fit, and why others do not.
+    """Load the named experiments; ``all`` and ``list`` stand for every registered one.
+
+    Returns:
+        The experiments by name, and the reason for each that ``all`` or ``list`` could not load.
 
     Raises:
-        OnrError: there is none of a name, or it does not know the scale.
+        OnrError: a named experiment is unknown, cannot be loaded, does not know the scale or holds
+            a slash in its argument, or no experiment is left.
 
     """
     offers = registry().offers("experiment")
@@ -134,7 +140,7 @@ def _experiments(
             experiment = _checked(resolved.load()(), scale)
         except OnrError:
             raise
-        except Exception as error:  # of one that a plugin offers
+        except Exception as error:  # a plugin's experiment may raise anything
             raise OnrError(
                 f"experiment {name}: unexpected {type(error).__name__}: {error}"
             ) from error
@@ -144,7 +150,7 @@ def _experiments(
             name = _unique(plugin, entry, offers)
             try:
                 experiment = _checked(load("experiment", f"{plugin.name}:{entry.name}")(), scale)
-            except Exception as error:  # of one that a plugin offers, and others go on
+            except Exception as error:  # one broken plugin must not stop the others
                 failed[name] = str(error) or type(error).__name__
             else:
                 found[name] = experiment
@@ -154,20 +160,20 @@ def _experiments(
 
 
 def _checked(experiment: Experiment, scale: str) -> Experiment:
-    """It, if it knows the scale and what it measures can be told apart."""
+    """Return the experiment if it knows the scale and all its measurements have a key."""
     for measurement in experiment.measurements(scale):
         key(measurement)
     return experiment
 
 
 def _unique(plugin: Plugin, entry: Entry, offers: list[tuple[Plugin, Entry]]) -> str:
-    """The name, with its plugin's where two offer it."""
+    """The name of an experiment, prefixed by its plugin if two plugins offer the name."""
     twice = sum(other.name == entry.name for _, other in offers) > 1
     return f"{plugin.name}:{entry.name}" if twice else entry.name
 
 
 def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
-    """Train and measure what is missing; why an experiment could not be finished, by its name."""
+    """Train and measure what is missing; return why experiments are unfinished, by name."""
     if not found.missing():
         return {}
     found.check_data()
@@ -198,7 +204,7 @@ def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
 
 
 def _measure(found: Reproduction, groups: list[Group], workers: int) -> dict[str, str]:
-    """Make the measurements; why some could not be made, by their key."""
+    """Make the measurements; return the reason for each that could not be made, by key."""
     total = sum(map(len, groups))
     click.echo(f"{total} measurements to make, in {found.out / 'measurements'}")
     reasons: dict[str, str] = {}
@@ -233,7 +239,7 @@ def _measure(found: Reproduction, groups: list[Group], workers: int) -> dict[str
 
 
 def _reasons(group: Group, future: Any) -> dict[str, str]:
-    """Why measurements of a group could not be made, by key."""
+    """The reason for each measurement of a group that could not be made, by key."""
     if future.status == "finished":
         returned: dict[str, str] = future.result()
         return returned
@@ -260,8 +266,8 @@ def _list(found: Reproduction, folder: Path) -> None:
         )
     Console(width=max(100, Console().width)).print(table)
     click.echo(
-        "models: trained of those needed, many of them shared; measurements: made of those needed; "
-        "minutes: to train all of an experiment's models and to measure, from nothing"
+        "models: trained / needed, many of them shared; measurements: made / needed; "
+        "minutes: to train all of an experiment's models + to measure, from nothing"
         f"{', ' + costs['hardware'] if known else ', not measured at this scale'}"
     )
 

@@ -1,4 +1,4 @@
-"""What determines a measurement, as a hash: the model, the settings, the version and the code."""
+"""The fingerprint of a measurement: a hash of its model, settings, version and code."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ import inspect
 import json
 import sys
 
-from onr import __version__
 from onr.experiments import Measurement
 from onr.registry import registry
 from onr.sweeps.grids import point_hash
+from onr.version import __version__
 
 __all__ = ["key"]
 
 
 def key(measurement: Measurement) -> str:
-    """16 hexadecimal digits of the model's configuration, the settings, the version and the code.
+    """The fingerprint of a measurement, as 16 hexadecimal digits.
 
-    The code is that of the function and of what it imports from its own package; the version stands
-    for all other code.
+    The hash covers the model's configuration, the settings, the version of onr and the code. The
+    code is the module of the measuring function and the modules that it imports from its own
+    package. The version stands for all other code.
+
+    Example:
+        >>> few = Measurement("onr_validation:table1", settings={"trials": 2})
+        >>> many = Measurement("onr_validation:table1", settings={"trials": 50})
+        >>> len(key(few)), key(few) == key(many)
+        (16, False)
+
     """
     determined = {
         "onr": __version__,
@@ -38,9 +46,9 @@ def key(measurement: Measurement) -> str:
 
 @functools.cache
 def _code(module: str) -> str:
-    """A hash of what a module and those of its package that it uses do.
+    """A hash of the code of a module and of the modules that it uses from its own package.
 
-    Layout, docstrings and the name of the package are left out.
+    Layout, comments, docstrings and the name of the package do not change the hash.
     """
     digest, seen = hashlib.sha256(), {module}
     package, waiting = module.rpartition(".")[0] or module, [module]
@@ -49,7 +57,7 @@ def _code(module: str) -> str:
         tree = ast.parse(_source(name))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list):  # a text that stands alone does nothing
+            if isinstance(body, list):  # docstrings do not change what code does
                 node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
             for used in _imported(node, name):
                 if used.startswith(f"{package}.") and used in sys.modules and used not in seen:
@@ -62,12 +70,12 @@ def _code(module: str) -> str:
 def _source(module: str) -> str:
     try:
         return inspect.getsource(sys.modules[module])
-    except OSError:  # an empty file
+    except OSError:  # raised for an empty file
         return ""
 
 
 def _imported(node: ast.AST, module: str) -> list[str]:
-    """What a statement in a module may import; not all of these names are modules."""
+    """The names that a statement may import, as absolute names; not every name is a module."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):

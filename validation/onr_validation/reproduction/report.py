@@ -1,4 +1,4 @@
-"""``onr report``: what was reproduced, on one page that needs no other file."""
+"""The command ``onr report``: all results of a reproduction on one page without other files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import click
 
-from onr import __version__
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.registry import registry
+from onr.version import __version__
 from onr_validation.reproduction.results import united
 
 __all__ = ["report"]
 
 SHOWN_ROWS = 60
-"""Up to how many rows a table is shown on the page."""
+"""The page shows a table only if it has at most this many rows."""
 
 
 @click.command()
@@ -65,7 +65,7 @@ def report(folder: Path, out: Path | None) -> None:
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:
-    """What each experiment wrote, ours first and in their order."""
+    """The results in a folder: registered experiments in their order, then all others by name."""
     known = [entry.name for _, entry in registry().offers("experiment")]
     files = {file.parent.name: file for file in folder.glob("*/result.json")}
     ordered = sorted(files, key=lambda n: (known.index(n) if n in known else len(known), n))
@@ -73,7 +73,7 @@ def _results(folder: Path) -> list[dict[str, Any]]:
 
 
 def _result(file: Path) -> dict[str, Any]:
-    """One result, as the page shows it."""
+    """One result in the form that the page shows."""
     try:
         found: dict[str, Any] = json.loads(file.read_text())
         figure = base64.b64encode((file.parent / "figure.svg").read_bytes()).decode()
@@ -97,7 +97,7 @@ def _result(file: Path) -> dict[str, Any]:
             for key in ("experiment", "title", "scale", "command", "hardware", "versions", "data")
         }
         minutes = {key: found["seconds"][key] / 60 for key in ("training", "measuring")}
-        # The page unites these over all results: one that is damaged is named here.
+        # The page unites these values over all results; here a damaged result can still be named.
         united([found["versions"], found["data"], dict.fromkeys(found["hardware"], "")])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OnrError(

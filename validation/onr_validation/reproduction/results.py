@@ -1,12 +1,14 @@
-"""Models trained once, measurements made once, and what each experiment makes of them.
+"""A reproduction: models trained once, measurements made once, and the results of experiments.
 
-``models/HASH``             a run's folder for each model, by the hash of its configuration
+The folder of a reproduction holds
+
+``models/HASH``             the run of each model, by the hash of the model's configuration
 ``measurements/KEY.json``   the rows of one measurement, by the hash that :func:`key` describes
-``data.json``               digests of the data sets that these were made with
+``data.json``               digests of the data sets with which models and measurements were made
 ``NAME/``                   an experiment's table, picture and verdicts
 
-What is done is read off these files alone, so that the same command continues where it was stopped,
-and nothing is computed again that has not changed.
+These files alone say what is done. The same command therefore continues where it was stopped, and
+computes nothing again that has not changed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from typing import Any
 
 import filelock
 
-from onr import __version__
 from onr.data import Dataset
 from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement
@@ -32,23 +33,34 @@ from onr.sweeps.grids import flat, point_hash
 from onr.sweeps.sweep import Sweep
 from onr.training.config import TrainConfig
 from onr.training.factories import make_dataset
+from onr.version import __version__
 from onr_validation.reproduction.fingerprint import key
-from onr_validation.reproduction.worker import Group, json_number, rows_digest
+from onr_validation.reproduction.worker import Group, finite_or_none, rows_digest
 
 __all__ = ["Reproduction", "united"]
 
 DIGITS = 6
-"""Significant digits of a table: measurements are made in float32, more digits would be noise."""
+"""Significant digits of a table. Measurements are made in float32; more digits would be noise."""
 
 
 class Reproduction:
-    """Experiments at one scale, and where they stand.
+    """Experiments at one scale: their measurements and models, and which of these exist already.
 
     Args:
-        experiments: by name.
-        scale: which all of them know.
-        out: the folder of everything.
-        settings: of every training, in place of the scale's: where it runs and finds data.
+        experiments: the experiments by name.
+        scale: the name of a scale that all experiments know.
+        out: the folder of the reproduction.
+        settings: settings of every training that replace those of the scale, such as the device
+            and the folder of the data sets.
+
+    Raises:
+        OnrError: an experiment does not know the scale.
+
+    Example:
+        >>> from onr_validation.experiments.fig9 import Figure9
+        >>> found = Reproduction({"fig9": Figure9()}, "tiny", tmp_path, {})
+        >>> len(found.models), len(found.missing())
+        (4, 4)
 
     """
 
@@ -61,9 +73,9 @@ class Reproduction:
     ) -> None:
         self.experiments, self.scale, self.out = dict(experiments), scale, out.absolute()
         self.measurements: dict[str, list[Measurement]] = {}
-        """By experiment."""
+        """The measurements of each experiment, by its name."""
         self.models: dict[str, TrainConfig] = {}
-        """All that have to be trained, by their hash."""
+        """All models that the experiments need trained, by the hash of their configuration."""
         for name, experiment in self.experiments.items():
             self.measurements[name] = [
                 replace(m, model=m.model and replace(m.model, **settings))
@@ -72,7 +84,7 @@ class Reproduction:
             self.models |= self.models_of(name)
 
     def models_of(self, name: str) -> dict[str, TrainConfig]:
-        """The models that an experiment needs trained, by their hash."""
+        """The models that one experiment needs trained, by the hash of their configuration."""
         return {
             point_hash(m.model): m.model
             for m in self.measurements[name]
@@ -80,11 +92,11 @@ class Reproduction:
         }
 
     def sweep(self) -> Sweep:
-        """The training of all models."""
+        """A sweep that trains all models."""
         return Sweep(self.models, self.out / "models")
 
     def needed(self) -> Sweep:
-        """The training of those models of which something has yet to be measured."""
+        """A sweep that trains only the models with a missing measurement."""
         models = {
             point_hash(m.model): m.model
             for m in self.missing().values()
@@ -93,13 +105,13 @@ class Reproduction:
         return Sweep(models, self.out / "models")
 
     def missing(self, name: str | None = None) -> dict[str, Measurement]:
-        """The measurements that have not been made, of one experiment or of all, by key."""
+        """The measurements not made yet, by key, of one experiment or (without a name) of all."""
         chosen = self.measurements.values() if name is None else [self.measurements[name]]
         keyed = {key(m): m for measurements in chosen for m in measurements}
         return {name: m for name, m in keyed.items() if not self._file(name).exists()}
 
     def groups(self) -> list[Group]:
-        """The missing measurements, those of one model together."""
+        """The missing measurements, grouped by model."""
         found: dict[tuple[str, bool], Group] = {}
         for name, measurement in self.missing().items():
             model = "" if measurement.model is None else point_hash(measurement.model)
@@ -107,11 +119,11 @@ class Reproduction:
         return list(found.values())
 
     def check_data(self) -> None:
-        """Compare the data sets that are still needed with those of before.
+        """Check that the data sets still needed are those with which the folder was begun.
 
         Raises:
-            OnrError: one is missing, damaged, or another than it was, or the folder cannot be
-                written to or has lost its ``data.json``.
+            OnrError: a data set is missing, damaged or changed, the folder cannot be written to, or
+                the folder has lost its ``data.json``.
 
         """
         needed = [m.model for m in self.missing().values() if m.model is not None]
@@ -185,7 +197,7 @@ class Reproduction:
             "claims": [
                 {
                     **asdict(claim),
-                    "value": json_number(claim.value),
+                    "value": finite_or_none(claim.value),
                     "asked": claim.asked,
                     "held": claim.held,
                 }
@@ -229,7 +241,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def united(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """By name, all values that occur."""
+    """All values that occur under each name, joined by commas.
+
+    Example:
+        >>> united([{"numpy": "2.0", "torch": "2.5"}, {"numpy": "2.1"}])
+        {'numpy': '2.0, 2.1', 'torch': '2.5'}
+
+    """
     values: dict[str, list[str]] = {}
     for known in found:
         for name, value in known.items():

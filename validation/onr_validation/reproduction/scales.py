@@ -1,4 +1,4 @@
-"""How large a reproduction is: one table of numbers for each scale, and nothing else differs."""
+"""The scales of a reproduction. Each is one table of numbers, and scales differ in nothing else."""
 
 from __future__ import annotations
 
@@ -20,56 +20,71 @@ Options = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Scale:
-    """The numbers of one scale; radii and eps are for pixels in [0, 1]."""
+    """The numbers of one scale. Radii and eps are in pixels in [0, 1].
+
+    Example:
+        >>> scale = scale_named("tiny")
+        >>> scale.eps("at"), scale.network_name("cnn7"), scale.data_name("svhn")
+        (1.0, 'mlp', 'digits')
+        >>> scale.model("dd-snr").method_options["lam"]
+        '0.3'
+
+    """
 
     name: str
     training: Mapping[str, Any]
     """Settings of ``onr train`` that all models share."""
     datasets: Mapping[str, Mapping[str, Any]]
-    """The same for what stands for CIFAR-10 and for SVHN."""
+    """Settings of the data sets that play the roles of ``cifar10`` and ``svhn``."""
     networks: Mapping[str, Mapping[str, Any]]
-    """The same for what stands for CNN7 and for WRN-28-10."""
+    """Settings of the networks that play the roles of ``cnn7`` and ``wrn-28-10``."""
     methods: Mapping[str, tuple[str, Options]]
-    """The method and its options, by what the figures call it."""
+    """The registered method and its options, by the name that the figures use."""
     special: Mapping[tuple[str, str], Options]
-    """Options of a method on one network, by both."""
+    """Options that a method has on one network only, by network and method."""
     seeds: tuple[int, ...]
-    """Of the main comparison (Fig. 3 left, Table 2); all else is of the first."""
+    """The seeds of Fig. 3 left, Table 2 and the foils. All other models use the first seed."""
     radius: Mapping[str, float]
-    """Of training, by the norm; for the l1 norm, which is not trained with, the usual one."""
+    """The radius of training, by norm. No method trains with the l1 norm, whose radius is a usual
+    one.
+    """
     radii: Mapping[str, tuple[float, ...]]
-    """Where accuracy and alignment are measured, by the norm of the attack."""
+    """The radii at which accuracy and alignment are measured, by the norm of the attack."""
     distances: Mapping[str, tuple[float, ...]]
-    """Where linearity and activations are measured; the l2 norm for random directions."""
+    """The radii at which linearity and activations are measured, by the norm of the attack. Fig. 5,
+    with random directions, uses those of the l2 norm.
+    """
     images: int
-    """Of the test part, for accuracy and alignment."""
+    """How many test images accuracy and alignment are measured on."""
     wide_images: int
-    """The same for the accuracy of the wide residual network."""
+    """How many test images the accuracy of the wide residual network is measured on."""
     jacobians: int
-    """Of the test part, for spectra and linearity."""
+    """How many test images are used for spectra, linearity, activations, norms, directions."""
     validation_images: int
-    """Of the validation part, by which Table 3 judges."""
+    """How many validation images Table 3 is measured on."""
     alphas: tuple[float, ...]
-    """Step sizes of Fig. 6, in ``eps / steps``."""
+    """The step sizes of Fig. 6, in ``eps / steps``."""
     mixtures: tuple[float, ...]
-    """The ``t`` of Fig. 7 between its ends."""
+    """The values of ``t`` in Fig. 7 between its ends 0 and 1."""
     sweep: Mapping[tuple[str, str], tuple[str, ...]]
-    """Table 3: the values of an option of a method; the others stay as in ``methods``."""
+    """The values that Table 3 tries, by method and option. All other options are as in
+    ``methods``.
+    """
 
     def network_name(self, role: str) -> str:
-        """What plays a network's role, as ``cnn7 (width 16)``."""
+        """The name of the network that plays a role, such as ``cnn7 (width 16)``."""
         settings = self.networks[role]
         options = ", ".join(f"{k} {v}" for k, v in settings.get("model_options", {}).items())
         name = bare(settings["model"])
         return f"{name} ({options})" if options else name
 
     def data_name(self, role: str) -> str:
-        """What plays a data set's role, as ``svhn``."""
+        """The name of the data set that plays a role, such as ``svhn``."""
         name: str = self.datasets[role]["dataset"]
         return name.rpartition(":")[2]
 
     def eps(self, method: str = "at") -> float:
-        """The radius that a method is trained for."""
+        """The radius that a method is trained with, in pixels in [0, 1]."""
         return number(self.methods[method][1]["eps"])
 
     def model(
@@ -81,14 +96,14 @@ class Scale:
         seed: int = 0,
         options: Options | None = None,
     ) -> TrainConfig:
-        """The training of a model.
+        """The configuration with which a model is trained.
 
         Args:
-            method: what the figures call it.
-            data: the data set's role.
-            network: the network's role.
-            seed: of initial weights and training.
-            options: of the method, in place of the table's.
+            method: the method's name in the figures.
+            data: the role of the data set.
+            network: the role of the network.
+            seed: the seed of initial weights and training.
+            options: options of the method that replace those of the scale.
 
         """
         name, usual = self.methods[method]
@@ -184,7 +199,7 @@ TINY = Scale(
         ("dd-snr", "steps"): ("1", "10"),
     },
 )
-"""Bundled digits: everything in minutes, to see that all of it runs. One data set plays both."""
+"""Bundled digits: every experiment runs in minutes, as a test. One data set plays both roles."""
 
 CPU = Scale(
     name="cpu",
@@ -239,7 +254,7 @@ CPU = Scale(
         ("dd-snr", "steps"): ("1", "10"),
     },
 )
-"""CIFAR-10 and SVHN from ``npz`` files, networks of a sixty-fourth of the paper's weights."""
+"""CIFAR-10 and SVHN from ``npz`` files, and networks with a sixty-fourth of the paper's weights."""
 
 ITERATIONS = ("1", "2", "3", "5", "8", "10", "15", "20", "30", "40", "50")
 LAM = ("1e-5", "3e-5", "1e-4", "3e-4", "1e-3", "3e-3", "0.01", "0.03", "0.1", "0.3", "1", "3")
@@ -289,16 +304,20 @@ PAPER = Scale(
         ("dd-snr", "steps"): ITERATIONS,
     },
 )
-"""Tables 2 and 3; what the foils weigh is ours, and has not been tried at this scale."""
+"""The paper's Tables 2 and 3. The lam of each foil is ours, untried at this scale."""
 
 SCALES = {scale.name: scale for scale in (TINY, CPU, PAPER)}
 
 
 def scale_named(name: str) -> Scale:
-    """The scale of this name.
+    """Look up a scale by its name: ``tiny``, ``cpu`` or ``paper``.
 
     Raises:
-        OnrError: there is none.
+        OnrError: no scale has this name.
+
+    Example:
+        >>> scale_named("cpu").images
+        1000
 
     """
     if name not in SCALES:

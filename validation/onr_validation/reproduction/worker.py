@@ -1,4 +1,4 @@
-"""Making measurements on a worker: each is stored as soon as it is made."""
+"""The work of one worker process: it makes measurements and stores each as soon as it is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onr import __version__
 from onr.errors import OnrError
 from onr.experiments import Measurement
 from onr.files import write_atomic
@@ -27,22 +26,31 @@ from onr.training.factories import versions
 from onr.training.runs import Run
 from onr.training.subject import Subject
 from onr.typing import Row
+from onr.version import __version__
 
-__all__ = ["Group", "json_number", "measure", "rows_digest"]
+__all__ = ["Group", "finite_or_none", "measure", "rows_digest"]
 
 Group: TypeAlias = list[tuple[str, Measurement]]
-"""Measurements of one model, by key."""
+"""Pairs of key and measurement, all of one model."""
 
 
 def measure(group: Group, out: str) -> dict[str, str]:
-    """Make the measurements of one model, on a worker; each is stored as soon as it is made.
+    """Make the measurements of one model, and store each as soon as it is made.
 
     Args:
-        group: by key, of one model.
-        out: the folder of everything.
+        group: the measurements with their keys, all of one model.
+        out: the folder of the reproduction.
 
     Returns:
-        Why one could not be made, by key; one that fails leaves the others.
+        The reason for each measurement that could not be made, by key. A failure does not stop the
+        other measurements.
+
+    Example:
+        >>> measurement = Measurement("onr_validation:table1", settings={"trials": 2})
+        >>> measure([("some-key", measurement)], str(tmp_path))
+        {}
+        >>> (tmp_path / "measurements" / "some-key.json").exists()
+        True
 
     """
     made = _Maker(Path(out))
@@ -51,7 +59,7 @@ def measure(group: Group, out: str) -> dict[str, str]:
 
 
 class _Maker:
-    """Makes measurements of one model, which is built at the first."""
+    """Makes the measurements of one model; the first measurement builds the model."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -64,7 +72,7 @@ class _Maker:
         start = time.perf_counter()
         self._subject = self._subject or _subject(measurement, self._out)
         rows = [
-            {column: json_number(value) for column, value in row.items()}
+            {column: finite_or_none(value) for column, value in row.items()}
             for row in _rows(measurement, self._subject)
         ]
         record = {
@@ -97,7 +105,7 @@ def _subject(measurement: Measurement, out: Path) -> Subject | None:
 
 
 def _rows(measurement: Measurement, subject: Subject | None) -> list[Row]:
-    """What a measurement finds; its texts become objects here."""
+    """The rows of a measurement. Names of norms in its settings become norms here."""
     function, settings = load("measurement", measurement.name), dict(measurement.settings)
     if subject is not None:
         x, y = subject.inputs(settings.pop("images"), settings.pop("part", "test"))
@@ -114,12 +122,24 @@ def _rows(measurement: Measurement, subject: Subject | None) -> list[Row]:
 
 
 def rows_digest(rows: Any) -> str:
-    """A hash of a table, by which a damaged file is found."""
+    """A hash of the rows of a table, by which a damaged file is found.
+
+    Example:
+        >>> rows_digest([{"mean": 0.5}])[:8] == rows_digest([{"mean": 0.6}])[:8]
+        False
+
+    """
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def json_number(value: Any) -> Any:
-    """JSON and CSV have no NaN: what is unknown is ``None``."""
+def finite_or_none(value: Any) -> Any:
+    """Convert NumPy scalars to Python, and NaN and infinity, which JSON and CSV lack, to ``None``.
+
+    Example:
+        >>> finite_or_none(np.float32(0.5)), finite_or_none(math.nan), finite_or_none("at")
+        (0.5, None, 'at')
+
+    """
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -1,1 +1,1 @@
-"""Theorem 1, checked on random and trained ReLU networks."""
+"""Checks of Theorem 1 on random and trained ReLU networks."""

@@ -1,20 +1,23 @@
-"""Theorem 1, checked: Eq. 12 and Eq. 108 run side by side from one start.
+"""The check of Theorem 1: Eq. 12 and Eq. 108 run side by side from one start.
 
-Each draw is a network, an input, a radius inside the input's ReLU cell, and a start. If the draw is
-generic the two sequences agree, which is decided in one of three arithmetics:
+Each draw is a network, an input, a radius inside the input's ReLU cell, and a start. The theorem
+says that the two sequences of a generic draw agree. One of three arithmetics decides whether they
+do:
 
 ``float``
-    float64, to a bound that follows from the rounding of ``f(x_k) - f(x)``, which loses
-    ``|f| / (eps ||J v||)`` in relative accuracy, and that is propagated from step to step;
+    float64. The deviation must stay below a bound on the effect of rounding. The difference
+    ``f(x_k) - f(x)`` loses ``|f| / (eps ||J v||)`` in relative accuracy, and the bound propagates
+    that loss from step to step.
 ``exact``
-    rationals and one square root at a time (:mod:`onr.exact.surds`), by ``==``;
+    Rationals with one square root at a time (:mod:`onr.exact.surds`), compared by ``==``.
 ``balls``
-    for p = 2 at a finite step, where the sequences differ: that the gap between ``x_k`` and
-    ``x + eps v_k`` is at most ``sqrt(2) eps ||x_(k-1) - x|| / alpha`` (:mod:`onr.exact.balls`).
+    Balls (:mod:`onr.exact.balls`), for p = 2 at a finite step size. There the sequences differ, and
+    the check certifies that the gap between ``x_k`` and ``x + eps v_k`` is at most
+    ``sqrt(2) eps ||x_(k-1) - x|| / alpha``.
 
-Besides the deviation the check asks, at every step, for what the equality alone would not see: that
-``vjp`` is the adjoint of ``jvp``, that both duality maps attain their norms (Lemma 1), and, where
-it can be decided, that the activation pattern at ``x_k`` is that at ``x``.
+Equal sequences alone would not reveal every error. At every step the check therefore also tests
+that ``vjp`` is the adjoint of ``jvp``, that both duality maps attain their norms (Lemma 1), and,
+where that can be decided, that ``x_k`` has the activation pattern of ``x``.
 """
 
 from __future__ import annotations
@@ -40,30 +43,38 @@ from onr_validation.theorem.propagation import PROVEN, Propagation
 __all__ = ["DrawCheck", "check_theorem"]
 
 MEASURED_TOLERANCE = 1e-6
-"""What counts as equal where there is no theorem and so no bound."""
+"""The largest deviation that counts as equal in float64 where no theorem gives a bound."""
 
 
 @dataclass(frozen=True)
 class DrawCheck:
-    """All steps of a batch of draws for one (p, q), in floats for show."""
+    """All steps of a batch of draws for one pair (p, q), converted to floats.
+
+    Example:
+        >>> from onr_validation.theorem.draws import COUNTEREXAMPLES, check_counterexample
+        >>> check = check_counterexample(COUNTEREXAMPLES[0], iterations=3)
+        >>> check.cause
+        ['step 1: J^T u has a zero entry (p = inf)']
+
+    """
 
     p: str
     q: str
     alpha: float
-    """In units of eps."""
+    """The step size of Eq. 108 in units of eps."""
     arithmetic: str
     """``float``, ``exact`` or ``balls``."""
     raw_gradient: bool
     radius: np.ndarray
-    """The p-radius of each input's ReLU cell."""
+    """The radius of each input's ReLU cell in the p-norm, shape ``(batch,)``."""
     eps: np.ndarray
     steps: tuple[StepCheck, ...]
     inside: np.ndarray
-    """Whether the last iterate of Eq. 108 has the activation pattern of the input."""
+    """Whether the last iterate of Eq. 108 has the activation pattern of the input, ``(batch,)``."""
 
     @property
     def proven(self) -> bool:
-        """Whether a theorem speaks of this p, q, alpha and eps."""
+        """Whether a theorem covers this p, q, alpha and eps."""
         if not (self.p in PROVEN and self.q in PROVEN and np.all(self.eps < self.radius)):
             return False
         if self.arithmetic == "balls":
@@ -74,7 +85,7 @@ class DrawCheck:
 
     @property
     def cause(self) -> list[str]:
-        """For each draw the first hypothesis that it violates, empty for a generic draw."""
+        """The first hypothesis that each draw violates; empty for a generic draw."""
         return [
             next(
                 (
@@ -89,11 +100,11 @@ class DrawCheck:
 
     @property
     def failure(self) -> list[str]:
-        """For each draw what contradicts the theorem; empty if nothing does.
+        """What contradicts the theorem in each draw; empty if nothing does.
 
-        Steps count up to the first that is degenerate in float64, where nothing can be said from
-        there on, and up to the first difference at a degenerate step in exact arithmetic: there a
-        sequence that meets a violated hypothesis and does not part is followed on.
+        In float64 the steps from the first degenerate one on do not count, because float64 cannot
+        decide them. Exact arithmetic continues past a degenerate step as long as the two sequences
+        agree, and stops at the first degenerate step where they differ.
         """
         return [self._failure(i) for i in range(len(self.eps))]
 
@@ -112,19 +123,22 @@ class DrawCheck:
 
     @property
     def deviation(self) -> np.ndarray:
-        """The largest deviation of each draw over its steps."""
+        """The largest deviation over the steps of each draw."""
         largest: np.ndarray = np.max([step.deviation for step in self.steps], axis=0)
         return largest
 
     @property
     def bound(self) -> np.ndarray:
-        """The largest bound of each draw over its steps."""
+        """The largest bound over the steps of each draw."""
         largest: np.ndarray = np.max([step.bound for step in self.steps], axis=0)
         return largest
 
     @property
     def gain(self) -> np.ndarray:
-        """``||f(x_k) - f(x)||_q / eps`` over ``||J v_k||_q`` where the last step started."""
+        """The ratio of ``||f(x_k) - f(x)||_q / eps`` to ``||J v_k||_q``; NaN where ``J v_k = 0``.
+
+        Both are taken at the iterates from which the last step started.
+        """
         last = self.steps[-1]
         expected = last.norm_step.value
         ratio: np.ndarray = last.ascent_step.value / np.where(expected > 0, expected, np.nan)
@@ -148,20 +162,32 @@ def check_theorem(
 
     Args:
         network: the network under test, in float64, or an :class:`ExactNetwork`.
-        reference: the same network, dense; gives the cell and the rounding.
+        reference: the same network as a dense network, from which the ReLU cell and the rounding
+            bounds are computed. An :class:`ExactNetwork` makes the check exact.
         x: inputs, shape ``(batch, *input_shape)``, floats.
-        start: ``v_0``, shaped as ``x``; normalised here. Both sequences start there.
+        start: the direction ``v_0`` from which both sequences start, shaped as ``x``. It is
+            normalised here.
         p: the norm of the domain.
         q: the norm of the co-domain.
         alpha: the step size of Eq. 108 in units of ``eps``.
-        iterations: how many.
-        fraction: ``eps`` as a fraction of the cell's radius; the theorem is silent from 1 on, and
-            an exact number of ten binary digits just below is taken in exact arithmetic.
-        raw_gradient: step along the gradient itself in Eq. 108.
+        iterations: the number of steps of both sequences.
+        fraction: ``eps`` as a fraction of the cell's radius, or of 1 if the cell has no wall. The
+            theorem says nothing from 1 on. In exact arithmetic ``eps`` is an exact number of ten
+            binary digits just below the product.
+        raw_gradient: whether Eq. 108 steps along the gradient, not along its duality map.
 
     Raises:
-        OnrError: an input lies on the wall of its cell, or a fraction is not positive.
+        OnrError: an input lies on the wall of its cell, or the fraction is not positive and finite.
         NotExactError: a norm or a step size leaves the exact numbers.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> from onr_validation.theorem.draws import random_draws
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> draw = next(random_draws("8", trials=2, seed=0))
+        >>> net = NumpyBackend().build(draw.model, parameters=draw.parameters, dtype="float64")
+        >>> check_theorem(net, net, draw.x, draw.start, p=LpNorm(math.inf), q=LpNorm(1)).failure
+        ['', '']
 
     """
     if not 0 < fraction < math.inf:
@@ -225,7 +251,7 @@ def check_theorem(
 
 
 def _radius(reference: DenseNetwork, x: np.ndarray, p: Norm) -> np.ndarray:
-    """The cell's radius, exact rather than a ball: that of two equal walls a ball cannot decide."""
+    """The radius of each input's cell, in rationals: balls cannot order equally far walls."""
     if isinstance(reference, ExactNetwork):
         reference = ExactNetwork(reference, number=_rational(reference))
         x = exact_array(x, reference.number)
@@ -237,14 +263,14 @@ def _rational(reference: ExactNetwork) -> type:
 
 
 def _exactly(reference: DenseNetwork, value: float) -> Any:
-    """The float as a rational, if the network's arithmetic is exact."""
+    """``value`` as a rational if the arithmetic of the network is exact, or else unchanged."""
     if isinstance(reference, ExactNetwork):
         return _rational(reference)(*value.as_integer_ratio())
     return value
 
 
 def _eps(reference: DenseNetwork, radius: np.ndarray, fraction: float) -> np.ndarray:
-    """That fraction of each radius, of 1 where there is no wall."""
+    """``eps`` as the fraction of each radius, or of 1 where the cell has no wall."""
     if not isinstance(reference, ExactNetwork):
         return fraction * np.where(np.isfinite(radius), radius, 1.0)
     part, number = _exactly(reference, fraction), _rational(reference)
@@ -254,7 +280,7 @@ def _eps(reference: DenseNetwork, radius: np.ndarray, fraction: float) -> np.nda
 
 
 def _in_numpy(step: Step, eps: np.ndarray | None = None) -> Step:
-    """The step in NumPy, what is of the size of ``eps`` divided by it."""
+    """Convert a step to NumPy; divide ``forward``, ``value`` and ``delta`` by ``eps`` if given."""
 
     def scaled(values: np.ndarray) -> np.ndarray:
         return values if eps is None else values / column(eps, values)

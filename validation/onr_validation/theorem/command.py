@@ -1,4 +1,4 @@
-"""``onr verify-theorem``."""
+"""The command ``onr verify-theorem``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from onr import __version__
 from onr.errors import OnrError
 from onr.exact.surds import FASTEST
 from onr.files import write_atomic
@@ -27,6 +26,7 @@ from onr.protocols import Norm
 from onr.registry import bare, canonical, load, norm_spec, served
 from onr.text import norm as norm_named
 from onr.training.runs import Run
+from onr.version import __version__
 from onr_validation.theorem.curve import CurvePoint, curve_figure, curve_point
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
@@ -47,15 +47,17 @@ NUMPY = "onr_numpy:numpy"
 FLOAT_DEFAULTS = {"trials": 100, "iterations": 20, "layers": "24,24"}
 EXACT_DEFAULTS = {"trials": 10, "iterations": 4, "layers": "12,12"}
 CASE_ITERATIONS = 20
-"""Of a counterexample, however many the draws have."""
+"""The number of iterations of a counterexample, independent of ``--iterations``."""
 PLANTED = 50
-"""How many planted draws ``--all`` adds for each cell in exact arithmetic."""
+"""How many planted draws ``--all`` adds for each pair (p, q) in exact arithmetic."""
 
 
 @click.command(name="verify-theorem")
 @click.option("--p", default="2", show_default=True, help="Norm of the inputs: 1, 2, inf, 1.5, ...")
 @click.option("--q", default="2", show_default=True, help="Norm of the logits.")
-@click.option("--all", "every", is_flag=True, help="All nine cells of Table 1, and where it fails.")
+@click.option(
+    "--all", "every", is_flag=True, help="All nine (p, q) of Table 1, and the counterexamples."
+)
 @click.option(
     "--arithmetic",
     type=click.Choice(["float", "exact"]),
@@ -63,12 +65,14 @@ PLANTED = 50
     show_default=True,
     help="float64 to a bound, or exact numbers by equality.",
 )
-@click.option("--layers", help="As 24,24 (float's default), 12,12 (exact's) or c4,m2,16.")
+@click.option(
+    "--layers", help="Layers, as 24,24 (the default in float), 12,12 (in exact) or c4,m2,16."
+)
 @click.option(
     "--run", "path", type=click.Path(path_type=Path), help="A trained run, at its test images."
 )
-@click.option("--trials", type=click.IntRange(1), help="Draws for each cell: 100; exact 10.")
-@click.option("--iterations", type=click.IntRange(1), help="Of both sequences: 20; exact 4.")
+@click.option("--trials", type=click.IntRange(1), help="Draws for each (p, q): 100; exact 10.")
+@click.option("--iterations", type=click.IntRange(1), help="Steps of both sequences: 20; exact 4.")
 @click.option(
     "--alpha", default="inf", show_default=True, help="Step size of Eq. 108, in units of eps."
 )
@@ -97,12 +101,12 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
     x_k = x + eps v_k.
 
     In float64 the deviation must stay below a bound, computed for every step, on what the
-    cancellation in f(x_k) - f(x) can do. In exact arithmetic (rationals, and a square root where
-    p or q is 2) it must be zero. Draws in which an entry of J^T u is zero or tied where the theorem
-    needs it not to be, or which float64 cannot decide, are counted apart, with the step.
+    cancellation in f(x_k) - f(x) can do. In exact arithmetic (rationals, and a square root if p or
+    q is 2) the deviation must be zero. A draw is counted apart, with the step, if an entry of J^T u
+    is zero or tied and the theorem needs that it is not, or if float64 cannot decide the draw.
 
-    Exit code 0 where the two sequences agree in every generic draw (and, with --all, where the
-    counterexamples deviate), 1 where they do not.
+    The exit code is 0 if the two sequences agree in every generic draw (and, with --all, if the
+    counterexamples deviate), and 1 otherwise.
     """
     settings = _settings(ctx, options)
     if len(settings.fractions) > 1:
@@ -115,7 +119,7 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
         pairs = [(options["p"], options["q"])]
 
     reports, planted = [], []
-    # Names are resolved before the first draw, so that a wrong one fails at once.
+    # All norms are resolved before the first draw, so that a wrong name fails at once.
     norms = [(norm_named(p), norm_named(q)) for p, q in pairs]
     for p, q in track(norms, description="checking", console=Console(stderr=True), transient=True):
         reports.append(settings.report(settings.draws(), p, q))
@@ -155,10 +159,10 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
         console = Console()
         if not options["every"]:
             _print_steps(console, reports[0])
-        _print_cells(console, reports, settings.title())
+        _print_pairs(console, reports, settings.title())
         if planted:
-            title = f"{PLANTED} networks a cell with weights in {{-1, 0, 1}}: zeros and ties abound"
-            _print_cells(console, planted, title)
+            title = f"{PLANTED} networks a pair with weights in {{-1, 0, 1}}: zeros and ties abound"
+            _print_pairs(console, planted, title)
         if counterexamples:
             _print_counterexamples(console, counterexamples + repaired)
     found = all(not report.holds for _, report in counterexamples)
@@ -169,7 +173,7 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
 
 @dataclass(frozen=True)
 class _Settings:
-    """What was asked, resolved."""
+    """The options of the command, checked and with defaults filled in."""
 
     backend: str
     exact: bool
@@ -183,7 +187,7 @@ class _Settings:
     seed: int
 
     def draws(self) -> Iterable[Draw]:
-        """The draws of one cell, the same for each."""
+        """The draws of one pair (p, q); every pair gets the same ones."""
         if self.path is not None:
             return run_draws(Run.open(self.path), trials=self.trials, seed=self.seed)
         return random_draws(self.layers, trials=self.trials, seed=self.seed, short=self.exact)
@@ -191,7 +195,7 @@ class _Settings:
     def report(
         self, draws: Iterable[Draw], p: Norm, q: Norm, fraction: float | None = None
     ) -> PairReport:
-        """Check one cell."""
+        """Check all draws for one pair (p, q)."""
         checks = check_draws(
             load("backend", self.backend)(),
             draws,
@@ -206,11 +210,11 @@ class _Settings:
         return PairReport(p.name, q.name, self.alpha, tuple(checks))
 
     def title(self, *norms: Norm) -> str:
-        """The settings in words; with norms those of a curve, which has eps of its own."""
+        """The settings in words. A curve gives its two norms and leaves out eps, which varies."""
         network = f"layers {self.layers}" if self.path is None else f"{self.path}"
         words = [
             *(f"{name} = {norm.name}" for name, norm in zip("pq", norms, strict=False)),
-            f"Theorem 1 on {self.trials} draws a cell, {network}, {self.iterations} iterations",
+            f"Theorem 1 on {self.trials} draws a pair, {network}, {self.iterations} iterations",
             f"alpha {written(self.alpha)} eps",
             *(["raw gradient"] if self.raw_gradient else []),
             *([] if norms else [f"eps {written(self.fractions[0])} of the cell's radius"]),
@@ -219,7 +223,7 @@ class _Settings:
         return ", ".join(words)
 
     def record(self) -> dict[str, Any]:
-        """The settings, for JSON."""
+        """The settings as JSON."""
         return {
             "backend": bare(self.backend),
             "arithmetic": "exact" if self.exact else "float",
@@ -235,7 +239,7 @@ class _Settings:
         }
 
     def served(self, pairs: list[tuple[str, str]]) -> dict[str, dict[str, str]]:
-        """Who served each name, for JSON."""
+        """The plugin that served each name, as JSON."""
         names = {"backend": self.backend}
         for p, q in pairs:
             names |= {f"norm/{name}": norm_spec(name) for name in (p, q)}
@@ -294,7 +298,7 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> _Settings:
 
 
 def _curve(settings: _Settings, p: Norm, q: Norm, plot: Path | None, as_json: bool) -> bool:
-    """How the two sequences part as eps grows beyond the cell; whether all proven points hold."""
+    """Show how the sequences part as eps leaves the cell; return whether all proven points hold."""
     reports = [
         settings.report(settings.draws(), p, q, fraction)
         for fraction in track(
@@ -322,10 +326,10 @@ def _print_curve(console: Console, points: list[CurvePoint], title: str) -> None
     for name in ("eps / radius", "same pattern", "deviation", "quartiles", "gain", "quartiles"):
         table.add_column(name, justify="right")
     for point in points:
-        cells = []
+        columns = []
         for low, median, high in (point.deviation, point.gain):
-            cells += [f"{median:.3g}", f"{low:.3g} to {high:.3g}"]
-        table.add_row(written(point.fraction), f"{point.inside:.0%}", *cells)
+            columns += [f"{median:.3g}", f"{low:.3g} to {high:.3g}"]
+        table.add_row(written(point.fraction), f"{point.inside:.0%}", *columns)
     console.print(table)
 
 
@@ -339,7 +343,7 @@ def _vector(values: np.ndarray, count: int = 2) -> str:
 
 
 def _print_steps(console: Console, report: PairReport) -> None:
-    """Both sequences of the first draw, side by side."""
+    """Print both sequences of the first draw side by side."""
     check = report.checks[0]
     table = Table(
         title=f"First draw, p = {report.p}, q = {report.q}, eps {check.eps[0]:.3g} of "
@@ -367,7 +371,7 @@ def _print_steps(console: Console, report: PairReport) -> None:
     console.print(table)
 
 
-def _print_cells(console: Console, reports: list[PairReport], title: str) -> None:
+def _print_pairs(console: Console, reports: list[PairReport], title: str) -> None:
     table = Table(title=title)
     for name in ("p", "q", "generic", "max deviation", "max bound", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")

@@ -1,4 +1,4 @@
-"""One step of both sequences of Theorem 1, and the verdict on it where arithmetic is exact."""
+"""The comparison of one step of both sequences of Theorem 1 in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -18,30 +18,40 @@ __all__ = ["BallComparison", "ExactComparison", "StepCheck", "missing_hypothesis
 
 @dataclass(frozen=True)
 class StepCheck:
-    """One step of both sequences over a batch of draws, in floats."""
+    """One step of both sequences over a batch of draws, converted to floats.
+
+    Example:
+        >>> from onr_validation.theorem.draws import REPAIRED, check_counterexample
+        >>> step = check_counterexample(REPAIRED, iterations=2).steps[1]
+        >>> step.norm_step.k, step.degenerate
+        (2, ('',))
+        >>> step.deviation < 1e-12
+        array([ True])
+
+    """
 
     norm_step: Step
-    """Eq. 12."""
+    """The step of Eq. 12."""
     ascent_step: Step
-    """Eq. 108; its ``forward`` and ``value`` are divided by ``eps``, its ``delta`` too."""
+    """The step of Eq. 108, with ``forward``, ``value`` and ``delta`` divided by ``eps``."""
     deviation: np.ndarray
-    """``max |(x_k - x) / eps - v_k|``, shape ``(batch,)``; positive where not zero."""
+    """``max |(x_k - x) / eps - v_k|``, shape ``(batch,)``; 0 only if exactly 0."""
     bound: np.ndarray
-    """What the arithmetic explains: 0 where it is exact, NaN where there is no theorem."""
+    """The deviation that rounding explains: 0 in exact arithmetic, NaN without a theorem."""
     degenerate: tuple[str, ...]
-    """For each draw which hypothesis it violates at this step; empty if none."""
+    """The hypothesis that each draw violates at this step; empty if it violates none."""
     broken: tuple[str, ...]
-    """For each draw which identity fails at this step; empty if none."""
+    """The identities that fail in each draw at this step; empty if none fails."""
 
 
 class ExactComparison:
-    """Both sequences compared by ``==``.
+    """Compares the two sequences step by step with ``==``.
 
     Args:
-        network: the network.
-        x: the inputs.
-        v0: where both sequences start.
-        eps: the radii, shape ``(batch,)``.
+        network: the network over rationals.
+        x: the inputs, shape ``(batch, *input_shape)``.
+        v0: the direction from which both sequences start, shaped as ``x``.
+        eps: the radius of each input's ball, shape ``(batch,)``.
         p: the norm of the domain.
         q: the norm of the co-domain.
 
@@ -89,7 +99,7 @@ class ExactComparison:
         self.previous = a.v
         one, other = in_floats(a), in_floats(b)
         apart = np.any(flatten(a.v) != flatten(b.delta), axis=1)
-        # Exact numbers that differ may have the same floats.
+        # Different exact numbers may round to the same float; the gap must stay positive.
         gap = np.maximum(np.abs(flatten(one.v) - flatten(other.delta)).max(axis=1), 5e-324)
         return StepCheck(
             one,
@@ -102,13 +112,13 @@ class ExactComparison:
 
 
 class BallComparison:
-    """The gap of p = 2 at a finite step size, certified.
+    """Certifies the bound on the gap between the two sequences for p = 2 at a finite step size.
 
     Args:
-        network: the network, over balls.
-        x: the inputs.
-        eps: the radii, shape ``(batch,)``.
-        v0: where the sequence starts.
+        network: the network over balls.
+        x: the inputs, shape ``(batch, *input_shape)``.
+        v0: the direction from which the sequence starts, shaped as ``x``.
+        eps: the radius of each input's ball, shape ``(batch,)``.
         alpha: the step size in units of ``eps``.
 
     """
@@ -121,7 +131,10 @@ class BallComparison:
         self.previous = v0
 
     def step(self, a: Step, b: Step) -> StepCheck:
-        """Is ``|(x_k - x) / eps - v_k| <= sqrt(2) |x_(k-1) - x| / alpha``; ``v_k`` of Eq. 108."""
+        """Check that the gap of one step is within its bound; ``v_k`` is that of Eq. 108.
+
+        The bound is ``|(x_k - x) / eps - v_k| <= sqrt(2) |x_(k-1) - x| / alpha``.
+        """
         assert b.delta is not None  # noqa: S101 - the ascent records it
         gap = b.delta - b.v
         size, bound = inner(gap, gap), inner(self.previous, self.previous)
@@ -129,7 +142,7 @@ class BallComparison:
         moved = self.network.linear_region(self.x + column(self.eps, self.x) * b.delta)
         up, steep = inner(b.u, b.forward), inner(b.gradient, b.gradient)
         along = inner(b.v, b.gradient)
-        # Balls do not decide equality, but that two numbers are as close as this.
+        # Balls cannot decide equality, only that two numbers are close.
         holds = [
             ("vjp is not the adjoint of jvp", _close(inner(b.gradient, self.previous), up)),
             ("the duality map of q does not attain", _close(b.value, up)),
@@ -153,16 +166,33 @@ class BallComparison:
 
 
 def _close(x: np.ndarray, y: np.ndarray | int) -> np.ndarray:
-    """Whether they differ by at most one part in ``2^64`` of ``y``, which is not negative."""
+    """Whether ``x`` and ``y`` differ by at most ``y / 2^64``; ``y`` is not negative."""
     close: np.ndarray = np.abs(x - y) <= y * Fraction(1, 2**64)
     return close
 
 
 def missing_hypothesis(a: Step, b: Step, p: Norm) -> tuple[str, ...]:
-    """What makes a step degenerate, draw by draw: exactly where Eq. 83 and Lemma 2 drop a case.
+    """The hypothesis that each draw violates at a step: a case that Eq. 83 or Lemma 2 drops.
 
-    ``J v`` is zero where both sequences say so. ``J^T u`` then is too, and nowhere else, as
-    ``<J^T u, v> = ||J v||_q``: no hypothesis excuses it.
+    ``J v`` counts as zero only if it is zero in both sequences. ``J^T u`` is zero exactly where
+    ``J v`` is, since ``<J^T u, v> = ||J v||_q``. A zero ``J^T u`` elsewhere violates no hypothesis
+    and counts as an error.
+
+    Args:
+        a: the step of Eq. 12.
+        b: the same step of Eq. 108.
+        p: the norm of the domain.
+
+    Returns:
+        The violated hypothesis for each draw; empty for a draw that violates none.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> u, gradient, v = np.ones((1, 2)), np.array([[0.0, 2.0]]), np.array([[0.0, 1.0]])
+        >>> step = Step(1, u, u, gradient, v, np.ones(1))
+        >>> missing_hypothesis(step, step, LpNorm(float("inf")))
+        ('J^T u has a zero entry (p = inf)',)
+
     """
     size = np.abs(flatten(a.gradient))
     some = np.any(size > 0, axis=1)
@@ -177,7 +207,7 @@ def missing_hypothesis(a: Step, b: Step, p: Norm) -> tuple[str, ...]:
 
 
 def in_floats(step: Step) -> Step:
-    """The step rounded, to show it."""
+    """Round the exact numbers of a step to floats, for display."""
     return Step(
         step.k,
         float_array(step.forward),

@@ -1,4 +1,4 @@
-"""How the two sequences of Theorem 1 part as eps grows beyond the ReLU cell."""
+"""The curve of how the two sequences of Theorem 1 part as eps grows beyond the ReLU cell."""
 
 from __future__ import annotations
 
@@ -18,19 +18,27 @@ __all__ = ["CurvePoint", "curve_figure", "curve_point"]
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What the last steps of all draws say at one radius; triples are quartiles and median."""
+    """The outcome of the last steps of all draws at one radius.
+
+    Example:
+        >>> CurvePoint(0.5, 1.0, (0.0, 0.0, 0.1), (1.0, 1.0, math.nan)).summary()["gain"]
+        [1.0, 1.0, None]
+
+    """
 
     fraction: float
-    """``eps`` over the radius of the cell."""
+    """The ratio of ``eps`` to the radius of the cell."""
     inside: float
     """The share of draws whose last iterate has the activation pattern of ``x``."""
     deviation: tuple[float, float, float]
-    """Lower quartile, median, upper quartile of ``max |(x_k - x) / eps - v_k|``."""
+    """Lower quartile, median and upper quartile of ``max |(x_k - x) / eps - v_k|``."""
     gain: tuple[float, float, float]
-    """The same of ``||f(x_k) - f(x)||_q / eps`` over ``||J v_k||_q``; NaN where ``J v = 0``."""
+    """Quartiles and median of the ratio of ``||f(x_k) - f(x)||_q / eps`` to ``||J v_k||_q``. Draws
+    with ``J v_k = 0`` are left out; the values are NaN if no draw remains.
+    """
 
     def summary(self) -> dict[str, Any]:
-        """For JSON."""
+        """The point as JSON, with ``None`` for NaN in the gain."""
         return {
             "fraction": self.fraction,
             "inside": self.inside,
@@ -40,7 +48,19 @@ class CurvePoint:
 
 
 def curve_point(fraction: float, report: PairReport) -> CurvePoint:
-    """Gather the last steps of all draws of one radius."""
+    """Summarise the last steps of all draws at one radius.
+
+    Args:
+        fraction: the ratio of ``eps`` to the radius of the cell.
+        report: the draws checked at this ratio.
+
+    Example:
+        >>> from onr_validation.theorem.draws import REPAIRED, check_counterexample
+        >>> check = check_counterexample(REPAIRED, iterations=2)
+        >>> curve_point(0.5, PairReport("3", "2", math.inf, (check,))).inside
+        1.0
+
+    """
     last = np.concatenate([check.steps[-1].deviation for check in report.checks])
     return CurvePoint(
         fraction,
@@ -57,7 +77,14 @@ def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def curve_figure(points: list[CurvePoint], p: str, q: str) -> Figure:
-    """Deviation and gain over eps: the median, the quartiles shaded, a line where the cell ends."""
+    """Draw deviation and gain against eps: the median, the quartiles shaded, the end of the cell.
+
+    Example:
+        >>> points = [CurvePoint(r, 1.0, (0.1, 0.2, 0.3), (0.9, 1.0, 1.1)) for r in (0.5, 2.0)]
+        >>> len(curve_figure(points, "inf", "1").axes)
+        2
+
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")

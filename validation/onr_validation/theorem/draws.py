@@ -1,4 +1,4 @@
-"""Seeded draws to check the theorem on: random networks and inputs, and degenerate cases."""
+"""Seeded draws on which the theorem is checked: random, degenerate and trained networks."""
 
 from __future__ import annotations
 
@@ -51,18 +51,23 @@ INPUT_SHAPE = (3, 4, 4)
 CLASSES = 5
 INPUTS_PER_NETWORK = 20
 DENSE_LIMIT = 2**24
-"""The largest matrix that a trained layer may become."""
+"""How many entries the matrix of a trained layer may have."""
 
 
 def architecture(layers: str) -> Architecture:
     """A network from a list such as ``24,24`` or ``c4,m2,16``.
 
-    A number is a hidden affine layer of that width and ``cK`` a 3 x 3 convolution with K channels,
-    each with a ReLU; ``mK`` is K x K max pooling. Inputs are images of 4 x 4 pixels with three
-    channels, so that norms which need colours have them; an affine layer to 5 logits comes last.
+    A number is a hidden affine layer of that width, followed by a ReLU. ``cK`` is a 3 x 3
+    convolution with K channels, followed by a ReLU. ``mK`` is K x K max pooling. An affine layer to
+    5 logits comes last. Inputs are images of 4 x 4 pixels with three channels, because some norms
+    need colours.
 
     Raises:
-        OnrError: the list is not of that form, or does not fit.
+        OnrError: a word of the list is not understood, or a layer does not fit its input.
+
+    Example:
+        >>> [type(layer).__name__ for layer in architecture("c4,16").layers]
+        ['Conv', 'ReLU', 'Flatten', 'Affine', 'ReLU', 'Affine']
 
     """
     built: list[Layer] = []
@@ -90,7 +95,15 @@ def architecture(layers: str) -> Architecture:
 
 @dataclass(frozen=True)
 class Draw:
-    """A network, inputs and starts; the norms, radii and step sizes come from the check."""
+    """A network, inputs and starts. The check adds norms, radii and step sizes.
+
+    Example:
+        >>> model = Architecture((2,), (Affine(1),))
+        >>> parameters = {"0.weight": np.array([[2.0, 1.0]]), "0.bias": np.zeros(1)}
+        >>> Draw(model, parameters, x=np.zeros((1, 2)), start=np.ones((1, 2))).x.shape
+        (1, 2)
+
+    """
 
     model: Architecture
     parameters: Mapping[str, np.ndarray]
@@ -99,10 +112,21 @@ class Draw:
 
 
 def random_draws(layers: str, *, trials: int, seed: int, short: bool = False) -> Iterator[Draw]:
-    """Random networks with up to 20 inputs on each; ``(seed, its number)`` determine a network.
+    """Draw random networks, with up to 20 standard normal inputs and starts for each.
 
-    With ``short`` each network has one input, weights are rounded to float32 and inputs and starts
-    to float16, so that exact numbers stay short.
+    The seed and the index of a network determine the network, its inputs and its starts.
+
+    Args:
+        layers: the layers as :func:`architecture` reads them.
+        trials: the number of inputs over all networks.
+        seed: the seed of everything drawn.
+        short: whether exact numbers should stay short. Each network then has one input, weights
+            are rounded to float32, and inputs and starts to float16.
+
+    Example:
+        >>> [draw.x.shape for draw in random_draws("8", trials=25, seed=0)]
+        [(20, 3, 4, 4), (5, 3, 4, 4)]
+
     """
     model, inputs = architecture(layers), 1 if short else INPUTS_PER_NETWORK
     for index in range(math.ceil(trials / inputs)):
@@ -117,9 +141,16 @@ def random_draws(layers: str, *, trials: int, seed: int, short: bool = False) ->
 
 
 def planted_draws(*, trials: int, seed: int) -> Iterator[Draw]:
-    """Networks with weights in {-1, 0, 1}, so that zeros and ties abound, one input on each.
+    """Draw networks with weights in {-1, 0, 1}, so that zeros and ties abound; one input for each.
 
-    Biases are odd multiples of 1/8, 1/16, ... layer by layer, so that no unit is ever at zero.
+    The biases are odd multiples of 1/8 in the first layer, of 1/16 in the second, and so on. No
+    unit is therefore ever at zero.
+
+    Example:
+        >>> draw = next(planted_draws(trials=1, seed=0))
+        >>> np.unique(draw.parameters["0.weight"])
+        array([-1.,  0.,  1.])
+
     """
     model = Architecture((6,), (Affine(5), ReLU(), Affine(4), ReLU(), Affine(3)))
     for index in range(trials):
@@ -138,11 +169,16 @@ def planted_draws(*, trials: int, seed: int) -> Iterator[Draw]:
 
 
 def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
-    """The trained network of a run at the first images of its test part, from Gaussian starts.
+    """Draw from a run: its trained network at the first test images, with Gaussian starts.
+
+    Args:
+        run: the run with the trained network.
+        trials: the number of test images, from the first; each is a draw of its own.
+        seed: the seed of the starts.
 
     Raises:
-        OnrError: the run has no checkpoint or diverged, its model is no sequence of layers, or its
-            layers are too large to be matrices.
+        OnrError: the run has no checkpoint or diverged, its model is not a sequence of layers, or a
+            layer is too large to be a matrix.
 
     """
     parameters, _ = run.model()
@@ -179,19 +215,26 @@ def check_draws(
     exact: bool = False,
     rational: type = FASTEST,
 ) -> Iterator[DrawCheck]:
-    """Check the theorem on each draw.
+    """Check the theorem on each draw with :func:`check_theorem`.
 
     Args:
-        backend: of the network under test, in float64; exact arithmetic is NumPy's.
-        draws: what to check on.
-        p: as for :func:`check_theorem`.
-        q: as there.
-        alpha: as there.
-        iterations: as there.
-        fraction: as there.
-        raw_gradient: as there.
-        exact: decide by exact numbers; by balls for p = 2 at a finite ``alpha``.
-        rational: the type of the rationals.
+        backend: the backend that builds the network under test, in float64. It is not used in
+            exact arithmetic, which is always NumPy's.
+        draws: the draws to check.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        alpha: the step size of Eq. 108 in units of ``eps``.
+        iterations: the number of steps of both sequences.
+        fraction: ``eps`` as a fraction of the cell's radius.
+        raw_gradient: whether Eq. 108 steps along the gradient, not along its duality map.
+        exact: whether exact numbers decide. For p = 2 at a finite ``alpha`` they are balls.
+        rational: the type of the rationals in exact arithmetic.
+
+    Example:
+        >>> draws = random_draws("8", trials=2, seed=0)
+        >>> (check,) = check_draws(NumpyBackend(), draws, p=LpNorm(1), q=LpNorm(2))
+        >>> check.failure
+        ['', '']
 
     """
     for draw in draws:
@@ -229,7 +272,14 @@ def _in_balls(check: Callable[..., DrawCheck], dense: DenseNetwork) -> DrawCheck
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A linear network ``f(x) = J x`` and a start on which the theorem's conclusion fails."""
+    """A linear network ``f(x) = J x`` and a start on which the theorem's conclusion fails.
+
+    Example:
+        >>> case = Counterexample("a step below 2 eps", math.inf, 1, ((2, 1),), (1, -1), alpha=1.9)
+        >>> check_counterexample(case, iterations=2).deviation > 0.01
+        array([ True])
+
+    """
 
     title: str
     p: float
@@ -270,20 +320,31 @@ COUNTEREXAMPLES = (
         "p = 3: Eq. 18 applies the duality map twice", 3, 2, ((2, 1), (1, 3)), (1, -0.5)
     ),
 )
-"""Degenerate draws, steps and a p that the theorem does not speak of: what hypotheses are for."""
+"""One case for each hypothesis of the theorem: without the hypothesis the conclusion fails."""
 
 REPAIRED = replace(
     COUNTEREXAMPLES[-1],
     title="p = 3, stepping along the gradient itself: the two agree again",
     raw_gradient=True,
 )
-"""The same p with the step that has Eq. 12 as its limit."""
+"""The case p = 3 with a step along the gradient itself, whose limit is Eq. 12."""
 
 
 def check_counterexample(
     case: Counterexample, *, iterations: int, exact: bool = False
 ) -> DrawCheck:
-    """Run both sequences on it, in NumPy."""
+    """Run both sequences of Theorem 1 on a counterexample, in NumPy.
+
+    Args:
+        case: the counterexample.
+        iterations: the number of steps of both sequences.
+        exact: whether exact numbers decide, not floats.
+
+    Example:
+        >>> check_counterexample(COUNTEREXAMPLES[1], iterations=2, exact=True).cause
+        ['step 1: J^T u has a tie for its largest (p = 1)']
+
+    """
     J = np.array(case.jacobian, dtype=float)
     d, n = J.shape
     draw = Draw(

@@ -1,4 +1,4 @@
-"""How far rounding can drive the two sequences of Theorem 1 apart, step after step."""
+"""A bound on how far rounding can drive the two sequences of Theorem 1 apart, step by step."""
 
 from __future__ import annotations
 
@@ -15,20 +15,33 @@ from onr_validation.theorem.rounding import UNIT, jvp_rounding, value_rounding, 
 __all__ = ["PROVEN", "Propagation"]
 
 PROVEN = ("1", "2", "inf")
-"""The norms that Theorem 1 is stated for, on either side."""
+"""The exponents that Theorem 1 is stated for, both for p and for q."""
 
 
 class Propagation:
-    """How far rounding can have driven the two sequences apart, step after step.
+    """Bounds how far rounding can have driven the two sequences apart, step by step.
 
-    ``drift`` bounds ``||(x_k - x) / eps - v_k||_2``. A step maps it through the Jacobian, the
-    gradient of the q-norm, the adjoint, and the duality map of p. Those for 1 and inf are locally
-    constant, so that they remove the drift, or, where an entry (or the gap between the two largest)
-    is smaller than the drift, are undecided by float64: the draw is then degenerate to rounding.
-    The normalisation for an exponent 2 turns ``a`` into ``b`` by the angle whose sine is
-    ``|P (b - a)| / |b|``, with ``P`` the projection off ``a``: what the Jacobian passes on is
-    ``P J``, whose norm near a fixed point is the second singular value, so that the power method
+    ``drift`` bounds ``||(x_k - x) / eps - v_k||_2``. A step maps the drift through the Jacobian,
+    the gradient of the q-norm, the adjoint, and the duality map of p.
+
+    For p or q in {1, inf} the map is a sign or an argmax, which is locally constant. A drift that
+    is smaller than every entry (or than half the gap between the two largest) vanishes. A larger
+    drift leaves float64 unable to decide, and the draw counts as degenerate.
+
+    For an exponent 2 the normalisation turns ``a`` into ``b`` by the angle whose sine is
+    ``|P (b - a)| / |b|``, where ``P`` projects off ``a``. The Jacobian passes the drift on through
+    ``P J``, whose norm near a fixed point is the second singular value: the power method
     forgets its rounding as it forgets its start.
+
+    Args:
+        reference: the network under test as a dense network.
+        x: the inputs, shape ``(batch, *input_shape)``.
+        v0: the direction from which both sequences start, shaped as ``x``.
+        eps: the radius of each input's ball, shape ``(batch,)``.
+        p: the norm of the domain.
+        q: the norm of the co-domain.
+        inside: whether ``eps`` is below the radius of the cell, so that the values must agree too.
+
     """
 
     def __init__(
@@ -56,8 +69,8 @@ class Propagation:
         norm = np.linalg.norm
         column = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
         moved = self.x + column * self.previous
-        there = self.reference.linearize(moved)
-        rounding = value_rounding(there, 2 * UNIT * np.abs(_rows(moved))) + self.at_x
+        moved_point = self.reference.linearize(moved)
+        rounding = value_rounding(moved_point, 2 * UNIT * np.abs(_rows(moved))) + self.at_x
         forward_error = norm(jvp_rounding(self.point, self.previous), axis=1)
         off = a.u if self.q.name == "2" else None
         forward = _gain(self.jacobian, off) * self.drift
@@ -89,7 +102,7 @@ class Propagation:
         forward_error: np.ndarray,
         adjoint_error: np.ndarray,
     ) -> tuple[str, ...]:
-        """What must hold at the step besides the equality of the directions."""
+        """The identities that fail in each draw at this step, apart from the equal directions."""
         norm = np.linalg.norm
         v, g, d = _rows(self.previous), _rows(a.gradient), a.forward.shape[1]
         dot = 2 * (v.shape[1] + 4) * UNIT
@@ -119,7 +132,7 @@ class Propagation:
 
 
 def _gain(J: np.ndarray, off: np.ndarray | None) -> np.ndarray:
-    """``||P J||_2`` of each matrix; ``P`` projects off a unit vector, if one is given."""
+    """The norm ``||P J||_2`` of each matrix, where ``P`` projects off the unit vector ``off``."""
     if off is not None:
         J = J - off[:, :, None] * np.einsum("bi,bij->bj", off, J)[:, None, :]
     gram = J @ J.transpose(0, 2, 1) if J.shape[1] <= J.shape[2] else J.transpose(0, 2, 1) @ J
@@ -137,10 +150,11 @@ def _rows(x: np.ndarray) -> np.ndarray:
 def _normalise(
     norm: Norm, what: str, a: np.ndarray, b: np.ndarray, drift: np.ndarray, *, domain: bool
 ) -> tuple[np.ndarray, list[str]]:
-    """The drift after a normalisation, and why it is undecided, draw by draw.
+    """The drift after a normalisation, and why float64 cannot decide it (empty where it can).
 
-    For the domain's p the map is that of Lemma 1 (``inf``: signs, ``1``: the largest entry); for
-    the co-domain's q it is the gradient of the norm, the other way round.
+    For the domain's p the normalisation is the duality map of Lemma 1: the signs for inf, the
+    largest entry for 1. For the co-domain's q it is the gradient of the norm: the signs for 1, the
+    largest entry for inf. The drift is NaN for exponents other than 1, 2 and inf.
     """
     size = np.abs(a)
     causes = np.full(len(a), "", dtype=object)

@@ -1,4 +1,4 @@
-"""What the draws of one (p, q) say together."""
+"""The joint verdict on all draws of one pair (p, q)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ __all__ = ["PairReport", "json_number"]
 
 @dataclass(frozen=True)
 class PairReport:
-    """All draws of one (p, q)."""
+    """All draws of one pair (p, q), and the verdict on them.
+
+    Example:
+        >>> from onr_validation.theorem.draws import REPAIRED, check_counterexample
+        >>> check = check_counterexample(REPAIRED, iterations=2)
+        >>> report = PairReport(check.p, check.q, check.alpha, (check,))
+        >>> report.holds, report.proven  # p = 3 is outside the theorem
+        (True, False)
+
+    """
 
     p: str
     q: str
@@ -24,47 +33,47 @@ class PairReport:
     checks: tuple[DrawCheck, ...]
 
     def all(self, name: str) -> np.ndarray:
-        """An attribute of the checks, for every draw."""
+        """The values of an attribute of the checks, joined over all draws."""
         return np.concatenate([getattr(check, name) for check in self.checks])
 
     @property
     def exact(self) -> bool:
-        """Whether nothing was rounded."""
+        """Whether the arithmetic was exact, that is, nothing was rounded."""
         return self.checks[0].arithmetic != "float"
 
     @property
     def proven(self) -> bool:
-        """Whether a theorem speaks of these draws."""
+        """Whether a theorem covers all of these draws."""
         return all(check.proven for check in self.checks)
 
     @property
     def causes(self) -> list[str]:
-        """For each draw the first hypothesis that it violates, empty for a generic draw."""
+        """The first hypothesis that each draw violates; empty for a generic draw."""
         return [cause for check in self.checks for cause in check.cause]
 
     @property
     def generic(self) -> np.ndarray:
-        """Which draws satisfy the hypotheses."""
+        """Whether each draw satisfies all hypotheses."""
         return np.array([not cause for cause in self.causes])
 
     @property
     def failures(self) -> list[str]:
-        """What contradicts the theorem, one line a draw."""
+        """What contradicts the theorem: a line for each draw that does."""
         return [reason for check in self.checks for reason in check.failure if reason]
 
     @property
     def parted(self) -> int:
-        """How many degenerate draws have sequences that differ."""
+        """The number of degenerate draws whose two sequences differ."""
         return int(np.sum(self.all("deviation")[~self.generic] > 0))
 
     @property
     def holds(self) -> bool:
-        """Whether nothing contradicts the theorem, and something was judged."""
+        """Whether at least one draw is generic and no draw contradicts the theorem."""
         return bool(self.generic.any()) and not self.failures
 
     @property
     def verdict(self) -> str:
-        """The result in words."""
+        """The outcome in words."""
         if not self.generic.any():
             return f"nothing to judge: no draw is generic ({self.causes[0]})"
         if self.proven:
@@ -94,7 +103,7 @@ class PairReport:
         return f"holds exactly; {self.parted} of {degenerate} degenerate part"
 
     def summary(self) -> dict[str, Any]:
-        """For JSON; deviations over generic draws."""
+        """The report as JSON. ``deviation`` and ``bound`` are taken over generic draws."""
         generic = self.generic
         deviation = self.all("deviation")
         bound, radius = self.all("bound")[generic], self.all("radius")
@@ -118,12 +127,20 @@ class PairReport:
         }
 
 
-def json_number(value: float) -> float | str:
-    """The number, or ``inf``, which JSON lacks."""
-    return value if math.isfinite(value) else "inf"
+def json_number(value: float) -> float | str | None:
+    """The number if it is finite; ``inf``, ``-inf`` or nothing for NaN, which JSON does not have.
+
+    Example:
+        >>> json_number(math.inf), json_number(2.0), json_number(math.nan)
+        ('inf', 2.0, None)
+
+    """
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else f"{value:g}"
 
 
-def _spread(values: np.ndarray) -> dict[str, float | str] | None:
+def _spread(values: np.ndarray) -> dict[str, float | str | None] | None:
     if len(values) == 0:
         return None
     return {

@@ -1,11 +1,11 @@
 """Bounds on the rounding of a dense network's value, jvp and vjp in float64.
 
-Standard running error analysis (Higham, "Accuracy and Stability of Numerical Algorithms", 2002,
-sections 3.1 and 3.3): a product ``W z + b`` of length ``m``, summed in any order, is computed with
-an error of at most ``gamma_(m+2) (|W| |z| + |b|)``, on top of ``|W|`` times the error of ``z``.
-ReLU and the maximum over a window are 1-Lipschitz and commit no rounding of their own. The bounds
-are rigorous for every implementation that sums products of the same weights, the torch backend's
-too.
+The bounds follow from a standard running error analysis (Higham, "Accuracy and Stability of
+Numerical Algorithms", 2002, sections 3.1 and 3.3). A product ``W z + b`` of length ``m``, summed in
+any order, is computed with an error of at most ``gamma_(m+2) (|W| |z| + |b|)``, on top of ``|W|``
+times the error of ``z``. ReLU and the maximum over a window are 1-Lipschitz and do not round. The
+bounds are rigorous for every implementation that sums products of the same weights, including the
+torch backend.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onr_numpy.network import DenseLinearization
 __all__ = ["UNIT", "jvp_rounding", "value_rounding", "vjp_rounding"]
 
 UNIT = 2.0**-53
-"""Unit roundoff of float64."""
+"""The unit roundoff of float64."""
 
 
 def _gamma(length: int) -> float:
@@ -27,11 +27,20 @@ def _gamma(length: int) -> float:
 
 
 def value_rounding(point: DenseLinearization, input_error: np.ndarray) -> np.ndarray:
-    """Entrywise bound on the error of ``f(x)``, shape ``(batch, d)``.
+    """An entrywise bound on the error of ``f(x)``, shape ``(batch, d)``.
 
     Args:
-        point: the network at ``x``.
-        input_error: entrywise bound on the error of ``x`` itself, shape ``(batch, n)``.
+        point: the linearization of the network at ``x``.
+        input_error: an entrywise bound on the error of ``x`` itself, shape ``(batch, n)``.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.network import DenseNetwork
+        >>> parameters = {"0.weight": np.array([[2.0, 1.0]]), "0.bias": np.zeros(1)}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(1),)), parameters)
+        >>> point = network.linearize(np.array([[3.0, 4.0]]))
+        >>> value_rounding(point, np.zeros((1, 2))) < 1e-14
+        array([[ True]])
 
     """
     error = input_error
@@ -46,7 +55,22 @@ def value_rounding(point: DenseLinearization, input_error: np.ndarray) -> np.nda
 
 
 def jvp_rounding(point: DenseLinearization, v: np.ndarray) -> np.ndarray:
-    """Entrywise bound on the error of ``J v``, shape ``(batch, d)``."""
+    """An entrywise bound on the error of ``J v``, shape ``(batch, d)``.
+
+    Args:
+        point: the linearization of the network at ``x``.
+        v: the directions, shape ``(batch, *input_shape)``.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.network import DenseNetwork
+        >>> parameters = {"0.weight": np.array([[2.0, 1.0]]), "0.bias": np.zeros(1)}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(1),)), parameters)
+        >>> point = network.linearize(np.array([[3.0, 4.0]]))
+        >>> jvp_rounding(point, np.ones((1, 2))) < 1e-14
+        array([[ True]])
+
+    """
     tangent = v.reshape(len(v), -1)
     error = np.zeros_like(tangent)
     for layer, memory in zip(point.network.layers, point.memory, strict=True):
@@ -61,7 +85,22 @@ def jvp_rounding(point: DenseLinearization, v: np.ndarray) -> np.ndarray:
 
 
 def vjp_rounding(point: DenseLinearization, u: np.ndarray) -> np.ndarray:
-    """Entrywise bound on the error of ``J^T u``, shape ``(batch, n)``."""
+    """An entrywise bound on the error of ``J^T u``, shape ``(batch, n)``.
+
+    Args:
+        point: the linearization of the network at ``x``.
+        u: the directions in logit space, shape ``(batch, d)``.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.network import DenseNetwork
+        >>> parameters = {"0.weight": np.array([[2.0, 1.0]]), "0.bias": np.zeros(1)}
+        >>> network = DenseNetwork(Architecture((2,), (Affine(1),)), parameters)
+        >>> point = network.linearize(np.array([[3.0, 4.0]]))
+        >>> vjp_rounding(point, np.ones((1, 1))) < 1e-14
+        array([[ True,  True]])
+
+    """
     error = np.zeros_like(u)
     for layer, memory in zip(reversed(point.network.layers), reversed(point.memory), strict=True):
         if isinstance(layer, Dense):
