@@ -21,7 +21,7 @@ from onr.architectures import (
     ReLU,
 )
 from onr.errors import OnrError
-from onr.jacobians.cells import cell_radius
+from onr.jacobians.cell_radius import cell_radius
 from onr.protocols import Norm
 from onr_numpy.layers import Dense, DenseLayer, Pooling, Rectifier, pooling_windows, toeplitz
 

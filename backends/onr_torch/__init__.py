@@ -22,7 +22,7 @@ def onr_models() -> list[Entry]:
         ),
         Entry(
             "python",
-            "onr_torch.models.own:imported",
+            "onr_torch.models.user_models:imported",
             "MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE, your own code",
         ),
     ]
@@ -34,7 +34,7 @@ def onr_attacks() -> list[Entry]:
     return [
         Entry(
             "autoattack",
-            "onr_torch.library_attacks.autoattack:autoattack",
+            "onr_torch.library_attacks.autoattack_adapter:autoattack",
             "AutoAttack's standard version",
         ),
         Entry(

@@ -7,7 +7,7 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr_torch.modes import constant_parameters
-from onr_torch.twins import changed
+from onr_torch.partial_copies import changed
 
 __all__ = ["without_last_layer"]
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
 from onr_torch.modes import evaluating
-from onr_torch.twins import changed, with_children
+from onr_torch.partial_copies import changed, with_children
 
 __all__ = ["folded", "overwriting"]
 

@@ -13,7 +13,7 @@ from torch import nn
 from onr.errors import OnrError
 from onr_torch.forward_mode import forward_mode
 from onr_torch.modes import constant_parameters, depends_on_mode, evaluating, mixed_precision
-from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
+from onr_torch.replay.replay import NotReplayableError, Recorder, replay
 
 __all__ = [
     "TorchLinearization",

@@ -11,7 +11,7 @@ from torch import nn
 from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.protocols import Norm
-from onr_torch.cells import cell_radius
+from onr_torch.cell_radius import cell_radius
 from onr_torch.features import without_last_layer
 from onr_torch.folding import folded
 from onr_torch.linearization import TorchLinearization
@@ -130,8 +130,8 @@ class TorchNetwork:
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
 
-        The cost is ``n`` jvps for each example. :func:`onr_torch.cells.cell_radius` describes the
-        radius and which modules are refused.
+        The cost is ``n`` jvps for each example. :mod:`onr_torch.cell_radius` describes the radius
+        and which modules are refused.
         """
         with evaluating(self.module):
             return cell_radius(self.module, x, p=p)

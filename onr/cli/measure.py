@@ -133,7 +133,7 @@ def alignment_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
 @RADII
 @OUT
 def linearity_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
-    """How far the features are linear, and their largest singular value (Fig. 4)."""
+    """How far the features deviate from linear, and their largest singular value (Fig. 4)."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:

@@ -85,7 +85,7 @@ def opened(options: dict[str, Any]) -> Subject:
 
 
 def warnings(subject: Subject, *, dataset_chosen: bool) -> list[str]:
-    """Warnings if the weights of a model that is not a run may be random."""
+    """Warnings about a model that is no run: a default data set, weights that may be random."""
     if subject.run is not None:
         return []
     found, model = [], subject.config.model

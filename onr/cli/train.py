@@ -17,7 +17,7 @@ from onr.errors import OnrError
 from onr.registry import bare
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
-from onr.training.layers import absolute, configuration, preset, read_configuration
+from onr.training.layered_config import absolute, configuration, preset, read_configuration
 from onr.training.loop import Training
 from onr.training.runs import Run
 

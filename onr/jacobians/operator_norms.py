@@ -10,11 +10,11 @@ import numpy as np
 from onr.arrays import array_namespace, column, device, like, safe
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError
-from onr.jacobians.cube_bound import cube_bound
 from onr.jacobians.dense import Matrices, jacobian
 from onr.jacobians.estimates import NormEstimate, estimate_operator_norm, operator_norm_iteration
+from onr.jacobians.inf_2_bound import cube_bound
+from onr.jacobians.interpolated_bounds import interpolated, neighbours, schur_bound
 from onr.jacobians.lanczos import singular_triplets
-from onr.jacobians.norm_bounds import interpolated, neighbours, schur_bound
 from onr.jacobians.sign_enumeration import best_signs
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Array, Linearization, Norm
@@ -83,7 +83,7 @@ def operator_norm(
     (2, 2)              exact    the largest eigenvalue of the Gram matrix
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
-    (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.cube_bound`, within a factor of 1.2546
+    (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.inf_2_bound`, within a factor of 1.2546
                                  once it has converged
     other lp norms      bracket  Hoelder between the rows above; for q <= p also Schur's
                                  test, which closes the bracket for nonnegative matrices

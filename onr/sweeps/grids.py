@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from onr.errors import OnrError, UnknownNameError
 from onr.numerals import written
-from onr.registry import bare, canonical, load, registry
+from onr.registry import bare, load, registry
+from onr.sweeps.points import LEFT_OUT, NAMES, point_hash
 from onr.text import call
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method
-from onr.training.layers import OPTIONS, absolute, configuration, preset, read_configuration
+from onr.training.layered_config import OPTIONS, absolute, configuration, preset, read_configuration
 
-__all__ = ["expanded", "flat", "point_hash", "read_grid"]
+__all__ = ["expanded", "read_grid"]
 
-LEFT_OUT = ("data_dir", "device", "download", "tensorboard")
-"""Settings that do not affect the weights; they are excluded from the hash."""
-NAMES = ("backend", "dataset", "model", "method")
 FORMULA = "="
 
 
@@ -174,30 +170,6 @@ def _factor(text: str, options: Mapping[str, str]) -> Fraction:
     return Fraction(options.get(text.strip(), text))
 
 
-def point_hash(config: TrainConfig) -> str:
-    """A hash of all settings that affect the weights, 12 hexadecimal digits.
-
-    Settings at their default values are left out, so that a setting added by a later version does
-    not change the hash. Names are hashed with the plugin in front, however the user wrote them.
-
-    Example:
-        >>> point_hash(TrainConfig(device="cuda")) == point_hash(TrainConfig())
-        True
-        >>> point_hash(TrainConfig(model="mlp")) == point_hash(TrainConfig(model="onr_paper:mlp"))
-        True
-
-    """
-    settings = {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name in NAMES:
-            value = canonical(field.name, value)
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        if field.name not in LEFT_OUT and value != default:
-            settings[field.name] = float(value) if isinstance(default, float) else value
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def _check(configs: Iterable[TrainConfig]) -> None:
     """Raise an error for unknown names and options before anything is trained."""
     seen: set[str] = set()
@@ -212,20 +184,3 @@ def _check(configs: Iterable[TrainConfig]) -> None:
             reader = functools.wraps(made)(lambda *arguments, **options: None)
             call(reader, config.model_options, what=f"model {bare(config.model)}", normalize=None)
         make_method(config)
-
-
-def flat(config: TrainConfig) -> dict[str, Any]:
-    """The settings that affect the weights, by path; each option is an entry of its own.
-
-    Example:
-        >>> flat(TrainConfig(model_options={"width": "8"}))["model_options.width"]
-        '8'
-
-    """
-    flat: dict[str, Any] = {}
-    for name, value in asdict(config).items():
-        if name in OPTIONS:
-            flat |= {f"{name}.{option}": text for option, text in value.items()}
-        elif name not in LEFT_OUT:
-            flat[name] = value
-    return flat

@@ -24,7 +24,7 @@ from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.registry import bare
 from onr.sweeps.cluster import CancelledError, cancellation, completed, outcome
-from onr.sweeps.grids import flat, point_hash
+from onr.sweeps.points import flat, point_hash
 from onr.training.config import TrainConfig
 from onr.training.factories import make_dataset, run_record
 from onr.training.loop import Training

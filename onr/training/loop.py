@@ -21,6 +21,7 @@ from onr.errors import NotAvailableError, OnrError
 from onr.losses import CrossEntropy
 from onr.measurements.accuracy import attack_outcome, logits, share
 from onr.protocols import Attack
+from onr.training.checkpoints import Checkpoint
 from onr.training.config import TrainConfig
 from onr.training.factories import (
     make_backend,
@@ -30,9 +31,9 @@ from onr.training.factories import (
     run_record,
     trained_ball,
 )
-from onr.training.images import LoadedImages
-from onr.training.layers import absolute
-from onr.training.runs import LAST, Checkpoint, Run
+from onr.training.layered_config import absolute
+from onr.training.loaded_images import LoadedImages
+from onr.training.runs import LAST, Run
 from onr.training.sanity import at_chance, class_distance
 from onr.training.schedules import schedule
 from onr.typing import Array

@@ -14,55 +14,26 @@ tensors. It also holds the records of its epochs, so that parameters and records
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
 from onr.errors import OnrError
 from onr.files import write_atomic
+from onr.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 
-__all__ = ["Checkpoint", "LockedError", "Run"]
+__all__ = ["BEST", "LAST", "LockedError", "Run"]
 
 LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
 
 class LockedError(OnrError):
     """Another process is training the run."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state of a training run at one step.
-
-    Example:
-        >>> Checkpoint({"model.0.weight": np.zeros((2, 3))}, step=12, records=[]).step
-        12
-
-    """
-
-    tensors: Mapping[str, np.ndarray]
-    """All arrays by name; parameters are named ``model.NAME``."""
-    step: int
-    """The number of steps taken, over all epochs."""
-    records: list[dict[str, Any]]
-    """One record for each finished epoch."""
-
-
-def _digest(tensors: Mapping[str, np.ndarray], metadata: str) -> str:
-    digest = hashlib.sha256(metadata.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -198,21 +169,16 @@ class Run:
         """
         if best:
             model = {k: v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
-            self._write(BEST, Checkpoint(model, checkpoint.step, checkpoint.records))
-        self._write(LAST, checkpoint)
+            write_checkpoint(
+                self.path / BEST, Checkpoint(model, checkpoint.step, checkpoint.records)
+            )
+        write_checkpoint(self.path / LAST, checkpoint)
         self.record(checkpoint.records)
 
     def record(self, records: list[dict[str, Any]]) -> None:
         """Write ``metrics.jsonl``, replacing what it held."""
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.path / METRICS, lines.encode())
-
-    def _write(self, name: str, checkpoint: Checkpoint) -> None:
-        whole = {k: np.asarray(value, order="C") for k, value in checkpoint.tensors.items()}
-        metadata = json.dumps({"step": checkpoint.step, "records": checkpoint.records})
-        digest = _digest(whole, metadata)
-        content = safetensors.numpy.save(whole, {"training": metadata, "sha256": digest})
-        write_atomic(self.path / name, content)
 
     def load(self, *, best: bool = False) -> Checkpoint:
         """Read the last checkpoint, or the one of the best epoch.
@@ -227,17 +193,7 @@ class Run:
                 f"{self.path} has no {'best ' * best}checkpoint yet: no epoch was finished, "
                 f"continue it with onr train --resume {self.path}"
             )
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                metadata = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            whole = metadata["sha256"] == _digest(tensors, metadata["training"])
-            training = json.loads(metadata["training"]) if whole else {}
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise OnrError(f"{file} is damaged ({error}): train again") from error
-        if not whole:
-            raise OnrError(f"{file} is damaged (its digest does not match): train again")
-        return Checkpoint(tensors, training["step"], training["records"])
+        return read_checkpoint(file)
 
     def model(self, *, best: bool = False) -> tuple[dict[str, np.ndarray], int]:
         """The model's parameters by name, and the number of finished epochs behind them.

@@ -14,8 +14,8 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.training.config import TrainConfig
 from onr.training.factories import make_backend, make_dataset, make_network
-from onr.training.images import LoadedImages
-from onr.training.layers import absolute
+from onr.training.layered_config import absolute
+from onr.training.loaded_images import LoadedImages
 from onr.training.runs import Run
 from onr.typing import Array
 

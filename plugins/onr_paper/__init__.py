@@ -77,11 +77,19 @@ def onr_methods() -> list[Entry]:
             "onr_paper.adversarial_training:adversarial_training",
             "adversarial training, Eq. 14",
         ),
-        Entry("dd-snr", "onr_paper.operator_norm:dd_snr", "data-dependent spectral norm, Eq. 7"),
-        Entry("dd-onr", "onr_paper.operator_norm:dd_onr", "data-dependent operator norm, Eq. 13"),
+        Entry(
+            "dd-snr",
+            "onr_paper.operator_norm_regularization:dd_snr",
+            "data-dependent spectral norm, Eq. 7",
+        ),
+        Entry(
+            "dd-onr",
+            "onr_paper.operator_norm_regularization:dd_onr",
+            "data-dependent operator norm, Eq. 13",
+        ),
         Entry(
             "dd-onr-exact",
-            "onr_paper.operator_norm:dd_onr_exact",
+            "onr_paper.operator_norm_regularization:dd_onr_exact",
             "dd-onr at the exact maximiser, by d vjps",
         ),
         Entry(

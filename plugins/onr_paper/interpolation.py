@@ -8,7 +8,7 @@ from onr.errors import OnrError
 from onr.protocols import Array, Cost, Network, Outputs, Probe
 from onr.typing import Kept, Rng
 from onr_paper.adversarial_training import AdversarialTraining, adversarial_training
-from onr_paper.operator_norm import OperatorNormRegularization, dd_snr
+from onr_paper.operator_norm_regularization import OperatorNormRegularization, dd_snr
 
 __all__ = ["Interpolation", "interpolate"]
 

@@ -16,7 +16,7 @@ from onr.arrays import array_namespace, column, like, max_abs
 from onr.protocols import Array, Linearization, Norm, NormLike
 from onr.text import norm as norm_named
 from onr_paper.methods import training_radius
-from onr_paper.operator_norm import OperatorNormRegularization
+from onr_paper.operator_norm_regularization import OperatorNormRegularization
 
 __all__ = ["WarmStart", "dd_snr_warm"]
 
@@ -78,8 +78,7 @@ def dd_snr_warm(
             8/255 for p = 1, 2 or inf; other norms have no default.
         lam: the weight ``lam`` of the term ``(lam eps^r / r) ||J||_{p,q}^r``.
         power: the exponent ``r`` of that term: 2 for Eq. 7, 1 for Eq. 13.
-        form: ``difference`` or ``jacobian`` (:func:`onr_paper.operator_norm.dd_snr` describes
-            them).
+        form: ``difference`` or ``jacobian``; ``dd_snr`` describes them.
 
     Raises:
         OnrError: an argument is out of range.

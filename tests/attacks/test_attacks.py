@@ -20,7 +20,7 @@ from onr.registry import load
 from onr.text import norm
 from onr_numpy.network import DenseNetwork
 from onr_paper.models import mlp
-from onr_torch.library_attacks.library import Classifier, LibraryAttack
+from onr_torch.library_attacks.library_attack import Classifier, LibraryAttack
 from onr_torch.network import TorchNetwork
 
 CROSS_ENTROPY = load("loss", "cross-entropy")()

@@ -18,7 +18,8 @@ from PIL import Image
 
 from onr.cli.main import main
 from onr.registry import registry
-from onr.training.runs import Checkpoint, Run
+from onr.training.checkpoints import Checkpoint
+from onr.training.runs import Run
 from onr_numpy.learner import NumpyLearner
 
 SMALL = ("--train-images", "60", "--batch-size", "30", "--epochs", "1")

@@ -31,7 +31,7 @@ from onr.exact.surds import (
 )
 from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
-from onr_numpy.exact import ExactDense, ExactNetwork
+from onr_numpy.exact_network import ExactDense, ExactNetwork
 from onr_numpy.layers import Dense
 from onr_numpy.network import DenseNetwork
 

@@ -14,7 +14,7 @@ from onr.errors import OnrError
 from onr.exact.surds import exact_array
 from onr.jacobians.dense import jacobian
 from onr_numpy.backend import NumpyBackend
-from onr_numpy.exact import ExactNetwork
+from onr_numpy.exact_network import ExactNetwork
 from onr_paper.models import cnn7
 from onr_torch.backend import TorchBackend
 from onr_torch.network import TorchNetwork

@@ -33,7 +33,7 @@ from onr_torch.linearization import jvp, linearize, trainable_jvp
 from onr_torch.modes import constant_parameters
 from onr_torch.network import TorchNetwork
 from onr_torch.replay import operations as rules
-from onr_torch.replay.replaying import NotReplayableError, Recorder, replay
+from onr_torch.replay.replay import NotReplayableError, Recorder, replay
 
 IMAGE, ROW, WORDS = (2, 6, 6), (12,), (5, 4)
 F64 = torch.float64

@@ -301,7 +301,7 @@ def test_wrong_device_and_parameters():
     model = cnn7((3, 32, 32), 10, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=2)
     with pytest.raises(OnrError, match="'quantum' cannot be used"):
         TorchBackend().build(model, device="quantum")
-    parameters = TorchBackend().parameters(TorchBackend().build(model))
+    parameters = TorchBackend().build(model).parameters()
     other = cnn7((3, 32, 32), 7, normalize=Normalize((0.5,) * 3, (0.25,) * 3), width=2)
     with pytest.raises(OnrError, match="do not fit"):
         TorchBackend().build(other, parameters=parameters)

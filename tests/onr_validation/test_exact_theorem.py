@@ -20,9 +20,9 @@ from onr.training.factories import run_record
 from onr.training.loop import Training
 from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
-from onr_numpy.exact import ExactNetwork
+from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseLinearization
-from onr_validation.theorem.checks import check_theorem
+from onr_validation.theorem.check_theorem import check_theorem
 from onr_validation.theorem.comparison import BallComparison
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,

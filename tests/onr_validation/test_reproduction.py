@@ -30,11 +30,11 @@ from onr.experiments import Claim, Experiment, Measurement
 from onr.numerals import number
 from onr.plots import average, png, svg
 from onr.registry import load, registry
-from onr.sweeps.grids import point_hash
+from onr.sweeps.points import point_hash
 from onr.sweeps.sweep import train_point
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method
-from onr.training.layers import configuration, preset
+from onr.training.layered_config import configuration, preset
 from onr.training.runs import Run
 from onr.training.subject import Subject
 from onr.typing import Row
@@ -466,7 +466,12 @@ def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest
     (package / "experiments.py").write_text(quick)
     monkeypatch.syspath_prepend(str(tmp_path))
     point = importlib.metadata.EntryPoint("my_plugin", "my_plugin", "onr")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    real = importlib.metadata.entry_points
+
+    def entry_points(**wanted: Any) -> Any:
+        return [point] if wanted.get("group") == "onr" else real(**wanted)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     registry.cache_clear()
     try:
         experiment: Experiment = load("experiment", "my_plugin:confidence")()

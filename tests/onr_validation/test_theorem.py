@@ -8,7 +8,7 @@ from onr.norms import LpNorm
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.network import DenseLinearization, DenseNetwork
 from onr_torch.backend import TorchBackend
-from onr_validation.theorem.checks import check_theorem
+from onr_validation.theorem.check_theorem import check_theorem
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     INPUT_SHAPE,

@@ -28,7 +28,8 @@ from onr.cli.main import main
 from onr.errors import OnrError
 from onr.sweeps import sweep as sweeps
 from onr.sweeps.cluster import connected
-from onr.sweeps.grids import LEFT_OUT, expanded, point_hash, read_grid
+from onr.sweeps.grids import expanded, read_grid
+from onr.sweeps.points import LEFT_OUT, point_hash
 from onr.sweeps.sweep import Sweep, train_point
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method, run_record

@@ -21,7 +21,7 @@ from onr.registry import bare, load
 from onr.sweeps.grids import expanded
 from onr.training.config import TrainConfig
 from onr.training.factories import make_method, run_record
-from onr.training.layers import configuration, preset, read_configuration
+from onr.training.layered_config import configuration, preset, read_configuration
 from onr.training.loop import Training
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run

@@ -17,10 +17,11 @@ import pytest
 
 from onr.errors import OnrError
 from onr.files import write_atomic
+from onr.training.checkpoints import Checkpoint
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
 from onr.training.loop import Training
-from onr.training.runs import Checkpoint, Run
+from onr.training.runs import Run
 
 TENSORS = {
     "model.weight": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -85,5 +85,9 @@ def onr_measurements() -> list[Entry]:
         Entry("linearity", f"{found}.linearity:linearity", "how far the features are linear"),
         Entry("activations", f"{found}.activations:activations", "units that two inputs share"),
         Entry("directions", f"{found}.directions:directions", "attacks, Eq. 12, the maximiser"),
-        Entry("table1", "onr_validation.lemmas.measured:table1_cells", "Table 1, brute force"),
+        Entry(
+            "table1",
+            "onr_validation.lemmas.table1_measurement:table1_cells",
+            "Table 1, brute force",
+        ),
     ]

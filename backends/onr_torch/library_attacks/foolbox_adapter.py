@@ -11,7 +11,7 @@ import torch
 from onr.errors import OnrError
 from onr.feasible import Bounds
 from onr.protocols import Norm
-from onr_torch.library_attacks.library import Classifier, LibraryAttack, accepted, library
+from onr_torch.library_attacks.library_attack import Classifier, LibraryAttack, accepted, library
 
 __all__ = ["foolbox_attack"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from onr.arrays import sqrt
 from onr.exact.surds import FASTEST, exact_array
-from onr.jacobians.cube_bound import cube_bound
+from onr.jacobians.inf_2_bound import cube_bound
 from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
 from onr_validation.lemmas.laws import Arithmetic, Law

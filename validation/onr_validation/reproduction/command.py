@@ -21,7 +21,7 @@ from onr.experiments import Claim, Experiment
 from onr.hookspecs import Entry
 from onr.registry import Plugin, load, registry
 from onr.sweeps.cluster import completed, connected, usable_cores
-from onr.sweeps.grids import point_hash
+from onr.sweeps.points import point_hash
 from onr_validation.reproduction.fingerprint import key
 from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import SCALES

@@ -12,7 +12,7 @@ import sys
 
 from onr.experiments import Measurement
 from onr.registry import registry
-from onr.sweeps.grids import point_hash
+from onr.sweeps.points import point_hash
 from onr.version import __version__
 
 __all__ = ["key"]

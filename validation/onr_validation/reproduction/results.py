@@ -29,7 +29,7 @@ from onr.experiments import Claim, Experiment, Measurement
 from onr.files import write_atomic
 from onr.plots import png, svg
 from onr.records import csv_table
-from onr.sweeps.grids import flat, point_hash
+from onr.sweeps.points import flat, point_hash
 from onr.sweeps.sweep import Sweep
 from onr.training.config import TrainConfig
 from onr.training.factories import make_dataset

@@ -10,7 +10,7 @@ from onr.errors import OnrError
 from onr.numerals import number
 from onr.registry import bare
 from onr.training.config import TrainConfig
-from onr.training.layers import configuration
+from onr.training.layered_config import configuration
 from onr_paper.presets import CNN7, WRN
 
 __all__ = ["SCALES", "Scale", "scale_named"]

@@ -19,7 +19,7 @@ from onr.experiments import Measurement
 from onr.files import write_atomic
 from onr.registry import load
 from onr.sweeps.cluster import outcome, usable_cores
-from onr.sweeps.grids import flat, point_hash
+from onr.sweeps.points import flat, point_hash
 from onr.text import norm
 from onr.training.config import TrainConfig
 from onr.training.factories import versions

@@ -11,7 +11,7 @@ from onr.arrays import column, flatten, inner
 from onr.exact.surds import float_array, require_exact
 from onr.jacobians.iterations import Step
 from onr.protocols import Norm
-from onr_numpy.exact import ExactNetwork
+from onr_numpy.exact_network import ExactNetwork
 
 __all__ = ["BallComparison", "ExactComparison", "StepCheck", "missing_hypothesis"]
 

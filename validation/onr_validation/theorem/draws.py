@@ -30,9 +30,9 @@ from onr.training.factories import make_dataset, make_network
 from onr.training.protocols import Backend
 from onr.training.runs import Run
 from onr_numpy.backend import NumpyBackend
-from onr_numpy.exact import ExactNetwork
+from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseNetwork
-from onr_validation.theorem.checks import DrawCheck, check_theorem
+from onr_validation.theorem.check_theorem import DrawCheck, check_theorem
 
 __all__ = [
     "COUNTEREXAMPLES",

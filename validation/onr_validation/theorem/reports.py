@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onr_validation.theorem.checks import MEASURED_TOLERANCE, DrawCheck
+from onr_validation.theorem.check_theorem import MEASURED_TOLERANCE, DrawCheck
 from onr_validation.theorem.propagation import PROVEN
 
 __all__ = ["PairReport", "json_number"]

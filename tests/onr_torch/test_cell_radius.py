@@ -27,7 +27,7 @@ from onr_numpy.backend import NumpyBackend
 from onr_paper.models import cnn7
 from onr_pixel_norms.norms import PixelSum
 from onr_torch.backend import TorchBackend
-from onr_torch.cells import cell_radius
+from onr_torch.cell_radius import cell_radius
 
 COLOURS = Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
 ZOO = {

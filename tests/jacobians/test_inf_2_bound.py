@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import hadamard
 
-from onr.jacobians.cube_bound import cube_bound
+from onr.jacobians.inf_2_bound import cube_bound
 
 laws = settings(max_examples=25, deadline=None, derandomize=True)
 KINDS = {

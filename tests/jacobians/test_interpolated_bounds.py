@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from onr.jacobians.norm_bounds import NODES, interpolated, neighbours, schur_bound
+from onr.jacobians.interpolated_bounds import NODES, interpolated, neighbours, schur_bound
 
 INF = math.inf
 laws = settings(max_examples=30, deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ from onr.arrays import column
 from onr.errors import OnrError
 from onr.feasible import Bounds
 from onr.protocols import Norm
-from onr_torch.library_attacks.library import Classifier, LibraryAttack, library
+from onr_torch.library_attacks.library_attack import Classifier, LibraryAttack, library
 
 __all__ = ["autoattack"]
 

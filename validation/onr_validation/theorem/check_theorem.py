@@ -35,7 +35,7 @@ from onr.exact.surds import RATIONAL, below, exact_array, float_array
 from onr.jacobians.iterations import Step, projected_gradient_ascent, walk
 from onr.losses import LogitDistance
 from onr.protocols import Array, BackendNetwork, Norm
-from onr_numpy.exact import ExactNetwork
+from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseNetwork
 from onr_validation.theorem.comparison import BallComparison, ExactComparison, StepCheck
 from onr_validation.theorem.propagation import PROVEN, Propagation
