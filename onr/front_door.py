@@ -99,13 +99,15 @@ def network_of(model: Any, x: Array, /) -> BackendNetwork:
     if not names:
         expected = ", ".join(package for _, *packages in known.values() for package in packages)
         raise OnrError(f"x is a {_described(x)}: expected an array of {expected}")
-    others = [name for name, packages in known.items() if _from(model, packages)]
-    if others and names[0] not in others:
+    owners = [name for name, packages in known.items() if _from(model, packages)]
+    shared = [name for name in names if name in owners]
+    if owners and not shared:
         raise OnrError(
             f"x is a {_described(x)} and the model a {_described(model)}: give x as an array of "
-            f"{' or '.join(known[others[0]][1:])}"
+            f"{' or '.join(known[owners[0]][1:])}"
         )
-    network: BackendNetwork = registry().resolve("backend", names[0]).load()().adopt(model, x)
+    chosen = (shared or names)[0]
+    network: BackendNetwork = registry().resolve("backend", chosen).load()().adopt(model, x)
     return network
 
 

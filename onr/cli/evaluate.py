@@ -24,7 +24,9 @@ DEFAULTS = EvaluationConfig()
 
 @click.command()
 @subject_options("1,000 at most")
-@click.option("--eps", callback=as_radii, help="Radii, pixels in [0, 1], as 0.25,0.5 or 8/255.")
+@click.option(
+    "--eps", callback=as_radii, help="Radii, pixels in [0, 1], such as 0.25,0.5 or 8/255."
+)
 @click.option("--p", help="Norm of the ball; by default the norm of training, or 2.")
 @click.option(
     "--attack",
