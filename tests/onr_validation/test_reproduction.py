@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import importlib
 import importlib.metadata
 import json
@@ -14,11 +13,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -27,8 +28,11 @@ from matplotlib.figure import Figure
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.experiments import Claim, Experiment, Measurement
+from onr.hookspecs import Entry, hookimpl
+from onr.measurements.batches import Inputs
 from onr.numerals import number
 from onr.plots import average, png, svg
+from onr.protocols import BackendNetwork
 from onr.registry import load, registry
 from onr.sweeps.points import point_hash
 from onr.sweeps.sweep import train_point
@@ -36,11 +40,10 @@ from onr.training.config import TrainConfig
 from onr.training.factories import make_method
 from onr.training.layered_config import configuration, preset
 from onr.training.runs import Run
-from onr.training.subject import Subject
-from onr.typing import Row
+from onr.typing import Array, Row
 from onr_paper.presets import METHODS
 from onr_validation.experiments.fig6 import USUAL
-from onr_validation.reproduction import results
+from onr_validation.reproduction import fingerprint
 from onr_validation.reproduction.fingerprint import key
 from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import CPU, PAPER, SCALES, TINY, Scale, scale_named
@@ -127,11 +130,39 @@ SMALL = TrainConfig(
     backend="numpy", train_images=60, batch_size=30, epochs=1, model_options={"width": "8"}
 )
 CALLS: list[int] = []
+REAL_ENTRY_POINTS = importlib.metadata.entry_points
 
 
-def largest_weight(subject: Subject, *, power: float = 1.0) -> list[Row]:
+def offered(monkeypatch: pytest.MonkeyPatch, **measurements: str) -> None:
+    """Make a plugin ``mine`` look installed that offers these measurements, by their targets."""
+    module = types.ModuleType("mine_for_tests")
+    entries = [Entry(name, target, "a measurement") for name, target in measurements.items()]
+    module.onr_measurements = hookimpl(lambda: entries, specname="onr_measurements")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine_for_tests", module)
+    point = importlib.metadata.EntryPoint("mine", "mine_for_tests", "onr")
+    real = REAL_ENTRY_POINTS
+
+    def entry_points(**wanted: Any) -> Any:
+        return [point] if wanted.get("group") == "onr" else real(**wanted)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    registry.cache_clear()
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The measurements of this file, by name."""
+    offered(monkeypatch, weight=f"{__name__}:largest_weight", failing=f"{__name__}:failing")
+    yield
+    registry.cache_clear()
+
+
+def largest_weight(
+    network: BackendNetwork, x: Inputs, y: Array, *, power: float = 1.0
+) -> list[Row]:
     CALLS.append(1)
-    values = subject.backend.parameters(subject.network).values()
+    assert len(x) == len(y) == 1
+    values = network.parameters().values()
     mean = max(float(np.abs(value).max()) for value in values) ** power
     return [{"quantity": "weight", "mean": mean, "standard_error": float("nan"), "images": 1}]
 
@@ -147,9 +178,14 @@ class Own:
         if scale != "mine":
             raise OnrError(f"no scale {scale!r}: expected mine")
         return [
-            Measurement(largest_weight, SMALL, {"power": power}, {"power": power, "trained": "yes"})
+            Measurement(
+                "mine:weight",
+                SMALL,
+                {"images": 1, "power": power},
+                {"power": power, "trained": "yes"},
+            )
             for power in self.powers
-        ] + [Measurement(largest_weight, SMALL, {}, {"trained": "no"}, trained=False)]
+        ] + [Measurement("mine:weight", SMALL, {"images": 1}, {"trained": "no"}, trained=False)]
 
     def figure(self, table: Sequence[Row], scale: str, /) -> Figure:
         figure = Figure()
@@ -161,7 +197,7 @@ class Own:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path: Path, mine: None) -> Path:
     CALLS.clear()
     return tmp_path / "out"
 
@@ -246,25 +282,30 @@ def test_what_is_written_follows_from_the_measurements(out: Path):
         {"settings": {"power": 3.0}},
         {"model": replace(SMALL, seed=1)},
         {"trained": False},
-        {"function": make},
+        {"name": "mine:failing"},
+        {"reference": True},
     ],
 )
+@pytest.mark.usefixtures("mine")
 def test_what_determines_a_measurement_is_in_its_key(change: dict[str, Any]):
-    measurement = Measurement(largest_weight, SMALL, {"power": 2.0})
+    measurement = Measurement("mine:weight", SMALL, {"power": 2.0})
     assert key(measurement) != key(replace(measurement, **change))
 
 
+@pytest.mark.usefixtures("mine")
 def test_what_does_not_determine_it_is_not():
-    measurement = Measurement(largest_weight, SMALL, {"power": 2.0})
+    measurement = Measurement("mine:weight", SMALL, {"power": 2.0})
     assert key(measurement) == key(replace(measurement, labels={"method": "other"}))
     elsewhere = replace(SMALL, data_dir="/elsewhere", device="cuda", tensorboard=True)
     assert key(measurement) == key(replace(measurement, model=elsewhere))
 
 
+@pytest.mark.usefixtures("mine")
 def test_code_that_changes_measures_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A comment, a docstring or a line break is no change."""
     file = tmp_path / "changing.py"
     monkeypatch.syspath_prepend(str(tmp_path))
+    offered(monkeypatch, changing="changing:f")
     hashes = []
     for text in (
         '"""One."""\ndef f(s):\n    return [1]\n',
@@ -273,12 +314,11 @@ def test_code_that_changes_measures_again(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         file.write_text(text)
         monkeypatch.delitem(sys.modules, "changing", raising=False)
-        import changing  # type: ignore[import-not-found]
-
-        results._code.cache_clear()
+        importlib.invalidate_caches()
+        fingerprint._code.cache_clear()
         monkeypatch.setattr("linecache.cache", {})
-        hashes.append(key(Measurement(changing.f)))
-    results._code.cache_clear()
+        hashes.append(key(Measurement("mine:changing")))
+    fingerprint._code.cache_clear()
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -286,24 +326,44 @@ def test_code_that_changes_measures_again(tmp_path: Path, monkeypatch: pytest.Mo
     "statement", ["from .parts import k", "from plugin import parts", "import plugin.parts"]
 )
 def test_code_that_is_imported_is_in_the_key(
-    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: None
 ):
     package = tmp_path / "plugin"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "measures.py").write_text(f"{statement}\ndef f(s):\n    return []\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    offered(monkeypatch, f="plugin.measures:f")
     keys = []
     for text in ("k = 1\n", "k = 2\n"):
         (package / "parts.py").write_text(text)
         for name in [name for name in sys.modules if name.partition(".")[0] == "plugin"]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setattr("linecache.cache", {})
-        results._code.cache_clear()
+        fingerprint._code.cache_clear()
         importlib.invalidate_caches()
-        keys.append(key(Measurement(importlib.import_module("plugin.measures").f)))
-    results._code.cache_clear()
+        keys.append(key(Measurement("mine:f")))
+    fingerprint._code.cache_clear()
     assert keys[0] != keys[1]
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_measurement_that_moves_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key has the registered name and the code, and not the module that it lives in."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "__init__.py").touch()
+        (tmp_path / place / "measures.py").write_text("def f(network, x, y):\n    return []\n")
+        importlib.invalidate_caches()
+        offered(monkeypatch, f=f"{place}.measures:f")
+        keys.append(key(Measurement("mine:f")))
+        for name in (place, f"{place}.measures"):
+            monkeypatch.delitem(sys.modules, name)
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"rows": [], "digest": "0"}'])
@@ -345,7 +405,7 @@ def test_a_damaged_model_is_named_and_the_rest_goes_on(out: Path):
         assert f"remove {folder} and run the same command again" in message
 
 
-def failing(subject: Subject, **settings: float) -> list[Row]:
+def failing(network: BackendNetwork, x: Inputs, y: Array, **settings: float) -> list[Row]:
     raise ZeroDivisionError("nothing there")
 
 
@@ -354,7 +414,7 @@ def test_a_measurement_that_fails_leaves_the_others(out: Path):
     class Half(Own):
         def measurements(self, scale: str, /) -> Sequence[Measurement]:
             first, *others = super().measurements(scale)
-            return [replace(first, function=failing), *others]
+            return [replace(first, name="mine:failing"), *others]
 
     found = own(out, half=Half())
     train(found)
@@ -386,7 +446,9 @@ def test_another_data_set_is_refused(out: Path, tmp_path: Path):
     class Stored(Own):
         def measurements(self, scale: str, /) -> Sequence[Measurement]:
             model = replace(SMALL, dataset="stored:mine", train_images=18)
-            return [Measurement(largest_weight, model, {"power": p}) for p in self.powers]
+            return [
+                Measurement("mine:weight", model, {"images": 1, "power": p}) for p in self.powers
+            ]
 
     folders = [stored(0), stored(1)]
 
@@ -420,13 +482,12 @@ def test_another_data_set_is_refused(out: Path, tmp_path: Path):
             found(folders[1], 1.0, 2.0).check_data()
 
 
-def test_functions_that_a_worker_cannot_find_are_refused():
-    def inner(subject: Subject) -> list[Row]:
-        return []
-
-    for function in (inner, lambda subject: [], functools.partial(inner)):
-        with pytest.raises(OnrError, match="expected a function of a module"):
-            key(Measurement(function))
+@pytest.mark.usefixtures("mine")
+def test_measurements_that_are_none_are_refused():
+    with pytest.raises(OnrError, match="unknown measurement 'mine:nothing': expected one of"):
+        key(Measurement("mine:nothing"))
+    with pytest.raises(OnrError, match="takes no argument"):
+        key(Measurement("mine:weight:3"))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
@@ -491,21 +552,23 @@ def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest
 
 # The command
 
-SHARED = pytest.mark.xdist_group("tiny")
-"""One process runs all tests that share the reproduction at the tiny scale."""
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything, at the scale that needs no data."""
-    out = tmp_path_factory.mktemp("reproduction") / "tiny"
-    result = onr("reproduce", "all", "--out", out)
-    assert result.exit_code == 0, result.output + result.stderr
-    assert "claims held at scale tiny" in result.output
+    """Everything, at the scale that needs no data; made once for all processes of the suite."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    out, done = folder / "tiny", folder / "tiny-is-done"
+    with filelock.FileLock(folder / "tiny-lock"):
+        if not done.exists():
+            result = onr("reproduce", "all", "--out", out)
+            assert result.exit_code == 0, result.output + result.stderr
+            assert "claims held at scale tiny" in result.output
+            done.touch()
     return out
 
 
-@SHARED
 def test_everything_at_the_tiny_scale(tiny: Path):
     for name in NAMES:
         folder = tiny / name
@@ -525,7 +588,6 @@ def test_everything_at_the_tiny_scale(tiny: Path):
             assert claim["held"] is within
 
 
-@SHARED
 def test_what_the_theory_says_holds_at_the_tiny_scale(tiny: Path):
     """Few images decide little, but these do not hang on the data."""
     robust = json.loads((tiny / "fig3" / "result.json").read_text())["claims"]
@@ -535,7 +597,6 @@ def test_what_the_theory_says_holds_at_the_tiny_scale(tiny: Path):
     assert all(claim["held"] for claim in damped)
 
 
-@SHARED
 def test_the_same_command_computes_nothing_again(tiny: Path):
     def times() -> dict[Path, int]:
         kept = [*tiny.glob("models/*/*"), *tiny.glob("measurements/*")]
@@ -549,7 +610,6 @@ def test_the_same_command_computes_nothing_again(tiny: Path):
     assert times() == before
 
 
-@SHARED
 def test_the_list_says_what_is_there(tiny: Path, tmp_path: Path):
     result = onr("reproduce", "list", "--out", tiny)
     assert result.exit_code == 0
@@ -562,7 +622,6 @@ def test_the_list_says_what_is_there(tiny: Path, tmp_path: Path):
     assert not (tmp_path / "none").exists()
 
 
-@SHARED
 def test_a_killed_reproduction_goes_on(tiny: Path, tmp_path: Path):
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "onr", "reproduce", "fig10", "--workers", "1", "--out", out]
@@ -590,7 +649,6 @@ def _until(condition: Any, seconds: float = 600) -> Iterator[None]:
         time.sleep(0.02)
 
 
-@SHARED
 def test_the_report_needs_no_other_file(tiny: Path, tmp_path: Path):
     page = tmp_path / "page.html"
     result = onr("report", tiny, "--out", page)
@@ -612,7 +670,6 @@ def test_the_report_needs_no_other_file(tiny: Path, tmp_path: Path):
     assert text.count(">Did not hold</b>") == len(claims) - held
 
 
-@SHARED
 @pytest.mark.parametrize("name", ["result.json", "figure.svg", "table.csv"])
 def test_a_damaged_result_is_named(tiny: Path, tmp_path: Path, name: str):
     folder = tmp_path / "one" / "fig6"
