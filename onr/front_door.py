@@ -6,15 +6,17 @@ and hand it on. The backend is found by the type of ``x``.
 
 from __future__ import annotations
 
+import numbers
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr.arrays import array_namespace
+from onr.arrays import to_numpy
 from onr.errors import OnrError
-from onr.feasible import Bounds
+from onr.feasible import Bounds, require_radius
 from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
@@ -73,10 +75,10 @@ def radius(eps: float | str, /) -> float:
 
     """
     if isinstance(eps, str):
-        return number(eps)
-    if isinstance(eps, bool) or not isinstance(eps, int | float | np.integer | np.floating):
-        raise OnrError(f"eps = {eps!r}: expected a number, or a text as '8/255'")
-    return float(eps)
+        return require_radius(number(eps))
+    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
+        raise OnrError(f"eps is a {_described(eps)}: expected a number, or a text as '8/255'")
+    return require_radius(float(eps))
 
 
 def network_of(model: Any, x: Array, /) -> BackendNetwork:
@@ -125,17 +127,25 @@ def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
     """Labels as the network takes them.
 
     Raises:
-        OnrError: they are not one whole number for each input.
+        OnrError: they are not one whole number in ``[0, d)`` for each input.
 
     """
-    if isinstance(y, np.ndarray | list | tuple):
-        y = np.asarray(y)
-    shape = tuple(getattr(y, "shape", ()))
-    if shape != (len(x),):
-        raise OnrError(f"y has shape {shape}: expected one label for each input, ({len(x)},)")
-    if not array_namespace(y).isdtype(y.dtype, "integral"):
-        raise OnrError(f"y holds {y.dtype}: expected whole numbers, one label for each input")
-    return network.asarray(y) if isinstance(y, np.ndarray) else y
+    try:
+        labels = np.asarray(y if isinstance(y, list | tuple) else to_numpy(y))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise OnrError(f"y is a {_described(y)}: expected one label for each input") from error
+    if labels.shape != (len(x),):
+        raise OnrError(
+            f"y has shape {labels.shape}: expected one label for each input, ({len(x)},)"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise OnrError(f"y holds {labels.dtype}: expected whole numbers, one label for each input")
+    classes = network(x[:1]).shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise OnrError(
+            f"labels run from {labels.min()} to {labels.max()}: expected 0 to {classes - 1}"
+        )
+    return network.asarray(labels)
 
 
 def linearize(model: Any, x: Array, /) -> Linearization:
@@ -165,17 +175,21 @@ def linearize(model: Any, x: Array, /) -> Linearization:
     return network_of(model, x).linearize(x)
 
 
-def _jacobian_of(J: Any, x: Array | None) -> Any:
-    """Matrices or a linearisation as they are; a model and inputs linearised."""
+def _jacobian_of(J: Any, x: Array | None) -> Linearization:
+    """A linearisation as it is; that of matrices, or of a model at inputs."""
     if x is not None:
         return linearize(J, x)
-    if not hasattr(J, "jvp") and getattr(J, "ndim", 0) != 3:
+    if hasattr(J, "jvp"):
+        linearization: Linearization = J
+        return linearization
+    if getattr(J, "ndim", 0) != 3:
         shape = f" of shape {tuple(J.shape)}" if hasattr(J, "shape") else ""
         raise OnrError(
             f"a {_described(J)}{shape}: expected matrices (batch, d, n), a linearisation, or a "
             "model and inputs x"
         )
-    return J
+    dense.check_matrices(J)
+    return dense.Matrices(J)
 
 
 def operator_norm(
@@ -218,8 +232,9 @@ def operator_norm(
         ('exact', [8.0])
 
     """
+    found = _jacobian_of(J, x)
     return operator_norms.operator_norm(
-        _jacobian_of(J, x),
+        found.J if isinstance(found, dense.Matrices) else found,
         p=norm(p),
         q=norm(q),
         rng=generator(rng),
@@ -257,9 +272,7 @@ def singular_triplets(
             f"k is a {_described(k)}: expected a whole number; of a model, write "
             "onr.singular_triplets(onr.linearize(model, x), k)"
         )
-    J = _jacobian_of(J, None)
-    linearization = J if hasattr(J, "jvp") else dense.Matrices(J)
-    return lanczos.singular_triplets(linearization, int(k), rng=generator(rng), **options)
+    return lanczos.singular_triplets(_jacobian_of(J, None), int(k), rng=generator(rng), **options)
 
 
 def singular_values(J: Any, x: Array | None = None, /) -> Array:
@@ -280,8 +293,7 @@ def singular_values(J: Any, x: Array | None = None, /) -> Array:
         [[4.0, 3.0]]
 
     """
-    J = _jacobian_of(J, x)
-    return dense.singular_values(J if hasattr(J, "jvp") else dense.Matrices(J))
+    return dense.singular_values(_jacobian_of(J, x))
 
 
 def jacobian(J: Any, x: Array | None = None, /) -> Array:
@@ -301,8 +313,8 @@ def jacobian(J: Any, x: Array | None = None, /) -> Array:
         torch.Size([4, 2, 3])
 
     """
-    J = _jacobian_of(J, x)
-    return dense.jacobian(J) if hasattr(J, "jvp") else J
+    found = _jacobian_of(J, x)
+    return found.J if isinstance(found, dense.Matrices) else dense.jacobian(found)
 
 
 def linear_operator(J: Any, x: Array | None = None, /) -> LinearOperator:
@@ -348,6 +360,22 @@ def cell_radius(model: Any, x: Array, /, *, p: NormLike) -> Array:
 
     """
     return network_of(model, x).cell_radius(x, p=norm(p))
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= 1):
+            raise OnrError(f"{name} = {value!r}: expected a whole number >= 1")
+
+
+def _check_bounds(bounds: Any) -> None:
+    try:
+        low, high = (0.0, 1.0) if bounds is None else map(float, bounds)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise OnrError(f"bounds = {bounds!r}: expected two numbers, as (0, 1), or None")
 
 
 def attack(
@@ -397,6 +425,8 @@ def attack(
 
     """
     network = network_of(model, x)
+    _check_counts(steps=steps, restarts=restarts)
+    _check_bounds(bounds)
     chosen = attack_by_name(
         attack, loss=loss, steps=steps, restarts=restarts, options=options, targeted=targeted
     )
@@ -418,6 +448,8 @@ def train(
         out: the run's folder.
         on_epoch: called with each epoch's record, as it is written to ``metrics.jsonl``.
 
+    A doubtful configuration, as an eps that no classifier withstands, is a ``UserWarning``.
+
     Returns:
         The trained model (``.network``) with its data set (``.batch(100)``), as
         :func:`onr.open_run` gives it.
@@ -434,5 +466,12 @@ def train(
         'exact'
 
     """
-    run_training(config, Path(out), on_epoch=on_epoch)
+    if not isinstance(config, TrainConfig):
+        raise OnrError(f"config is a {_described(config)}: expected an onr.TrainConfig")
+    run_training(
+        config,
+        Path(out),
+        on_epoch=on_epoch,
+        on_warning=lambda text: warnings.warn(text, stacklevel=4),
+    )
     return open_run(out)

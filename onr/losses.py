@@ -13,6 +13,7 @@ from typing import final
 
 from onr.arrays import array_namespace, column, max_abs, safe
 from onr.errors import OnrError
+from onr.norms import as_norm
 from onr.numerals import written
 from onr.protocols import Array, Norm
 
@@ -158,7 +159,7 @@ class LogitDistance(BaseLoss):
     The gradient is 0 where the logits have not moved, so an attack cannot start at ``x`` itself.
 
     Args:
-        norm: the q-norm of the logits.
+        norm: the q-norm of the logits; a number is an lp norm.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -170,8 +171,8 @@ class LogitDistance(BaseLoss):
 
     uses_clean = True
 
-    def __init__(self, norm: Norm) -> None:
-        self.norm = norm
+    def __init__(self, norm: Norm | float) -> None:
+        self.norm = as_norm(norm)
 
     @property
     def name(self) -> str:

@@ -1,9 +1,11 @@
 """Measurements of any model around inputs: the public form of :mod:`onr.measurements`.
 
-Every function takes ``(model, x, y)`` and gives a table: a list of rows, texts and numbers by
-column, which ``pandas.DataFrame`` takes as it is. A row has the mean over the inputs, its standard
-error, and the number of inputs. Perturbations are those of the paper's attack: ten steps of
-projected gradient ascent on the cross-entropy from a random start.
+Every function takes ``(model, x, y)``. ``accuracy`` gives a number, ``robust_accuracy`` an array.
+The others give a table: a list of rows, texts and numbers by column, which ``pandas.DataFrame``
+takes as it is. A row has the mean over the inputs, its standard error, and the number of inputs.
+
+The perturbations of the tables are those of the paper's attack: ten steps of projected gradient
+ascent on the cross-entropy from a random start. ``robust_accuracy`` takes any registered attack.
 
 ``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text. ``rng`` is a
 NumPy generator, a whole number or nothing (seed 0), and fixes the attack's random starts. The
@@ -38,8 +40,9 @@ __all__ = [
 Radii = float | str | Sequence[float | str]
 
 
-def _radii(eps: Radii) -> list[float]:
-    return [radius(eps)] if isinstance(eps, int | float | str) else [radius(each) for each in eps]
+def _radii(eps: Any) -> list[float]:
+    """Each radius once, in the order given."""
+    return list(dict.fromkeys([radius(eps)] if np.ndim(eps) == 0 else map(radius, eps)))
 
 
 def _seed(rng: Rng) -> int:
@@ -125,21 +128,19 @@ def robust_accuracy(
     """
     network, labels = _prepared(model, x, y)
     chosen = attack_by_name(attack, loss=loss, steps=steps, restarts=restarts, options=options)
-    domain, seed = norm(p), _seed(rng)
-
-    def one(index: int, size: float) -> float:
-        if size == 0:
-            predicted = measurements.logits(network, x).argmax(axis=1)
-        else:
-            made = chosen.make(domain, size, (0.0, 1.0))
-            outcome = measurements.attack_outcome(
-                network, made, x, labels, norm=domain, seed=(seed, index)
-            )
-            predicted = outcome.predicted
-        return measurements.share(predicted == to_numpy(labels))[0]
-
-    shares = np.array([one(index, size) for index, size in enumerate(_radii(eps))])
-    return shares[0] if isinstance(eps, int | float | str) else shares
+    rows = measurements.accuracy(
+        network,
+        x,
+        labels,
+        p=norm(p),
+        eps=[size for size in _radii(eps) if size > 0],
+        attack=lambda p, size: chosen.make(p, size, (0.0, 1.0)),
+        seed=_seed(rng),
+    )
+    found = {row["eps"]: row["mean"] for row in rows}
+    asked: Any = [eps] if np.ndim(eps) == 0 else eps
+    shares = np.array([found[radius(each)] for each in asked])
+    return shares.reshape(np.shape(eps))
 
 
 def norms(

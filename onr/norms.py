@@ -303,9 +303,9 @@ def as_norm(norm: Norm | float) -> Norm:
         (<norm 2>, <norm inf>)
 
     """
-    if isinstance(norm, numbers.Real):
+    if isinstance(norm, numbers.Real) and not isinstance(norm, bool):
         return LpNorm(float(norm))
-    if not callable(norm):
+    if isinstance(norm, bool | type) or not callable(norm):
         raise OnrError(
             f"p or q = {norm!r}: expected a number, as 2 or math.inf, or a norm, which "
             "onr.norm gives by its name"

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def test_arguments_that_are_none(made: Callable[[], tuple[Any, Any]]) -> None:
     assert "p = 0.5" in refused(lambda: onr.operator_norm(model, x, p=0.5, q=2))
     assert "eps = 'wide'" not in refused(lambda: onr.attack(model, x, Y, p=2, eps="wide"))
     assert "eps = -1" in refused(lambda: onr.attack(model, x, Y, p=2, eps=-1))
-    assert "eps = None" in refused(lambda: onr.attack(model, x, Y, p=2, eps=None))  # type: ignore[arg-type]
+    assert "eps is a NoneType" in refused(lambda: onr.attack(model, x, Y, p=2, eps=None))  # type: ignore[arg-type]
     assert "rng = 'a'" in refused(lambda: onr.attack(model, x, Y, p=2, eps=1, rng="a"))  # type: ignore[arg-type]
     assert "rng = -3" in refused(lambda: onr.attack(model, x, Y, p=2, eps=1, rng=-3))
     assert "unknown attack 'no'" in refused(
@@ -258,6 +259,69 @@ def test_arguments_that_are_none(made: Callable[[], tuple[Any, Any]]) -> None:
     assert "takes no option 'beta'" in refused(lambda: onr.attack(model, x, Y, p=2, eps=1, beta=2))
     assert "one label for each" in refused(lambda: onr.attack(model, x, Y[:3], p=2, eps=1))
     assert "whole numbers" in refused(lambda: onr.attack(model, x, Y + 0.5, p=2, eps=1))
+
+
+def test_labels_that_are_no_classes() -> None:
+    for model, x in (dense(), module()):
+        for wrong in ([5] * 6, [-1] * 6):
+            assert "expected 0 to 4" in refused(lambda: onr.attack(model, x, wrong, p=2, eps=1))  # noqa: B023
+    model, x = module()
+    labels = torch.tensor(Y)
+    (one, inputs) = dense()
+    moved = onr.attack(one, inputs, labels, p=2, eps=0.1, steps=1)
+    np.testing.assert_array_equal(moved, onr.attack(one, inputs, Y, p=2, eps=0.1, steps=1))
+    assert "one label for each" in refused(lambda: onr.attack(model, x, [[1], [2, 3]], p=2, eps=1))
+
+
+def test_radii_are_numbers_of_any_kind() -> None:
+    model, x = module()
+    one = onr.measure.robust_accuracy(model, x, Y, p=2, eps=0.25)
+    for eps in (np.float64(0.25), Fraction(1, 4), "1/4"):
+        assert onr.measure.robust_accuracy(model, x, Y, p=2, eps=eps) == one
+    assert (onr.measure.robust_accuracy(model, x, Y, p=2, eps=[0.25, "1/4"]) == one).all()
+    for eps in (-0.25, math.inf, "nan", True, None):
+        refused(lambda: onr.measure.linearity(model, x, Y, p=2, eps=eps))  # noqa: B023
+
+
+def test_a_radius_that_is_given_twice_counts_once() -> None:
+    model, x = module()
+    for rows in (
+        onr.measure.linearity(model, x, Y, p=2, eps=[0, 0.1, "0.1"]),
+        onr.measure.alignment(model, x, Y, p=2, eps=[0.1, "1/10"]),
+        onr.measure.activations(model, x, Y, eps=[0.1, 0.1]),
+    ):
+        assert {row["images"] for row in rows} <= {5, 6}
+        assert len({(row["quantity"], row["direction"], row["eps"]) for row in rows}) == len(rows)
+
+
+def test_inputs_and_norms_that_are_not_what_they_seem() -> None:
+    model, x = module()
+    assert "x.detach()" in refused(lambda: onr.linearize(model, x.clone().requires_grad_()))
+    assert "float32 or float64" in refused(lambda: onr.linearize(model.half(), x.half()))
+    assert "expected a number" in refused(lambda: onr.norm(True))
+    assert "expected a number" in refused(lambda: onr.norm(onr.LpNorm))  # type: ignore[arg-type]
+    assert onr.LogitDistance(1).name == "lq:1"
+
+
+def test_matrices_are_checked_by_every_verb() -> None:
+    J = np.ones((1, 2, 3))
+    assert (onr.linear_operator(J) @ np.eye(3)).tolist() == J[0].tolist()
+    spoiled = np.where(np.eye(2, 3) > 0, np.nan, J)
+    for verb in (onr.jacobian, onr.singular_values, onr.singular_triplets, onr.linear_operator):
+        assert "nan or infinite" in refused(lambda: verb(spoiled))  # noqa: B023
+        assert "expected floats" in refused(lambda: verb(J.astype(int)))  # noqa: B023
+        assert "a model and inputs x" in refused(lambda: verb(J[0]))  # noqa: B023
+
+
+def test_counts_and_bounds_of_an_attack() -> None:
+    model, x = module()
+    options: dict[str, Any] = {"p": 2, "eps": 0.1}
+    assert "steps = '5'" in refused(lambda: onr.attack(model, x, Y, steps="5", **options))  # type: ignore[arg-type]
+    assert "restarts = 0" in refused(lambda: onr.attack(model, x, Y, restarts=0, **options))
+    for bounds in (3, ("a", "b"), (1, 0), (0, 1, 2)):
+        assert "as (0, 1), or None" in refused(
+            lambda: onr.attack(model, x, Y, bounds=bounds, **options)  # type: ignore[arg-type]  # noqa: B023
+        )
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -285,8 +349,24 @@ def test_a_run_is_trained_opened_and_measured(tmp_path: Path) -> None:
         np.mean(logits(opened.network, x).argmax(1) == y)
     )
     other = onr.TrainConfig(backend="numpy", train_images=60, batch_size=30, epochs=3)
-    assert "holds another run" in refused(lambda: onr.train(other, out=tmp_path / "run"))
+    told = refused(lambda: onr.train(other, out=tmp_path / "run"))
+    assert "holds a run with another epochs: give another folder" in told
     assert "holds no run" in refused(lambda: onr.open_run(tmp_path))
+    assert "expected the folder" in refused(lambda: onr.open_run(None))  # type: ignore[arg-type]
+    assert "onr.TrainConfig" in refused(lambda: onr.train({}, out=tmp_path))  # type: ignore[arg-type]
+    same = onr.TrainConfig(
+        backend="onr_numpy:numpy", data_dir="elsewhere", train_images=60, batch_size=30, epochs=2
+    )
+    onr.train(same, out=tmp_path / "run")  # the same run, written in another way
+
+
+def test_a_doubtful_configuration_is_a_warning(tmp_path: Path) -> None:
+    far = {"eps": "8", "p": "inf", "steps": "1"}
+    config = onr.TrainConfig(
+        backend="numpy", method="at", method_options=far, train_images=40, epochs=1
+    )
+    with pytest.warns(UserWarning, match="no classifier is that robust"):
+        onr.train(config, out=tmp_path / "run")
 
 
 # What a name loads

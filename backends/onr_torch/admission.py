@@ -70,6 +70,10 @@ def _check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         raise OnrError(
             f"x holds {x.dtype}: expected floats; images of whole numbers are x.float() / 255"
         )
+    if torch.finfo(x.dtype).bits < 32:
+        raise OnrError(f"x holds {x.dtype}: expected float32 or float64 for the model and for x")
+    if x.requires_grad:
+        raise OnrError("x requires a gradient, which would be lost: give x.detach()")
     if x.ndim < 2:
         raise OnrError(
             f"x has shape {tuple(x.shape)}: expected (batch, *input_shape); one input is x[None]"

@@ -14,6 +14,10 @@ def onr_commands() -> list[Entry]:
             "onr.cli.evaluate:evaluate",
             "Measure a run or a model: accuracy under attack.",
         ),
-        Entry("measure", "onr.cli.measure:measure", "Measure any model's Jacobian around data."),
+        Entry(
+            "measure",
+            "onr.cli.measure:measure",
+            "Measure a run or a model: norms and more.",
+        ),
         Entry("plugins", "onr.cli.plugins:plugins", "List what is installed, and what is broken."),
     ]

@@ -102,10 +102,12 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     """
     if plot:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
-    subject = opened(options)
-    folder = subject.run.path if out is None and subject.run is not None else out
+    folder = out
     if folder is None:
-        raise OnrError("a MODEL has no folder for the evaluation: give --out")
+        folder = Path(options["subject"])
+        if not folder.is_dir() and not options["best"]:
+            raise OnrError("a model that is no run has no folder for the evaluation: give --out")
+    subject = opened(options)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("attacking", total=None)
         found = evaluated(
@@ -122,7 +124,8 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
         written += ", evaluation.svg"
 
     where = announce(subject, record["images"], record["part"])
-    table = Table(title=f"{bare(record['attack'])} on {found.name}, {where}")
+    trained = "" if subject.run is None else f"{found.name}, "
+    table = Table(title=f"{bare(record['attack'])} on {trained}{where}")
     columns = {
         f"eps ({record['p']}-norm)": [f"{eps:.4g}" if eps else "clean" for eps in record["eps"]],
         "accuracy": [f"{value:.1%}" for value in record["accuracy"]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,13 @@ from onr.cli.subjects import announce, opened, subject_options
 from onr.files import write_atomic
 from onr.measurements.accuracy import accuracy
 from onr.measurements.alignment import alignment
-from onr.measurements.batches import Inputs
 from onr.measurements.linearity import linearity
 from onr.measurements.norms import norms
 from onr.measurements.spectrum import spectrum
 from onr.plots import Curve, accuracy_figure, chosen, legend, line, panels, svg
-from onr.protocols import BackendNetwork
 from onr.records import csv_table
 from onr.text import norm as norm_named
-from onr.typing import Array, Row
+from onr.typing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +34,8 @@ PRINTED_RANKS = 10
 DIGITS = 6
 """Significant digits in a table. Measurements use float32, so that more digits would be noise."""
 
-Function = Callable[[BackendNetwork, Inputs, Array], list[Row]]
+Function = Callable[..., list[Row]]
+"""Called with a network, inputs, labels, and the ``seed`` of the attack's starts."""
 
 OF_A_MODEL = subject_options("100")
 OUT = click.option(
@@ -78,7 +78,7 @@ def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
         curve = Curve("accuracy", [row["eps"] for row in rows], shares, rows[0]["images"])
         return accuracy_figure([curve], p=norm.name)
 
-    _measure("accuracy", lambda f, x, y: accuracy(f, x, y, p=norm, eps=eps), figure, **options)
+    _measure("accuracy", partial(accuracy, p=norm, eps=eps), figure, **options)
 
 
 @measure.command(name="norms")
@@ -89,7 +89,7 @@ def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
 def norms_command(p: str, q: str, **options: Any) -> None:
     """The (p, q) operator norm of the logits' Jacobian: exact, a bracket, or a lower bound."""
     domain, codomain = norm_named(p), norm_named(q)
-    _measure("norms", lambda f, x, y: norms(f, x, y, p=domain, q=codomain), **options)
+    _measure("norms", lambda f, x, y, *, seed: norms(f, x, y, p=domain, q=codomain), **options)
 
 
 @measure.command(name="spectrum")
@@ -109,7 +109,7 @@ def spectrum_command(p: str, eps: float, **options: Any) -> None:
     def figure(rows: Sequence[Row]) -> Figure:
         return _figure(rows, ("singular value", "cosine"), "rank", "of", "rank")
 
-    _measure("spectrum", lambda f, x, y: spectrum(f, x, y, p=norm, eps=eps), figure, **options)
+    _measure("spectrum", partial(spectrum, p=norm, eps=eps), figure, **options)
 
 
 @measure.command(name="alignment")
@@ -124,7 +124,7 @@ def alignment_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
     def figure(rows: Sequence[Row]) -> Figure:
         return _figure(rows, ("cosine", "correlation"), "eps", "direction", f"eps, {p}-norm")
 
-    _measure("alignment", lambda f, x, y: alignment(f, x, y, p=norm, eps=eps), figure, **options)
+    _measure("alignment", partial(alignment, p=norm, eps=eps), figure, **options)
 
 
 @measure.command(name="linearity")
@@ -140,7 +140,7 @@ def linearity_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
         quantities = ("deviation", "relative deviation", "sigma_1")
         return _figure(rows, quantities, "distance", "direction", "||z||, 2-norm")
 
-    _measure("linearity", lambda f, x, y: linearity(f, x, y, p=norm, eps=eps), figure, **options)
+    _measure("linearity", partial(linearity, p=norm, eps=eps), figure, **options)
 
 
 def _measure(
@@ -158,7 +158,7 @@ def _measure(
     subject = opened(options)
     x, y = subject.inputs(images, part)
     with Console(stderr=True).status(f"measuring {what} of {announce(subject, images, part)}"):
-        rows = function(subject.network, x, y)
+        rows = function(subject.network, x, y, seed=subject.config.seed)
     columns = [name for name in rows[0] if name not in ("mean", "standard_error", "images")]
     table = Table(title=f"{what} of {announce(subject, images, part)}")
     for name in (*columns, "mean", "standard error"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from onr.registry import bare
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
 from onr.training.layered_config import absolute, configuration, preset, read_configuration
-from onr.training.loop import Training
+from onr.training.loop import Training, resumed
 from onr.training.runs import Run
 
 DEFAULTS = TrainConfig()
@@ -143,8 +142,7 @@ def train(
         record = run_record(settings, training.method)
         first = training.backend.rank == 0
         run = Run.create(folder, record) if first else Run(folder, record)
-    with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
-        training.resume(run)
+    with resumed(training, run):
         _finish(training, run)
 
 

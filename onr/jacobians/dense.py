@@ -11,7 +11,7 @@ from onr.arrays import array_namespace, device, like
 from onr.errors import OnrError
 from onr.protocols import Array, Linearization
 
-__all__ = ["Matrices", "jacobian", "singular_values"]
+__all__ = ["Matrices", "check_matrices", "jacobian", "singular_values"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,26 @@ class Matrices:
         batch, d, _ = self.J.shape
         rows = u.reshape((batch, self.copies, d)) @ self.J
         return rows.reshape((-1, *self.input_shape))
+
+
+def check_matrices(J: Array, /) -> None:
+    """Check the entries of matrices ``(batch, d, n)``: floats of 32 bits or more, or exact numbers.
+
+    Raises:
+        OnrError: an entry is nan or infinite, the type is another one, or there is no entry.
+
+    """
+    xp = array_namespace(J)
+    if J.dtype == object:
+        return
+    if not xp.isdtype(J.dtype, "real floating"):
+        raise OnrError(f"matrices of {J.dtype}: expected floats, or exact numbers as objects")
+    if xp.finfo(J.dtype).bits < 32:
+        raise OnrError(f"matrices of {J.dtype}: expected 32 bits or more, as float() gives")
+    if 0 in J.shape:
+        raise OnrError(f"matrices of shape {tuple(J.shape)}: expected at least one, with entries")
+    if not bool(xp.all(xp.isfinite(J))):
+        raise OnrError("a matrix with an entry that is nan or infinite: it has no norm")
 
 
 def jacobian(linearization: Linearization, /) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from onr.arrays import array_namespace, column, device, like, safe
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError
-from onr.jacobians.dense import Matrices, jacobian
+from onr.jacobians.dense import Matrices, check_matrices, jacobian
 from onr.jacobians.estimates import NormEstimate, estimate_operator_norm, operator_norm_iteration
 from onr.jacobians.inf_2_bound import cube_bound
 from onr.jacobians.interpolated_bounds import interpolated, neighbours, schur_bound
@@ -145,7 +145,7 @@ def _of_matrices(
 ) -> OperatorNorm:
     """The first row that applies in the table of :func:`operator_norm`."""
     Matrices(J)  # checks the shape
-    _check_numbers(J)
+    check_matrices(J)
     _, d, n = J.shape
     shape = shape or (n,)
     a, b = _exponent(p), _exponent(q)
@@ -171,20 +171,6 @@ def _of_matrices(
     if (a, b) == (2, 2):
         return _largest_singular_value(J, shape, p, q)
     return _bracket(J, shape, p, q, rng, restarts, steps)
-
-
-def _check_numbers(J: Array) -> None:
-    xp = array_namespace(J)
-    if J.dtype == object:
-        return
-    if not xp.isdtype(J.dtype, "real floating"):
-        raise OnrError(f"matrices of {J.dtype}: expected floats, or exact numbers as objects")
-    if xp.finfo(J.dtype).bits < 32:
-        raise OnrError(f"matrices of {J.dtype}: expected 32 bits or more, as float() gives")
-    if 0 in J.shape:
-        raise OnrError(f"matrices of shape {tuple(J.shape)}: expected at least one, with entries")
-    if not bool(xp.all(xp.isfinite(J))):
-        raise OnrError("a matrix with an entry that is nan or infinite: it has no operator norm")
 
 
 def _attained(J: Array, q: Norm, v: Array, how: str) -> OperatorNorm:

@@ -72,7 +72,7 @@ def activations(
             images = like(np.random.default_rng([index, 2]).random(tuple(images.shape)), images)
         here = network.activation_pattern(images)
         xp = array_namespace(images)
-        for radius in eps:
+        for radius in dict.fromkeys(eps):
             if direction == "random":
                 length = xp.ones_like(flatten(images)[:, 0]) * radius
                 z = random_of_length(images, length, seed=index)

@@ -61,7 +61,7 @@ def alignment(
         xp = array_namespace(J)
         _, S, V = xp.linalg.svd(J, full_matrices=False)
         v = xp.where(S[:, :1] > 0, V[:, 0], xp.zeros_like(V[:, 0]))
-        for radius in eps:
+        for radius in dict.fromkeys(eps):
             z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))
             for direction, step in (
                 ("adversarial", z),

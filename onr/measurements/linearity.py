@@ -64,7 +64,7 @@ def linearity(
     two = LpNorm(2)
     for index, images, labels in batches(x, y, BATCH):
         here = features.linearize(images)
-        for radius in [0.0, *eps]:
+        for radius in dict.fromkeys([0.0, *eps]):
             z = images * 0
             if radius > 0:
                 z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))

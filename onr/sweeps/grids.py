@@ -15,9 +15,9 @@ from typing import Any
 from onr.errors import OnrError, UnknownNameError
 from onr.numerals import written
 from onr.registry import bare, load, registry
-from onr.sweeps.points import LEFT_OUT, NAMES, point_hash
 from onr.text import call
 from onr.training.config import TrainConfig
+from onr.training.config_hash import LEFT_OUT, NAMES, config_hash
 from onr.training.factories import make_method
 from onr.training.layered_config import OPTIONS, absolute, configuration, preset, read_configuration
 
@@ -91,7 +91,7 @@ def expanded(
                 raise OnrError(f"preset = {name!r}: expected a name")
             below = [] if name is None else [preset(name)]
             config = absolute(_computed(configuration(*below, shared, layer)))
-            known = found.setdefault(point_hash(config), config)
+            known = found.setdefault(config_hash(config), config)
             if known != config:
                 (name, *_) = (k for k in LEFT_OUT if getattr(known, k) != getattr(config, k))
                 raise OnrError(f"{name}: expected one value, it does not change the result")

@@ -10,8 +10,6 @@ and no finished point is trained again.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import queue
 import uuid
@@ -22,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from onr.errors import OnrError
 from onr.files import write_atomic
+from onr.records import csv_table
 from onr.registry import bare
 from onr.sweeps.cluster import CancelledError, cancellation, completed, outcome
-from onr.sweeps.points import flat, point_hash
 from onr.training.config import TrainConfig
+from onr.training.config_hash import config_hash, flat
 from onr.training.factories import make_dataset, run_record
 from onr.training.loop import Training
 from onr.training.runs import LockedError, Run
@@ -65,7 +64,7 @@ def train_point(settings: dict[str, Any], out: str) -> dict[str, str]:
 def _train(config: TrainConfig, out: Path) -> str:
     if not out.is_dir():
         raise OnrError(f"{out} is not there on a worker: expected a folder that all workers share")
-    run = Run(out / point_hash(config), asdict(config))
+    run = Run(out / config_hash(config), asdict(config))
     run.path.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
@@ -78,7 +77,7 @@ def _train(config: TrainConfig, out: Path) -> str:
         if not (run.path / "config.json").exists():
             content = json.dumps(run_record(config, training.method), indent=2) + "\n"
             write_atomic(run.path / "config.json", content.encode())
-        elif point_hash(TrainConfig.read(Run.open(run.path).config)) != run.path.name:
+        elif config_hash(TrainConfig.read(Run.open(run.path).config)) != run.path.name:
             raise OnrError(f"{run.path} holds another run: remove it")
         training.resume(run)
         cancelled = cancellation()
@@ -185,13 +184,9 @@ class Sweep:
     def write(self) -> None:
         """Update ``sweep.json`` and ``sweep.csv``."""
         rows = self.rows()
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
         listing = json.dumps({"onr": __version__, "points": rows}, indent=2) + "\n"
-        for file, text in (("sweep.json", listing), ("sweep.csv", table.getvalue())):
-            path, content = self.out / file, text.encode()
+        for file, content in (("sweep.json", listing.encode()), ("sweep.csv", csv_table(rows))):
+            path = self.out / file
             if not path.exists() or path.read_bytes() != content:
                 write_atomic(path, content)
 

@@ -25,7 +25,7 @@ from onr.records import columns_as_rows, csv_table
 from onr.registry import bare, norm_spec, served
 from onr.text import attack_by_name
 from onr.text import norm as norm_named
-from onr.training.factories import versions
+from onr.training.factories import norm_of_method, versions
 from onr.training.subject import Subject
 
 __all__ = ["Evaluation", "EvaluationConfig", "evaluate"]
@@ -135,8 +135,8 @@ def evaluate(
 
     Example:
         >>> from onr.training.config import TrainConfig
-        >>> from onr.training.subject import open_model
-        >>> subject = open_model(TrainConfig(backend="numpy"))
+        >>> from onr.training.subject import Subject
+        >>> subject = Subject(TrainConfig(backend="numpy"))
         >>> config = EvaluationConfig(eps=(0.1, 0.2), images=20, steps=2)
         >>> found = evaluate(subject, config, out=tmp_path / "evaluation")
         >>> found.record["eps"], len(found.record["accuracy"]), found.sigma.shape
@@ -144,8 +144,7 @@ def evaluate(
 
     """
     train, settings = subject.config, _settings(subject)
-    # The settings hold the bare name of the norm; the user's text may also name the plugin.
-    p = config.p or train.method_options.get("p", str(settings.get("p", "2")))
+    p = config.p or norm_of_method(train, settings, "p")
     norm = norm_named(p)
     same = settings.get("p") == norm.name and "eps" in settings
     trained = float(settings["eps"]) if same else None
@@ -207,7 +206,7 @@ def evaluate(
         "run": None if subject.run is None else subject.run.config,
         "model": train.model,
         "model_options": train.model_options,
-        "weights": subject.origin,
+        "weights": train.weights,
         "dataset": train.dataset,
         "epochs": subject.epochs,
         "best": subject.best,

@@ -26,6 +26,7 @@ __all__ = [
     "make_dataset",
     "make_method",
     "make_network",
+    "norm_of_method",
     "run_record",
     "trained_ball",
     "versions",
@@ -122,9 +123,15 @@ def trained_ball(config: TrainConfig, method: Method) -> tuple[Norm, float] | No
     settings = method.settings
     if not {"p", "eps"} <= settings.keys():
         return None
-    # The settings hold the bare name of the norm; the user's text may also name the plugin.
-    name = config.method_options.get("p", str(settings["p"]))
-    return norm_named(name), float(settings["eps"])
+    return norm_named(norm_of_method(config, settings, "p")), float(settings["eps"])
+
+
+def norm_of_method(config: TrainConfig, settings: Mapping[str, Any], option: str) -> str:
+    """The text that names the norm ``p`` or ``q`` of a method; ``2`` if the method has none.
+
+    The settings hold the bare name of the norm; the user's text may also name the plugin.
+    """
+    return config.method_options.get(option, str(settings.get(option, "2")))
 
 
 def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
@@ -147,9 +154,7 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
     settings = {k: "inf" if v == math.inf else v for k, v in method.settings.items()}
     for option in ("p", "q"):
         if option in settings:
-            names[f"norm/{option}"] = norm_spec(
-                config.method_options.get(option, str(settings[option]))
-            )
+            names[f"norm/{option}"] = norm_spec(norm_of_method(config, settings, option))
     if "loss" in settings:
         names["loss"] = config.method_options.get("loss", str(settings["loss"]))
     return {

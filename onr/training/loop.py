@@ -6,23 +6,25 @@ The loop knows methods and backends only through their protocols. All randomness
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onr.arrays import to_numpy
-from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.data import validation_split
 from onr.errors import NotAvailableError, OnrError
-from onr.losses import CrossEntropy
 from onr.measurements.accuracy import attack_outcome, logits, share
+from onr.measurements.perturbations import paper_attack
 from onr.protocols import Attack
+from onr.registry import bare
 from onr.training.checkpoints import Checkpoint
 from onr.training.config import TrainConfig
+from onr.training.config_hash import config_hash, flat
 from onr.training.factories import (
     make_backend,
     make_dataset,
@@ -41,7 +43,7 @@ from onr.typing import Array
 if TYPE_CHECKING:
     from onr.training.events import Events
 
-__all__ = ["Training", "open_or_create", "run_training"]
+__all__ = ["Training", "open_or_create", "resumed", "run_training"]
 
 SAVE_SECONDS = 300.0
 """The seconds after which a step also writes a checkpoint, besides the end of each epoch."""
@@ -74,7 +76,8 @@ class Training:
         self.method = make_method(config)
         fit, self.validation = validation_split(self.dataset.train)
         if len(fit) == 0:
-            raise OnrError(f"data set {config.dataset}: one image is too few to train and validate")
+            name = bare(config.dataset)
+            raise OnrError(f"data set {name}: one image is too few to train and validate")
         self.fit = fit.take(config.train_images)
         self.learner = self.backend.learner(
             make_network(config, self.backend, self.dataset),
@@ -248,7 +251,7 @@ class Training:
             norm.sample_ball(np.random.default_rng(0), (1, *self.dataset.input_shape))
         except NotAvailableError:
             return None
-        return ProjectedGradientAscent(p=norm, loss=CrossEntropy(), eps=eps, steps=10)
+        return paper_attack(norm, eps, boxed=True)
 
     def _save(self, run: Run, *, best: bool = False) -> None:
         if self.backend.rank != 0:
@@ -281,12 +284,34 @@ def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
         'numpy'
 
     """
+    record = run_record(config, training.method)
+    if training.backend.rank != 0:
+        return Run(path, record)
     if not (path / "config.json").exists():
-        return Run.create(path, run_record(config, training.method))
+        return Run.create(path, record)
     run = Run.open(path)
-    if TrainConfig.read(run.config) != config:
-        raise OnrError(f"{path} holds another run: delete it, or give another folder")
+    other = TrainConfig.read(run.config)
+    if config_hash(other) != config_hash(config):
+        mine, theirs = flat(config), flat(other)
+        differ = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+        raise OnrError(f"{path} holds a run with another {', '.join(differ)}: give another folder")
     return run
+
+
+@contextlib.contextmanager
+def resumed(training: Training, run: Run) -> Iterator[None]:
+    """Hold the lock of a run inside, with the training where the run's checkpoint stands.
+
+    Of the processes that train one network together, only the first locks.
+
+    Raises:
+        LockedError: another process trains the run.
+        OnrError: the checkpoint is damaged, or the folder cannot be written to.
+
+    """
+    with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
+        training.resume(run)
+        yield
 
 
 def run_training(
@@ -294,6 +319,7 @@ def run_training(
     path: Path,
     on_step: Callable[[int, int], None] = lambda epoch, step: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Train to the end in a folder. A run of the same configuration in the folder is continued.
 
@@ -302,6 +328,7 @@ def run_training(
         path: the run's folder.
         on_step: :meth:`Training.finish` describes it.
         on_epoch: :meth:`Training.finish` describes it.
+        on_warning: called with each thing that is doubtful about the configuration.
 
     Raises:
         OnrError: the folder holds another run, another process trains it, or training diverges.
@@ -314,9 +341,10 @@ def run_training(
     """
     config = absolute(config)
     training = Training(config)
+    for warning in training.warnings():
+        on_warning(warning)
     run = open_or_create(config, training, path)
-    with run.locked():
-        training.resume(run)
+    with resumed(training, run):
         training.finish(run, on_step, on_epoch)
     return run
 

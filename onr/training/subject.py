@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from onr.data import Split
-from onr.errors import OnrError
+from onr.errors import OnrError, UnknownNameError
+from onr.registry import bare, registry
 from onr.training.config import TrainConfig
 from onr.training.factories import make_backend, make_dataset, make_network
 from onr.training.layered_config import absolute
@@ -19,7 +21,7 @@ from onr.training.loaded_images import LoadedImages
 from onr.training.runs import Run
 from onr.typing import Array
 
-__all__ = ["Subject", "open_model", "open_run", "open_subject"]
+__all__ = ["Subject", "open_run", "open_subject"]
 
 
 class Subject:
@@ -31,12 +33,13 @@ class Subject:
             that is ``None`` too, they are drawn from the configuration's seed.
         run: the training run that the model comes from, if any.
         epochs: the number of finished epochs of that run.
+        best: whether the weights are those of its best epoch.
 
     Example:
         >>> subject = Subject(TrainConfig(backend="numpy", dataset="digits"))
         >>> x, y = subject.batch(4)
-        >>> x.shape, subject.network(x).shape, subject.origin
-        ((4, 1, 8, 8), (4, 10), "the model's code")
+        >>> x.shape, subject.network(x).shape, subject.drawn
+        ((4, 1, 8, 8), (4, 10), True)
 
     """
 
@@ -58,16 +61,8 @@ class Subject:
         self.backend = make_backend(config)
         self.dataset = make_dataset(config)
         built = make_network(self.config, self.backend, self.dataset, parameters)
-        self._built = built
         self.network = built.frozen()
         """The network, for :mod:`onr.measure` and every other function that takes a network."""
-
-    @property
-    def origin(self) -> str:
-        """Where the weights come from: a run, a file, or the model's own code."""
-        if self.run is not None:
-            return f"{self.run.path}, {self.epochs} epochs"
-        return str(self.config.weights) if self.config.weights is not None else "the model's code"
 
     @functools.cached_property
     def untrained(self) -> Subject:
@@ -88,8 +83,8 @@ class Subject:
         held = self.dataset.part(part)
         if count is not None and not 1 <= count <= len(held):
             raise OnrError(
-                f"the {part} part of {self.config.dataset} has {len(held)} images, {count} are "
-                "asked for"
+                f"the {part} part of {bare(self.config.dataset)} has {len(held)} images, {count} "
+                "are asked for"
             )
         return held.take(count)
 
@@ -101,7 +96,7 @@ class Subject:
 
         """
         held = self.part(part, count)
-        return LoadedImages(self._built, held.images), self._built.asarray(held.labels)
+        return LoadedImages(self.network, held.images), self.network.asarray(held.labels)
 
     def batch(self, count: int, part: str = "test") -> tuple[Array, Array]:
         """The first images and their labels as arrays of the network's backend.
@@ -145,6 +140,8 @@ def open_run(
         (1, 'onr_paper:standard')
 
     """
+    if not isinstance(path, str | os.PathLike):
+        raise OnrError(f"path is a {type(path).__name__}: expected the folder of a run")
     run = Run.open(Path(path))
     parameters, epochs = run.model(best=best)
     place = None if data_dir is None else str(data_dir)
@@ -152,18 +149,6 @@ def open_run(
     known = {name: value for name, value in moved.items() if value is not None}
     config = replace(TrainConfig.read(run.config), **known)
     return Subject(config, parameters, run=run, epochs=epochs, best=best)
-
-
-def open_model(config: TrainConfig, /) -> Subject:
-    """The model and the data set that a configuration names.
-
-    Example:
-        >>> subject = open_model(TrainConfig(backend="numpy", model="mlp", dataset="digits"))
-        >>> subject.network.input_shape, subject.run
-        ((1, 8, 8), None)
-
-    """
-    return Subject(absolute(config))
 
 
 def open_subject(
@@ -204,9 +189,12 @@ def open_subject(
         if best:
             raise OnrError(f"--best chooses an epoch of a run, {target} is no run: leave it out")
         options = dict(model_options)
-        return open_model(
-            TrainConfig(model=target, model_options=options, weights=weights, **given)
-        )
+        config = TrainConfig(model=target, model_options=options, weights=weights, **given)
+        try:
+            registry().resolve("model", target)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{target} is no folder of a run, and {error}") from error
+        return Subject(absolute(config))
     own = {"--weights": weights, "--model-option": model_options, "--dataset": dataset}
     named = [flag for flag, value in own.items() if value]
     if named:

@@ -17,10 +17,11 @@ from onr.cli.main import main
 from onr.jacobians.dense import jacobian
 from onr.jacobians.operator_norms import operator_norm
 from onr.measurements.accuracy import accuracy as onr_accuracy
+from onr.measurements.alignment import alignment
 from onr.norms import LpNorm
 from onr.training.config import TrainConfig
 from onr.training.runs import Run
-from onr.training.subject import Subject
+from onr.training.subject import Subject, open_run
 
 NET = """
 import torch
@@ -222,6 +223,24 @@ def test_what_is_easy_to_get_wrong_is_said(net: str, run: Path, tmp_path: Path):
     (weights,) = warnings("mlp", "--dataset", "digits")
     assert "RANDOM, as drawn from seed 0" in weights
     assert warnings("mlp", "--dataset", "digits", "--weights", run) == []
+
+
+def test_a_run_is_attacked_from_its_own_seed(tmp_path: Path):
+    out = tmp_path / "seeded"
+    works("train", "--train-images", "60", "--epochs", "1", "--seed", "7", "--out", out)
+    options = ("--p", "2", "--eps", "0.5", "--images", 6, "--out", tmp_path)
+    works("measure", "alignment", out, *options)
+    subject = open_run(out)
+    for seed, same in ((7, True), (0, False)):
+        found = alignment(subject.network, *subject.inputs(6), p=LpNorm(2), eps=[0.5], seed=seed)
+        (row,) = table(tmp_path / "alignment.csv", quantity="cosine", direction="adversarial")
+        assert (float(row["mean"]) == pytest.approx(found[0]["mean"], rel=1e-5)) is same
+
+
+def test_a_mistyped_run_is_told():
+    result = onr("measure", "norms", "runs/typo")
+    assert result.exit_code == 2
+    assert "runs/typo is no folder of a run, and unknown model" in result.stderr
 
 
 def test_a_model_needs_a_folder_for_its_evaluation(net: str):

@@ -47,7 +47,7 @@ class Fixed(Subject):
         self.config, self.dataset, self._architecture = config, dataset, architecture
         self.backend = make_backend(config)
         self.network = self.backend.build(architecture, seed=config.seed, dtype=config.dtype)
-        self._built, self.run, self.epochs = self.network, None, None
+        self.run, self.epochs = None, None
 
     @property
     def untrained(self) -> Subject:  # type: ignore[override]

@@ -34,9 +34,9 @@ from onr.numerals import number
 from onr.plots import average, png, svg
 from onr.protocols import BackendNetwork
 from onr.registry import load, registry
-from onr.sweeps.points import point_hash
 from onr.sweeps.sweep import train_point
 from onr.training.config import TrainConfig
+from onr.training.config_hash import config_hash
 from onr.training.factories import make_method
 from onr.training.layered_config import configuration, preset
 from onr.training.runs import Run
@@ -241,7 +241,7 @@ def test_a_model_and_a_measurement_are_shared(out: Path):
     assert len(CALLS) == 4
     assert not found.missing()
     assert not found.groups()
-    weight = Run.open(out / "models" / point_hash(SMALL)).model()[0].values()
+    weight = Run.open(out / "models" / config_hash(SMALL)).model()[0].values()
     largest = max(float(np.abs(value).max()) for value in weight)
     assert [row["mean"] for row in table(found, "two")[:2]] == pytest.approx(
         [largest**2, largest**3]
@@ -396,7 +396,7 @@ def test_a_number_that_was_changed_is_seen(out: Path):
 def test_a_damaged_model_is_named_and_the_rest_goes_on(out: Path):
     found = own(out)
     train(found)
-    folder = out / "models" / point_hash(SMALL)
+    folder = out / "models" / config_hash(SMALL)
     (folder / "checkpoint.safetensors").write_bytes(b"nothing")
     reasons = make(found)
     assert reasons.keys() == found.missing().keys()

@@ -29,9 +29,9 @@ from onr.errors import OnrError
 from onr.sweeps import sweep as sweeps
 from onr.sweeps.cluster import connected
 from onr.sweeps.grids import expanded, read_grid
-from onr.sweeps.points import LEFT_OUT, point_hash
 from onr.sweeps.sweep import Sweep, train_point
 from onr.training.config import TrainConfig
+from onr.training.config_hash import LEFT_OUT, config_hash
 from onr.training.factories import make_method, run_record
 from onr.training.loop import Training
 from onr.training.runs import Run
@@ -136,7 +136,7 @@ def test_the_points_are_the_product_in_order() -> None:
     place = replace(CONFIG, data_dir=str(Path("data").absolute()))
     product = itertools.product([0.003, 0.01], [0, 1])
     configs = [replace(place, lr=lr, seed=seed) for lr, seed in product]
-    assert list(expanded(tomllib.loads(GRID)).items()) == [(point_hash(c), c) for c in configs]
+    assert list(expanded(tomllib.loads(GRID)).items()) == [(config_hash(c), c) for c in configs]
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
@@ -181,20 +181,20 @@ def test_another_value_is_another_hash_and_another_place_is_not() -> None:
     assert OTHER.keys() | SAME.keys() == {field.name for field in fields(TrainConfig)}
     assert SAME.keys() == set(LEFT_OUT)
     base = TrainConfig(optimizer="sgd")
-    usual = point_hash(base)
-    others = {point_hash(replace(base, **{k: v})) for k, v in OTHER.items()}
+    usual = config_hash(base)
+    others = {config_hash(replace(base, **{k: v})) for k, v in OTHER.items()}
     assert len(others - {usual}) == len(OTHER)
     for name, value in SAME.items():
-        assert point_hash(replace(base, **{name: value})) == usual
+        assert config_hash(replace(base, **{name: value})) == usual
 
 
 def test_a_number_has_one_hash() -> None:
-    assert point_hash(TrainConfig(lr=1)) == point_hash(TrainConfig(lr=1.0))
+    assert config_hash(TrainConfig(lr=1)) == config_hash(TrainConfig(lr=1.0))
 
 
 def test_a_hash_stays() -> None:
     # Folders of sweeps that are under way are named by it.
-    assert point_hash(TrainConfig()) == "a4750128ee69"
+    assert config_hash(TrainConfig()) == "a4750128ee69"
 
 
 def test_grids_are_united_and_presets_lie_below() -> None:
@@ -413,7 +413,7 @@ def test_a_point_that_another_finished_is_left_alone(tmp_path: Path) -> None:
 def test_an_unfinished_point_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = point_hash(CONFIG)
+    name = config_hash(CONFIG)
     steps: list[tuple[int, int]] = []
     take_step = Training._take_step
 
@@ -437,7 +437,7 @@ def test_an_unfinished_point_goes_on_from_its_checkpoint(
 @pytest.mark.parametrize("left", ["", "{", '{"epoch": 1}\n'])
 def test_a_record_that_was_lost_is_written_again(left: str, tmp_path: Path) -> None:
     train_point(asdict(CONFIG), str(tmp_path))
-    metrics = tmp_path / point_hash(CONFIG) / "metrics.jsonl"
+    metrics = tmp_path / config_hash(CONFIG) / "metrics.jsonl"
     whole, before = metrics.read_text(), tensors(metrics.parent)
     metrics.write_text(left)
     assert train_point(asdict(CONFIG), str(tmp_path)) == {"status": "finished"}
@@ -455,7 +455,7 @@ def test_what_a_worker_cannot_train(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "not there" in message(replace(CONFIG, dataset=f"npz:{tmp_path / 'not there'}"))
     other = replace(CONFIG, seed=1)
     train_point(asdict(other), str(tmp_path))
-    (tmp_path / point_hash(other)).rename(tmp_path / point_hash(replace(CONFIG, epochs=9)))
+    (tmp_path / config_hash(other)).rename(tmp_path / config_hash(replace(CONFIG, epochs=9)))
     assert "holds another run" in message(replace(CONFIG, epochs=9))
     monkeypatch.setattr(Training, "finish", lambda *a: 1 / 0)
     assert message(CONFIG) == "unexpected ZeroDivisionError: division by zero"
@@ -483,7 +483,7 @@ def test_a_point_that_fails_stops_no_other() -> None:
 
 
 def test_a_point_in_other_hands_is_waited_for(client: Client, tmp_path: Path) -> None:
-    points = {point_hash(c): c for c in (CONFIG, replace(CONFIG, seed=1))}
+    points = {config_hash(c): c for c in (CONFIG, replace(CONFIG, seed=1))}
     taken, other = points
     (tmp_path / taken).mkdir()
     seen: list[tuple[str, str]] = []
@@ -514,7 +514,7 @@ def test_a_point_in_other_hands_is_waited_for(client: Client, tmp_path: Path) ->
 
 def test_a_sweep_that_is_interrupted_lets_go_of_its_points(client: Client, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=2000)
-    name = point_hash(config)
+    name = config_hash(config)
     found = Sweep({name: config}, tmp_path)
 
     def on_poll() -> None:
@@ -583,7 +583,7 @@ def test_no_scheduler_answers() -> None:
 def test_a_killed_worker_costs_no_point(tmp_path: Path) -> None:
     """SIGKILL of the process that holds a point's lock, in the middle of it."""
     configs = [replace(CONFIG, seed=seed, **LONG) for seed in range(2)]
-    points = {point_hash(config): config for config in configs}
+    points = {config_hash(config): config for config in configs}
     found = Sweep(points, tmp_path / "sweep")
     victims: dict[str, int] = {}
     seen = dict.fromkeys(points, 0)

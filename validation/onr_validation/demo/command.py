@@ -23,7 +23,7 @@ from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
 from onr.training.evaluation import Evaluation, EvaluationConfig, evaluate
 from onr.training.factories import versions
-from onr.training.loop import Training, open_or_create
+from onr.training.loop import Training, open_or_create, resumed
 from onr.training.runs import Run
 from onr.training.subject import open_run
 from onr.version import __version__
@@ -60,7 +60,7 @@ ITERATIONS = 20
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
-@click.option("--backend", default=TORCH, show_default=bare(TORCH), help="torch or numpy.")
+@click.option("--backend", default=TORCH, help=f"torch or numpy.  [default: {bare(TORCH)}]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def demo(out: Path, backend: str, seed: int) -> None:
     """Check the theorem, train three methods on bundled digits, compare them on one page.
@@ -152,8 +152,7 @@ def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: in
     )
     training = Training(config)
     run = open_or_create(config, training, folder / name)
-    with run.locked():
-        training.resume(run)
+    with resumed(training, run):
         left = (EPOCHS - len(training.records)) * training.steps
         task = progress.add_task(f"training {name}", total=left or 1)
         training.finish(run, lambda epoch, step: progress.advance(task))

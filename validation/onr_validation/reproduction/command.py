@@ -21,7 +21,7 @@ from onr.experiments import Claim, Experiment
 from onr.hookspecs import Entry
 from onr.registry import Plugin, load, registry
 from onr.sweeps.cluster import completed, connected, usable_cores
-from onr.sweeps.points import point_hash
+from onr.training.config_hash import config_hash
 from onr_validation.reproduction.fingerprint import key
 from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import SCALES
@@ -189,7 +189,7 @@ def _compute(found: Reproduction, workers: int | None) -> dict[str, str]:
     ready = []
     for group in groups:
         model = group[0][1].model
-        name = "" if model is None else point_hash(model)
+        name = "" if model is None else config_hash(model)
         if name in sweep.failed:
             reasons |= {each: f"model {name}: {sweep.failed[name]}" for each, _ in group}
         else:

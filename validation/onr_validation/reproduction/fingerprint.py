@@ -12,7 +12,7 @@ import sys
 
 from onr.experiments import Measurement
 from onr.registry import registry
-from onr.sweeps.points import point_hash
+from onr.training.config_hash import config_hash
 from onr.version import __version__
 
 __all__ = ["key"]
@@ -37,7 +37,7 @@ def key(measurement: Measurement) -> str:
         "measurement": measurement.name,
         "code": _code(registry().resolve("measurement", measurement.name).target_module()),
         "settings": dict(measurement.settings),
-        "model": measurement.model and point_hash(measurement.model),
+        "model": measurement.model and config_hash(measurement.model),
         "trained": measurement.trained,
         "reference": measurement.reference,
     }

@@ -29,9 +29,9 @@ from onr.experiments import Claim, Experiment, Measurement
 from onr.files import write_atomic
 from onr.plots import png, svg
 from onr.records import csv_table
-from onr.sweeps.points import flat, point_hash
 from onr.sweeps.sweep import Sweep
 from onr.training.config import TrainConfig
+from onr.training.config_hash import config_hash, flat
 from onr.training.factories import make_dataset
 from onr.version import __version__
 from onr_validation.reproduction.fingerprint import key
@@ -86,7 +86,7 @@ class Reproduction:
     def models_of(self, name: str) -> dict[str, TrainConfig]:
         """The models that one experiment needs trained, by the hash of their configuration."""
         return {
-            point_hash(m.model): m.model
+            config_hash(m.model): m.model
             for m in self.measurements[name]
             if m.model is not None and m.trained
         }
@@ -98,7 +98,7 @@ class Reproduction:
     def needed(self) -> Sweep:
         """A sweep that trains only the models with a missing measurement."""
         models = {
-            point_hash(m.model): m.model
+            config_hash(m.model): m.model
             for m in self.missing().values()
             if m.model is not None and m.trained
         }
@@ -114,7 +114,7 @@ class Reproduction:
         """The missing measurements, grouped by model."""
         found: dict[tuple[str, bool], Group] = {}
         for name, measurement in self.missing().items():
-            model = "" if measurement.model is None else point_hash(measurement.model)
+            model = "" if measurement.model is None else config_hash(measurement.model)
             found.setdefault((model, measurement.trained), []).append((name, measurement))
         return list(found.values())
 

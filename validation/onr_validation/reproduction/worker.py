@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,9 +20,9 @@ from onr.experiments import Measurement
 from onr.files import write_atomic
 from onr.registry import load
 from onr.sweeps.cluster import outcome, usable_cores
-from onr.sweeps.points import flat, point_hash
 from onr.text import norm
 from onr.training.config import TrainConfig
+from onr.training.config_hash import config_hash, flat
 from onr.training.factories import versions
 from onr.training.runs import Run
 from onr.training.subject import Subject
@@ -95,8 +96,8 @@ def _subject(measurement: Measurement, out: Path) -> Subject | None:
     if measurement.model is None:
         return None
     if not measurement.trained:
-        return Subject(measurement.model)
-    path = out / "models" / point_hash(measurement.model)
+        return Subject(replace(measurement.model, weights=None))
+    path = out / "models" / config_hash(measurement.model)
     try:
         parameters, _ = Run.open(path).model()
     except OnrError as error:

@@ -89,7 +89,7 @@ PLANTED = 50
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the curve: an SVG file.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--backend", default=NUMPY, show_default=bare(NUMPY), help="numpy or torch.")
+@click.option("--backend", default=NUMPY, help=f"numpy or torch.  [default: {bare(NUMPY)}]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""A point of a sweep: the hash of its configuration, and its settings by path."""
+"""The hash of a configuration, which names a point of a sweep; and its settings by path."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from onr.registry import canonical
 from onr.training.config import TrainConfig
 from onr.training.layered_config import OPTIONS
 
-__all__ = ["LEFT_OUT", "NAMES", "flat", "point_hash"]
+__all__ = ["LEFT_OUT", "NAMES", "config_hash", "flat"]
 
 LEFT_OUT = ("data_dir", "device", "download", "tensorboard")
 """Settings that do not affect the weights; they are excluded from the hash."""
 NAMES = ("backend", "dataset", "model", "method")
 
 
-def point_hash(config: TrainConfig) -> str:
+def config_hash(config: TrainConfig) -> str:
     """A hash of all settings that affect the weights, 12 hexadecimal digits.
 
     Settings at their default values are left out, so that a setting added by a later version does
     not change the hash. Names are hashed with the plugin in front, however the user wrote them.
 
     Example:
-        >>> point_hash(TrainConfig(device="cuda")) == point_hash(TrainConfig())
+        >>> config_hash(TrainConfig(device="cuda")) == config_hash(TrainConfig())
         True
-        >>> point_hash(TrainConfig(model="mlp")) == point_hash(TrainConfig(model="onr_paper:mlp"))
+        >>> config_hash(TrainConfig(model="mlp")) == config_hash(TrainConfig(model="onr_paper:mlp"))
         True
 
     """
