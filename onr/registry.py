@@ -347,7 +347,7 @@ def served(specs: dict[str, str]) -> dict[str, dict[str, str]]:
     for use, spec in specs.items():
         plugin = registry().resolve(use.partition("/")[0], spec).plugin
         found[use] = {
-            "name": spec,
+            "name": bare(spec),
             "plugin": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,

@@ -18,6 +18,7 @@ from onr.plots import accuracy_figure, svg
 from onr.registry import bare
 from onr.training.evaluation import EvaluationConfig
 from onr.training.evaluation import evaluate as evaluated
+from onr.training.subject import require_model
 
 DEFAULTS = EvaluationConfig()
 
@@ -106,6 +107,7 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     if folder is None:
         folder = Path(options["subject"])
         if not folder.is_dir() and not options["best"]:
+            require_model(options["subject"])
             raise OnrError("a model that is no run has no folder for the evaluation: give --out")
     subject = opened(options)
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -201,8 +201,6 @@ def projected_gradient_ascent(
         array([[0.1, 0.1, 0.1]])
 
     """
-    if steps < 1:
-        raise OnrError(f"steps = {steps}: expected at least 1")
     if keep not in ("last", "best"):
         raise OnrError(f"keep = {keep!r}: expected last or best")
     clean = network(x) if loss.uses_clean else None

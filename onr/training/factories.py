@@ -14,7 +14,7 @@ import numpy as np
 
 from onr.data import Dataset
 from onr.protocols import BackendNetwork, Method, Norm
-from onr.registry import bare, load, norm_spec, served
+from onr.registry import bare, load, norm_spec, registry, served
 from onr.text import call
 from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
@@ -156,7 +156,7 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
         if option in settings:
             names[f"norm/{option}"] = norm_spec(norm_of_method(config, settings, option))
     if "loss" in settings:
-        names["loss"] = config.method_options.get("loss", str(settings["loss"]))
+        names["loss"] = _loss_of_method(config, str(settings["loss"]))
     return {
         "onr": __version__,
         "versions": versions(),
@@ -164,6 +164,14 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
         "settings": settings,
         "train": asdict(config),
     }
+
+
+def _loss_of_method(config: TrainConfig, name: str) -> str:
+    """The user's own text; else the loss of that name of the plugin that offers the method."""
+    plugin = registry().resolve("method", config.method).plugin
+    offered = {entry.name for owner, entry in registry().offers("loss") if owner is plugin}
+    own = f"{plugin.name}:{name}" if name.partition(":")[0] in offered else name
+    return config.method_options.get("loss", own)
 
 
 def versions() -> dict[str, str]:

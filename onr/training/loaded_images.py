@@ -20,8 +20,8 @@ class LoadedImages:
 
     Example:
         >>> from onr.training.config import TrainConfig
-        >>> from onr.training.subject import open_model
-        >>> network = open_model(TrainConfig(backend="numpy", dataset="digits")).network
+        >>> from onr.training.subject import Subject
+        >>> network = Subject(TrainConfig(backend="numpy", dataset="digits")).network
         >>> x = LoadedImages(network, np.full((5, 1, 8, 8), 255, dtype=np.uint8))
         >>> len(x), x[:2].shape, x[:2].dtype.name, float(x[:2].max())
         (5, (2, 1, 8, 8), 'float32', 1.0)

@@ -21,7 +21,7 @@ from onr.training.loaded_images import LoadedImages
 from onr.training.runs import Run
 from onr.typing import Array
 
-__all__ = ["Subject", "open_run", "open_subject"]
+__all__ = ["Subject", "open_run", "open_subject", "require_model"]
 
 
 class Subject:
@@ -151,6 +151,19 @@ def open_run(
     return Subject(config, parameters, run=run, epochs=epochs, best=best)
 
 
+def require_model(target: str, /) -> None:
+    """Check that a text which is no folder of a run names a model.
+
+    Raises:
+        UnknownNameError: it names none.
+
+    """
+    try:
+        registry().resolve("model", target)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{target} is no folder of a run, and {error}") from error
+
+
 def open_subject(
     target: str,
     /,
@@ -190,10 +203,7 @@ def open_subject(
             raise OnrError(f"--best chooses an epoch of a run, {target} is no run: leave it out")
         options = dict(model_options)
         config = TrainConfig(model=target, model_options=options, weights=weights, **given)
-        try:
-            registry().resolve("model", target)
-        except UnknownNameError as error:
-            raise UnknownNameError(f"{target} is no folder of a run, and {error}") from error
+        require_model(target)
         return Subject(absolute(config))
     own = {"--weights": weights, "--model-option": model_options, "--dataset": dataset}
     named = [flag for flag, value in own.items() if value]

@@ -95,7 +95,7 @@ def adversarial_training(
     ascended = loss_of(loss)
     if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
         raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
-    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": loss}
+    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": ascended.name}
     settings |= {"eps": radius}
     if attack == "fgm":
         if steps is not None or alpha is not None:

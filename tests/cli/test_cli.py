@@ -457,8 +457,9 @@ def test_a_damaged_run(case: str, command: tuple[str, str], run: Path) -> None:
 
 def test_evaluating_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        assert "holds no run" in fails("evaluate", path)
+    assert "holds no run" in fails("evaluate", tmp_path)
+    for path in (tmp_path / "nowhere", tmp_path / "file"):
+        assert f"{path} is no folder of a run, and unknown model" in fails("evaluate", path)
 
 
 def test_evaluating_before_the_first_epoch(run: Path) -> None:
@@ -489,7 +490,7 @@ EVALUATE: dict[str, tuple[tuple[str, ...], str]] = {
     "no restarts": (("--restarts", "0"), "restarts"),
     "no images": (("--images", "0"), "images"),
     "negative images": (("--images", "-1"), "images"),
-    "too many images": (("--images", "361"), "361 images asked for: expected 1 to 360"),
+    "too many images": (("--images", "361"), "has 360 images, 361 are asked for"),
     "no spectrum": (("--spectrum", "0"), "spectrum"),
     "negative spectrum": (("--spectrum", "-1"), "spectrum"),
     "negative seed": (("--seed", "-1"), "seed"),

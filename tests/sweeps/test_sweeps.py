@@ -26,6 +26,7 @@ from distributed import Client, LocalCluster
 
 from onr.cli.main import main
 from onr.errors import OnrError
+from onr.registry import bare
 from onr.sweeps import sweep as sweeps
 from onr.sweeps.cluster import connected
 from onr.sweeps.grids import expanded, read_grid
@@ -194,7 +195,8 @@ def test_a_number_has_one_hash() -> None:
 
 def test_a_hash_stays() -> None:
     # Folders of sweeps that are under way are named by it.
-    assert config_hash(TrainConfig()) == "a4750128ee69"
+    assert config_hash(TrainConfig()) == "44136fa355b3"
+    assert config_hash(TrainConfig(method="at", epochs=3)) == "bad5c794e75d"
 
 
 def test_grids_are_united_and_presets_lie_below() -> None:
@@ -210,7 +212,8 @@ def test_grids_are_united_and_presets_lie_below() -> None:
         }
     ).values()
     assert {c.epochs for c in found} == {7}
-    assert [(c.dataset, c.method, c.method_options.get("lam"), c.batch_size) for c in found] == [
+    named = [(bare(c.dataset), bare(c.method), c.method_options, c.batch_size) for c in found]
+    assert [(d, m, options.get("lam"), size) for d, m, options, size in named] == [
         ("cifar10", "dd-snr", "1", 128),
         ("cifar10", "dd-snr", "2", 128),
         ("cifar10", "dd-snr", "3", 128),

@@ -316,7 +316,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
 
 HALF = """
 import os, signal
-from onr.training import runs
+from onr.training import checkpoints, runs
 
 write = runs.write_atomic
 
@@ -327,7 +327,7 @@ def half(path, content):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, content)
 
-runs.write_atomic = half
+runs.write_atomic = checkpoints.write_atomic = half
 """
 
 
