@@ -48,10 +48,10 @@ __all__ = [
     "train",
 ]
 
-Rng = np.random.Generator | int | None
+RngLike = np.random.Generator | int | None
 
 
-def generator(rng: Rng, /) -> np.random.Generator:
+def generator(rng: RngLike, /) -> np.random.Generator:
     """A generator as it is; a whole number as its seed; nothing as seed 0.
 
     Raises:
@@ -199,7 +199,7 @@ def operator_norm(
     *,
     p: NormLike,
     q: NormLike,
-    rng: Rng = None,
+    rng: RngLike = None,
     restarts: int = 10,
     steps: int = 100,
 ) -> OperatorNorm:
@@ -244,7 +244,7 @@ def operator_norm(
 
 
 def singular_triplets(
-    J: Any, k: int = 1, /, *, rng: Rng = None, **options: Any
+    J: Any, k: int = 1, /, *, rng: RngLike = None, **options: Any
 ) -> SingularTriplets:
     """The ``k`` leading singular triplets, by Golub-Kahan-Lanczos from products alone.
 
@@ -392,7 +392,7 @@ def attack(
     restarts: int | None = None,
     targeted: bool = False,
     bounds: Bounds | None = (0.0, 1.0),
-    rng: Rng = None,
+    rng: RngLike = None,
     **options: Any,
 ) -> Array:
     """Perturbed inputs in the p-ball of radius ``eps`` about ``x``, shaped as ``x``.

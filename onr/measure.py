@@ -21,7 +21,7 @@ import numpy as np
 
 from onr import measurements
 from onr.arrays import to_numpy
-from onr.front_door import Rng, generator, labels_of, network_of, radius
+from onr.front_door import RngLike, generator, labels_of, network_of, radius
 from onr.protocols import BackendNetwork, Loss, NormLike
 from onr.text import attack_by_name, norm
 from onr.typing import Array, Row
@@ -45,15 +45,17 @@ def _radii(eps: Any) -> list[float]:
     return list(dict.fromkeys([radius(eps)] if np.ndim(eps) == 0 else map(radius, eps)))
 
 
-def _seed(rng: Rng) -> int:
+def _seed(rng: RngLike) -> int:
     """A seed: drawn from a generator, a whole number itself, 0 for nothing."""
     drawn = generator(rng)
     return int(drawn.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng or 0)
 
 
 def _prepared(model: Any, x: Array, y: Any) -> tuple[BackendNetwork, Array]:
+    """The network and the labels; class 0 where no labels are given, and none are looked at."""
     network = network_of(model, x)
-    return network.frozen(), labels_of(y, network, x)
+    labels = labels_of([0] * len(x) if y is None else y, network, x)
+    return network.frozen(), labels
 
 
 def accuracy(model: Any, x: Array, y: Array, /) -> float:
@@ -91,7 +93,7 @@ def robust_accuracy(
     loss: Loss | str | None = None,
     steps: int | None = None,
     restarts: int | None = None,
-    rng: Rng = None,
+    rng: RngLike = None,
     **options: Any,
 ) -> np.ndarray:
     """The share of inputs that keep their label under an attack, for each radius.
@@ -168,8 +170,7 @@ def norms(
         (['lower', 'upper', 'bracket'], 'exact')
 
     """
-    labels = np.zeros(len(x), np.int64) if y is None else y
-    network, labels = _prepared(model, x, labels)
+    network, labels = _prepared(model, x, y)
     return measurements.norms(network, x, labels, p=norm(p), q=norm(q))
 
 
@@ -181,7 +182,7 @@ def spectrum(
     *,
     p: NormLike,
     eps: float | str,
-    rng: Rng = None,
+    rng: RngLike = None,
     reference: Any = None,
 ) -> list[Row]:
     """The features' singular values, and how an attack aligns with their vectors (Fig. 2).
@@ -219,7 +220,7 @@ def spectrum(
 
 
 def alignment(
-    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: Rng = None
+    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: RngLike = None
 ) -> list[Row]:
     """How perturbations align with the logits' dominant singular vector, by radius (Fig. 8).
 
@@ -250,7 +251,7 @@ def alignment(
 
 
 def linearity(
-    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: Rng = None
+    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: RngLike = None
 ) -> list[Row]:
     """How far the features are linear, and their largest singular value by distance (Fig. 4).
 
@@ -290,7 +291,7 @@ def activations(
     eps: Radii,
     around: str = "data",
     direction: str = "adversarial",
-    rng: Rng = None,
+    rng: RngLike = None,
 ) -> list[Row]:
     """How many ReLUs are in the same state at ``x`` and at ``x + z``, by ``||z||_2`` (Fig. 5).
 
@@ -339,7 +340,7 @@ def directions(
     p: NormLike,
     q: NormLike,
     eps: float | str,
-    rng: Rng = None,
+    rng: RngLike = None,
 ) -> list[Row]:
     """How an attack on the lq distance, Eq. 12 and the maximiser of the (p, q) norm relate.
 
@@ -365,8 +366,7 @@ def directions(
         ('power method', 1.0)
 
     """
-    labels = np.zeros(len(x), np.int64) if y is None else y
-    network, labels = _prepared(model, x, labels)
+    network, labels = _prepared(model, x, y)
     return measurements.directions(
         network, x, labels, p=norm(p), q=norm(q), eps=radius(eps), seed=_seed(rng)
     )
