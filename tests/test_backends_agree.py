@@ -48,7 +48,7 @@ OPTIMIZERS = {
 }
 
 
-def trained(backend, method, options, optimizer, steps=50):
+def trained(backend, method, options, optimizer, steps=30):
     config = TrainConfig(
         backend=backend,
         dtype="float64",

@@ -553,7 +553,7 @@ def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest
 # The command
 
 
-SHOWN = ("fig3", "fig6", "fig10", "table1", "norms")
+SHOWN = ("fig6", "fig10", "table1", "norms")
 """What the command line reproduces here at the tiny scale: minutes of work, of every kind."""
 
 
@@ -601,12 +601,12 @@ def test_every_experiment_goes_from_models_to_verdicts(
     smallest = replace(
         TINY,
         name="smallest",
-        training={"epochs": 2, "train_images": 200},
+        training={"epochs": 1, "train_images": 100},
         networks={**TINY.networks, "wrn-28-10": wide},
-        seeds=(0, 1),
+        seeds=(0,),
         radii={"2": (0.5, 1.0, 1.5), "inf": (0.05, 0.1, 0.15)},
         distances={"2": (0.5, 1.0, 2.0), "inf": (0.05, 0.1, 0.2)},
-        images=30,
+        images=20,
         wide_images=10,
         jacobians=6,
         validation_images=30,
@@ -627,8 +627,6 @@ def test_every_experiment_goes_from_models_to_verdicts(
 
 def test_what_the_theory_says_holds_at_the_tiny_scale(tiny: Path):
     """Few images decide little, but these do not hang on the data."""
-    robust = json.loads((tiny / "fig3" / "result.json").read_text())["claims"]
-    assert [claim["held"] for claim in robust[:3]] == [True] * 3
     assert json.loads((tiny / "table1" / "result.json").read_text())["claims"][0]["held"]
     damped = json.loads((tiny / "norms" / "result.json").read_text())["claims"]
     assert all(claim["held"] for claim in damped)
