@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from onr.cli.options import as_number, as_radii
+from onr.cli.options import as_radii, as_radius
 from onr.cli.subjects import announce, opened, subject_options
 from onr.files import write_atomic
 from onr.measurements.accuracy import accuracy
@@ -98,7 +98,7 @@ def norms_command(p: str, q: str, **options: Any) -> None:
 @click.option(
     "--eps",
     required=True,
-    callback=as_number,
+    callback=as_radius,
     help="The radius of the attack, such as 0.5 or 8/255.",
 )
 @OUT

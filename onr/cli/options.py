@@ -9,7 +9,7 @@ import click
 from onr.errors import OnrError
 from onr.numerals import number
 
-__all__ = ["as_number", "as_radii", "model_option", "pairs"]
+__all__ = ["as_number", "as_radii", "as_radius", "model_option", "pairs"]
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -39,6 +39,14 @@ def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         return None if value is None else number(value)
     except OnrError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def as_radius(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Read one positive number, such as ``0.5`` or ``8/255``."""
+    (radius, *others) = as_radii(ctx, param, value) or ()
+    if others:
+        raise click.BadParameter(f"{value!r}: expected one number, as 0.5 or 8/255")
+    return radius
 
 
 def as_radii(

@@ -160,6 +160,8 @@ def test_the_python_of_the_documentation():
         ),
         (("spectrum", "{net}:bent", "--eps", "1"), "not those of an affine layer"),
         (("alignment", "{net}:net", "--eps", "0"), "expected positive numbers"),
+        (("spectrum", "{net}:net", "--eps", "0"), "expected positive numbers"),
+        (("spectrum", "{net}:net", "--eps", "0.1,0.2"), "expected one number"),
         (("linearity", "{net}:net"), "Missing option '--eps'"),
     ],
 )
