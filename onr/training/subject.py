@@ -58,10 +58,9 @@ class Subject:
         self.run, self.epochs, self.best = run, epochs, best
         self.drawn = parameters is None and config.weights is None
         """True if no weights were read: the model's code made them, or they were drawn."""
-        self.backend = make_backend(config)
         self.dataset = make_dataset(config)
-        built = make_network(self.config, self.backend, self.dataset, parameters)
-        self.network = built.frozen()
+        backend = make_backend(config)
+        self.network = make_network(self.config, backend, self.dataset, parameters).frozen()
         """The network, for :mod:`onr.measure` and every other function that takes a network."""
 
     @functools.cached_property

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
-
 from onr.arrays import like
 from onr.errors import OnrError
 from onr.jacobians.iterations import walk
@@ -33,20 +31,12 @@ class Search(Protocol):
         """Whether ``memory`` is needed: the gradient of ``||.||_q`` at the last visit."""
 
     def __call__(
-        self,
-        at: Linearization,
-        x: Array,
-        /,
-        *,
-        p: Norm,
-        q: Norm,
-        rng: np.random.Generator,
-        memory: Array | None,
+        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
     ) -> Array:
         """Find a direction ``v`` with ``||v||_p = 1``.
 
         Args:
-            at: the linearisation at ``x``.
+            J: the linearisation at ``x``.
             x: the inputs.
             p: the norm of the domain.
             q: the norm of the co-domain.
@@ -89,19 +79,11 @@ class Iteration:
         return {"steps": self.steps, "alpha": self.alpha}
 
     def __call__(
-        self,
-        at: Linearization,
-        x: Array,
-        /,
-        *,
-        p: Norm,
-        q: Norm,
-        rng: np.random.Generator,
-        memory: Array | None,
+        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
     ) -> Array:
         """The last iterate of the iteration."""
         start = like(rng.standard_normal(tuple(x.shape)), x)
-        return walk(at, start, p=p, q=q, alpha=self.alpha, steps=self.steps).v
+        return walk(J, start, p=p, q=q, alpha=self.alpha, steps=self.steps).v
 
 
 class Exact:
@@ -120,15 +102,7 @@ class Exact:
     remembers = False
 
     def __call__(
-        self,
-        at: Linearization,
-        x: Array,
-        /,
-        *,
-        p: Norm,
-        q: Norm,
-        rng: np.random.Generator,
-        memory: Array | None,
+        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
     ) -> Array:
         """The direction that attains the norm.
 
@@ -136,10 +110,10 @@ class Exact:
             OnrError: no exact algorithm is known for these norms and this number of classes.
 
         """
-        found = operator_norm(at, p=p, q=q, rng=rng)
+        found = operator_norm(J, p=p, q=q, rng=rng)
         if found.kind != "exact":
             raise OnrError(
-                f"the ({p.name}, {q.name}) norm with {at.output_shape[0]} classes has no exact "
+                f"the ({p.name}, {q.name}) norm with {J.output_shape[0]} classes has no exact "
                 "algorithm: choose p = 1, q = inf, p = q = 2, or q = 1 with at most 16 "
                 "classes; or dd-onr, which estimates it"
             )

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from onr.arrays import array_namespace, column, like, max_abs
 from onr.protocols import Array, Linearization, Norm, NormLike
 from onr.text import norm as norm_named
+from onr.typing import Kept, Rng
 from onr_paper.methods import training_radius
 from onr_paper.operator_norm_regularization import OperatorNormRegularization
 
@@ -42,22 +41,14 @@ class WarmStart:
     remembers = True
 
     def __call__(
-        self,
-        at: Linearization,
-        x: Array,
-        /,
-        *,
-        p: Norm,
-        q: Norm,
-        rng: np.random.Generator,
-        memory: Array | None,
+        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
     ) -> Array:
         """The direction ``v``, the duality map of ``J^T u``."""
         xp = array_namespace(x)
-        u = like(rng.standard_normal((x.shape[0], *at.output_shape)), x)
+        u = like(rng.standard_normal((x.shape[0], *J.output_shape)), x)
         if memory is not None:
             u = xp.where(column(max_abs(memory) > 0, memory), memory, u)
-        return p.duality_map(at.vjp(u))
+        return p.duality_map(J.vjp(u))
 
 
 def dd_snr_warm(

@@ -284,7 +284,7 @@ def convolutions() -> tuple[nn.Module, torch.Tensor]:
 
 
 def matrices(module: nn.Module, x: torch.Tensor, kernel: str) -> dict[str, torch.Tensor]:
-    """Of each layer, differentiable in its weight: the reshaped kernel, or image by unit image."""
+    """The matrix of each layer, differentiable in the weight: its kernel, or its linear map."""
     found = {}
     for index, layer in enumerate(module.layers):  # type: ignore[arg-type, union-attr]
         if isinstance(layer, nn.Linear) or (kernel == "reshaped" and isinstance(layer, nn.Conv2d)):

@@ -144,7 +144,7 @@ def _file(path: Path) -> ModuleType:
         raise OnrError(f"no file {path}: expected FILE.py:ATTRIBUTE")
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None  # noqa: S101 - the path ends in .py
-    assert found.loader is not None  # noqa: S101
+    assert found.loader is not None  # noqa: S101 - a file has a loader
     if folder not in sys.path:
         sys.path.insert(0, folder)
     # Some code, such as dataclasses, looks up its own module in sys.modules.

@@ -290,7 +290,7 @@ def _name(func: Callable[..., Any]) -> str:
         return str(func)
     written = getattr(func, "__name__", "")
     if written == "__get__":  # the getter of a property
-        return getattr(func.__self__, "__name__", "")  # type: ignore[attr-defined]
+        return getattr(func.__self__, "__name__", "")  # type: ignore[attr-defined]  # a getter has it
     module = getattr(func, "__module__", None) or "torch"
     if module.partition(".")[0] != "torch":
         return f"{module}.{written}"
