@@ -202,6 +202,10 @@ class Probe:
     """Inputs ``x*`` whose logits the objective needs, each shaped as ``x``."""
     direction: Array | None = None
     """A direction ``v``, shaped as ``x``, whose image ``J v`` the objective needs."""
+    evaluated: bool = False
+    """True if the objective needs the logits of the clean inputs in evaluation mode, the mode in
+    which ``J v`` is taken. Other logits are those of training mode, which batch normalisation
+    makes different."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,7 @@ class Outputs:
     clean: Array = None
     perturbed: tuple[Array, ...] = ()
     tangent: Array = None
+    evaluated: Array = None
 
 
 @dataclass(frozen=True)

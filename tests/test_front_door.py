@@ -209,7 +209,7 @@ def test_models_that_are_none() -> None:
     assert "is a function" in refused(lambda: onr.linearize(lambda x: x, z))
     assert "expected a network" in refused(lambda: onr.linearize(lambda x: x, x))
     assert "gives a tuple" in refused(lambda: onr.linearize(Tuple(), z))
-    assert "expected logits (1, d)" in refused(lambda: onr.linearize(nn.Identity(), z))
+    assert "expected logits (batch, d)" in refused(lambda: onr.linearize(nn.Identity(), z))
     assert "give x as an array of torch" in refused(lambda: onr.linearize(model, x))
     assert "give x as an array of numpy" in refused(lambda: onr.linearize(dense()[0], z))
     assert "a model and inputs x" in refused(lambda: onr.operator_norm(model, p=2, q=2))

@@ -129,10 +129,15 @@ class NumpyLearner:
             clean=here.value if probe.clean else None,
             perturbed=tuple(point.value for point in there),
             tangent=None if tangents is None else tangents[-1],
+            evaluated=here.value if probe.evaluated else None,
         )
         cost = self._method.objective(outputs, y)
-        points = zip([here, *there], [cost.gradients.clean, *cost.gradients.perturbed], strict=True)
-        for point, upstream in points:
+        gradients_at = [
+            (here, cost.gradients.clean),
+            (here, cost.gradients.evaluated),
+            *zip(there, cost.gradients.perturbed, strict=True),
+        ]
+        for point, upstream in gradients_at:
             if upstream is not None:
                 self._backward(point, point.inputs, upstream / len(x), gradients, bias=True)
         if tangents is not None and cost.gradients.tangent is not None:

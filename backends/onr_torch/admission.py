@@ -1,71 +1,157 @@
-"""Checks of a module and its inputs, made before the module is linearised or attacked.
+"""Checks of a module, made once, when it is first evaluated or linearised at inputs of a kind.
 
-Every error says what is wrong and what to do. The module runs on one input, once for each shape,
-dtype and device of inputs; a check that passed is remembered as long as the module lives.
+The norms, attacks and methods of this project are about one function ``f`` that maps each example
+to logits by itself and has a derivative. A module may be something else: it may draw noise, keep
+state between calls, mix the examples of a batch, give NaN, or compute something else where no
+gradient is asked for. Each of these would give numbers that look right. The checks run the module
+a few times on two examples and refuse it in words; what passed is remembered as long as the module
+lives. :func:`trust` leaves the checks out.
 """
 
 from __future__ import annotations
 
-import weakref
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from onr.errors import OnrError
-from onr_torch.linearization import require_evaluation
-from onr_torch.network import TorchNetwork
+from onr_torch.modes import constant_parameters, generator_state, mixed_precision
+from onr_torch.outputs import logits
 
-__all__ = ["admit"]
-
-_ADMITTED: weakref.WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = weakref.WeakKeyDictionary()
+__all__ = ["Record", "admit", "check_inputs", "record_of", "share_record", "trust"]
 
 
-def admit(model: Any, x: torch.Tensor, /) -> TorchNetwork:
-    """Check a module and inputs, and return the module as a network for inputs like ``x``.
-
-    Args:
-        model: a module in evaluation mode, or a :class:`TorchNetwork`.
-        x: inputs, shape ``(batch, *input_shape)``, of the module's dtype and on its device.
-
-    Raises:
-        OnrError: the model is neither a module nor a network, a batch normalisation or dropout
-            layer is in training mode, or the model does not map ``x`` to logits ``(batch, d)``; or
-            ``x`` holds whole numbers, is empty, has no batch axis, has another shape than the
-            network's inputs, or differs from the module's parameters in dtype or device.
+@dataclass
+class Record:
+    """What is known of a module.
 
     Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
-        >>> network = admit(model, torch.rand(5, 1, 2, 2))
-        >>> network.input_shape
-        (1, 2, 2)
+        >>> record_of(nn.ReLU()).trusted
+        False
 
     """
-    module = model.module if isinstance(model, TorchNetwork) else model
-    if not isinstance(module, nn.Module):
-        raise OnrError(
-            f"the model is a {type(model).__name__}: expected a torch.nn.Module, whose mode and "
-            "parameters are known; put a function into the forward of a module"
-        )
-    _check_inputs(module, x)
-    if isinstance(model, TorchNetwork):
-        if tuple(x.shape[1:]) != model.input_shape:
-            raise OnrError(
-                f"x has shape {tuple(x.shape)}: expected (batch, "
-                f"{', '.join(map(str, model.input_shape))})"
-            )
-        return model
-    require_evaluation(module)
-    network = TorchNetwork(module, tuple(x.shape[1:]))
-    seen = _ADMITTED.setdefault(module, set())
-    kind = (tuple(x.shape[1:]), x.dtype, x.device)
-    if kind not in seen:
-        _check_outputs(network, x)
-        seen.add(kind)
-    return network
+
+    trusted: bool = False
+    """Whether the checks are left out."""
+    keeps_tensors: bool = False
+    """Whether a call leaves new tensors in the attributes of the module."""
+    admitted: set[tuple[Any, ...]] = field(default_factory=set)
+    """The kinds of inputs at which the checks passed."""
+    proven: set[Any] = field(default_factory=set)
+    """Ways to a derivative that passed a check at this module."""
 
 
-def _check_inputs(module: nn.Module, x: torch.Tensor) -> None:
+_RECORDS = WeakIdKeyDictionary()
+
+
+def record_of(module: nn.Module) -> Record:
+    """The record of a module, which lives as long as the module.
+
+    Example:
+        >>> module = nn.ReLU()
+        >>> record_of(module) is record_of(module)
+        True
+
+    """
+    found: Record = _RECORDS.setdefault(module, Record())  # type: ignore[no-untyped-call]  # torch's
+    return found
+
+
+def share_record(module: nn.Module, derived: nn.Module) -> None:
+    """Let ``derived``, a module of the same function, have the record of ``module``.
+
+    Example:
+        >>> module, derived = nn.ReLU(), nn.ReLU(inplace=True)
+        >>> share_record(module, derived)
+        >>> record_of(derived) is record_of(module)
+        True
+
+    """
+    _RECORDS[derived] = record_of(module)
+
+
+def trust(module: nn.Module) -> nn.Module:
+    """Leave out the checks of a module, and return the module.
+
+    Whoever trusts a module vouches that it maps each example to its logits by itself, without
+    state, and without noise that is not torch's. Results of another module are wrong without a
+    word.
+
+    Example:
+        >>> model = trust(nn.Flatten())
+        >>> record_of(model).trusted
+        True
+
+    """
+    record_of(module).trusted = True
+    return module
+
+
+def admit(
+    module: nn.Module, x: torch.Tensor, *, gradients: bool = False, bfloat16: bool = False
+) -> Record:
+    """Check a module in evaluation mode at inputs of this shape, dtype and device, once.
+
+    The first example of ``x`` and a random one beside it go through the module four times, and
+    twice more if ``gradients`` are wanted. A module that takes batches of one size only gets
+    batches of that of ``x``. Torch's generators, those of Python and NumPy, and the module's
+    buffers are as before. An empty batch is not checked.
+
+    Args:
+        module: the module.
+        x: inputs, shape ``(batch, *input_shape)``.
+        gradients: whether the gradient in ``x`` is wanted too.
+        bfloat16: whether convolutions and matrix products work in bfloat16.
+
+    Returns:
+        The record of the module.
+
+    Raises:
+        OnrError: the module fails, gives something other than logits ``(batch, d)`` or gives NaN,
+            gives two answers for one input or changes its own state, mixes examples, or, if
+            gradients are wanted, computes other values where a gradient is asked for, or has none.
+
+    Example:
+        >>> admit(nn.Flatten(), torch.rand(5, 2, 2)).keeps_tensors
+        False
+
+    """
+    record = record_of(module)
+    kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16)
+    if record.trusted or (gradients, *kind) in record.admitted:
+        return record
+    _check_parameters(module, gradients)
+    if len(x) == 0:
+        return record
+    if not x.is_meta:
+        trial = _Trial(module, x, bfloat16)
+        if (False, *kind) not in record.admitted:
+            record.keeps_tensors |= trial.check_values()
+        if gradients:
+            trial.check_gradients()
+    record.admitted |= {(False, *kind), (gradients, *kind)}
+    return record
+
+
+def check_inputs(module: nn.Module, x: torch.Tensor) -> None:
+    """Check the inputs that a caller gives for a module.
+
+    Raises:
+        OnrError: ``x`` holds whole numbers or numbers that are not finite, requires a gradient, has
+            no batch axis, or differs from the module's parameters in dtype or device.
+
+    Example:
+        >>> check_inputs(nn.Linear(2, 3), torch.ones(5, 2))
+
+    """
     if not x.is_floating_point():
         raise OnrError(
             f"x holds {x.dtype}: expected floats; images of whole numbers are x.float() / 255"
@@ -78,10 +164,11 @@ def _check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         raise OnrError(
             f"x has shape {tuple(x.shape)}: expected (batch, *input_shape); one input is x[None]"
         )
-    if len(x) == 0:
-        raise OnrError(f"x has shape {tuple(x.shape)}: expected at least one input")
+    finite = x.isfinite().flatten(1).all(dim=1)
+    if not x.is_meta and not finite.all():
+        raise OnrError(f"x[{int(finite.int().argmin())}] has an entry that is NaN or infinite")
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
-    if parameter is None:
+    if parameter is None or nn.parameter.is_lazy(parameter):
         return
     if parameter.device != x.device:
         raise OnrError(
@@ -94,21 +181,216 @@ def _check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         )
 
 
-def _check_outputs(network: TorchNetwork, x: torch.Tensor) -> None:
-    name = type(network.module).__name__
-    try:
-        value = network(x[:1].detach())
-    except OnrError:
-        raise
-    except Exception as error:  # whatever the module raises
-        reason = (str(error).splitlines() or [""])[0]
-        raise OnrError(
-            f"{name} fails on one input of shape {tuple(x.shape[1:])} "
-            f"({type(error).__name__}: {reason}); x has shape {tuple(x.shape)}, expected (batch, "
-            "*input_shape): one input is x[None]"
-        ) from error
-    if value.ndim != 2 or len(value) != 1:
-        raise OnrError(
-            f"{name} maps an input of shape {(1, *x.shape[1:])} to {tuple(value.shape)}: expected "
-            "logits (1, d); if x is a single input, give x[None]"
+def _check_parameters(module: nn.Module, gradients: bool) -> None:
+    for name, parameter in module.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise OnrError(
+                f"parameter {name!r} has no shape yet: run the model once on an input, so that its "
+                "lazy layers are made"
+            )
+        if gradients and parameter.is_inference():
+            raise OnrError(
+                f"parameter {name!r} was made inside torch.inference_mode(), where torch keeps no "
+                "gradients: make or load the model outside of it"
+            )
+
+
+class _Trial:
+    """Runs of a module on the first example of a batch and random ones beside it."""
+
+    def __init__(self, module: nn.Module, x: torch.Tensor, bfloat16: bool) -> None:
+        self._module, self._name, self._bfloat16 = module, type(module).__name__, bfloat16
+        precision = torch.bfloat16 if bfloat16 else x.dtype
+        self._tolerance: float = torch.finfo(precision).eps ** 0.5
+        self._draws = False
+        self._rng = torch.Generator().manual_seed(0)
+        with torch.inference_mode(False):
+            self._first = x[:1].detach().clone()
+        self._batch = self._beside(1)
+        if len(x) != 2:
+            try:
+                self._run(self._batch)
+            except OnrError:
+                self._batch = self._beside(len(x) - 1)
+
+    def _beside(self, count: int) -> torch.Tensor:
+        """The first example and so many random ones in its range."""
+        with torch.inference_mode(False):
+            first = self._first
+            low, high = first.min(), first.max()
+            spread = torch.where(high > low, high - low, first.abs().max() + 1)
+            shape = (count, *first.shape[1:])
+            others = torch.rand(shape, generator=self._rng, dtype=first.dtype).to(first.device)
+            return torch.cat([first, low + spread * others])
+
+    def check_values(self) -> bool:
+        """Check calls without gradients; return whether the module keeps tensors of a call."""
+        with _restored_generators() as drawn:
+            before = self._run(self._batch)
+            private = drawn()
+            state = _State(self._module)
+            again = self._run(self._batch)
+            changed, keeps = state.changes()
+            gap = self._gap(before, again)
+        if gap is not None or changed:
+            raise OnrError(
+                f"{self._name} {self._two_answers(gap, private, changed)}: a norm or an attack "
+                "needs one function; fix the noise or the state, or draw the noise by torch's "
+                "own generator"
+            )
+        for row, image in enumerate(before):
+            if image.isnan().any():
+                what = "the first input" if row == 0 else "a random input beside it"
+                raise OnrError(f"{self._name} gives NaN for {what}: expected logits")
+        if not self._draws:
+            self._check_independence(before)
+        return keeps
+
+    def _check_independence(self, value: torch.Tensor) -> None:
+        """Check that the first example has the same logits beside others, and alone."""
+        found = [] if len(value) == 1 else [self._run(self._beside(len(value) - 1))]
+        with suppress(OnrError):  # some modules take batches of one size only
+            found.append(self._run(self._first))
+        for other in found:
+            gap = self._gap(value[:1], other[:1])
+            if gap is not None:
+                raise OnrError(
+                    f"{self._name} mixes the examples of a batch: the logits of an example change "
+                    f"by {gap} with what stands beside it, so that no example has a Jacobian of "
+                    "its own; normalise by running statistics, or by the example"
+                )
+
+    def check_gradients(self) -> None:
+        """Check that a call with gradients has the values of one without, and a gradient."""
+        value, graph = self._run(self._batch), self._run(self._batch, gradients=True)
+        gap = self._gap(value, graph.detach())
+        if gap is not None:
+            raise OnrError(
+                f"the logits of {self._name} change by {gap} where a gradient is asked for: it "
+                "uses another algorithm there; torch.backends.mha.set_fastpath_enabled(False) "
+                "turns off the fused one of torch's transformer layers"
+            )
+        if not graph.requires_grad:
+            raise OnrError(
+                f"the outputs of {self._name} have no gradient in x: something on the way is cut "
+                "off by detach, no_grad, rounding or argmax, or the weights are quantised"
+            )
+
+    def _run(self, x: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
+        module = self._module
+        on_cuda = [x.device] if x.is_cuda else []
+        with (
+            torch.random.fork_rng(on_cuda),
+            constant_parameters(module),
+            torch.set_grad_enabled(gradients),
+            mixed_precision(x, self._bfloat16),
+        ):
+            torch.manual_seed(0)
+            start = generator_state(x.device)
+            try:
+                found = logits(module, x.clone().requires_grad_(gradients).clone())
+            except (OnrError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # whatever the module raises
+                reason = (str(error).splitlines() or [""])[0]
+                raise OnrError(
+                    f"{self._name} fails on inputs of shape {tuple(x.shape)} "
+                    f"({type(error).__name__}: {reason}); expected (batch, *input_shape): one "
+                    "input is x[None]"
+                ) from error
+            self._draws |= not torch.equal(start, generator_state(x.device))
+        return found
+
+    def _gap(self, one: torch.Tensor, other: torch.Tensor) -> str | None:
+        """By how much two results differ, if that is more than rounding."""
+        finite = one.isfinite()
+        if one.shape != other.shape or not torch.equal(finite, other.isfinite()):
+            return "more than any number"
+        masked = ~(finite | one.isnan())
+        if not torch.equal(one[masked], other[masked]):
+            return "more than any number"
+        if not finite.any():
+            return None
+        gap, scale = (one - other)[finite].abs().max(), one[finite].abs().max()
+        return None if gap <= self._tolerance * scale else f"{float(gap):.2g}"
+
+    def _two_answers(self, gap: str | None, private: str, changed: str) -> str:
+        if changed:
+            return f"keeps state between calls: {changed}"
+        if private:
+            return f"draws noise from {private}: two calls on one input differ by {gap}"
+        return (
+            f"gives two answers for one input, which differ by {gap}: it draws noise from a "
+            "generator that is not torch's, or keeps state between calls"
         )
+
+
+@contextmanager
+def _restored_generators() -> Iterator[Callable[[], str]]:
+    """Restore the generators of Python and NumPy; the value says which have been used."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the module's choice
+
+    def used() -> str:
+        if random.getstate() != python:
+            return "Python's random module"
+        now: Any = np.random.get_state()  # noqa: NPY002
+        before: Any = numpy
+        same = np.array_equal(now[1], before[1]) and now[2:] == before[2:]
+        return "" if same else "NumPy's global generator"
+
+    try:
+        yield used
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+class _State:
+    """The buffers and attributes of a module's parts, to see what a call changes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._buffers = {name: x.clone() for name, x in module.named_buffers()}
+        self._attributes = {name: dict(_attributes(part)) for name, part in module.named_modules()}
+
+    def changes(self) -> tuple[str, bool]:
+        """Restore and name state that has changed; say whether other attributes have changed."""
+        changed, keeps = [], False
+        for name, buffer in self._module.named_buffers():
+            before = self._buffers.get(name)
+            if before is not None and not torch.equal(buffer, before):
+                changed.append(f"buffer {name!r} changes")
+                with torch.no_grad():
+                    buffer.copy_(before)
+        for name, part in self._module.named_modules():
+            old = self._attributes.get(name, {})
+            for key, value in _attributes(part):
+                before, now = old.get(key), value
+                if key not in old or now != before:
+                    if isinstance(before, _PLAIN) and isinstance(now, _PLAIN):
+                        path = f"{name}.{key}".removeprefix(".")
+                        changed.append(f"attribute {path!r} changes from {before} to {now}")
+                        setattr(part, key, before)
+                    else:
+                        keeps = True
+        return ", ".join(changed[:3]), keeps
+
+
+_PLAIN = (bool, int, float, str, type(None))
+_OWN = frozenset(vars(nn.Module()))
+"""The attributes by which torch keeps parameters, buffers, parts and hooks."""
+
+
+def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module that its author made; of objects and containers, what they are."""
+    for key, value in vars(part).items():
+        if key in _OWN:
+            continue
+        if isinstance(value, _PLAIN):
+            yield key, value
+        elif isinstance(value, list | tuple | deque | set):
+            yield key, tuple(map(id, value))
+        elif isinstance(value, dict):
+            yield key, tuple((id(k), id(v)) for k, v in value.items())
+        else:
+            yield key, (id(value),)

@@ -15,9 +15,10 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method
 from onr.training.optimizers import Optimizer
-from onr_torch.admission import admit
+from onr_torch.admission import admit, check_inputs
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
+from onr_torch.modes import require_evaluation
 from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import device_of_process, rank
 from onr_torch.training.learner import TorchLearner
@@ -79,7 +80,7 @@ class TorchBackend:
                 f"got {type(model).__name__}"
             )
         bfloat16 = dtype == "bfloat16"
-        module = module.to(torch.float32 if bfloat16 else getattr(torch, dtype))
+        module = _converted(module, torch.float32 if bfloat16 else getattr(torch, dtype))
         if parameters is not None:
             _load(module, parameters)
         try:
@@ -92,13 +93,34 @@ class TorchBackend:
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
     def adopt(self, model: Any, x: torch.Tensor, /) -> TorchNetwork:
-        """Return the user's module as a network for inputs like ``x``.
+        """Return the user's module, or a network, as a network for inputs like ``x``.
 
         Raises:
-            OnrError: :func:`onr_torch.admission.admit` refuses the module or the inputs.
+            OnrError: the model is neither a module nor a network, a batch normalisation or dropout
+                layer is in training mode, the inputs of a network have another shape, or
+                :mod:`onr_torch.admission` refuses the module or the inputs.
 
         """
-        return admit(model, x)
+        module = model.module if isinstance(model, TorchNetwork) else model
+        if not isinstance(module, nn.Module):
+            raise OnrError(
+                f"the model is a {type(model).__name__}: expected a torch.nn.Module, whose mode "
+                "and parameters are known; put a function into the forward of a module"
+            )
+        check_inputs(module, x)
+        if len(x) == 0:
+            raise OnrError(f"x has shape {tuple(x.shape)}: expected at least one input")
+        if not isinstance(model, TorchNetwork):
+            require_evaluation(module)
+            model = TorchNetwork(module, tuple(x.shape[1:]))
+        if tuple(x.shape[1:]) != model.input_shape:
+            raise OnrError(
+                f"x has shape {tuple(x.shape)}: expected (batch, "
+                f"{', '.join(map(str, model.input_shape))})"
+            )
+        network: TorchNetwork = model
+        admit(network.module, x, bfloat16=network.bfloat16)
+        return network
 
     def read_parameters(self, path: Path, /) -> dict[str, np.ndarray]:
         """Read weights from the folder of a run, a safetensors file or a saved state dict."""
@@ -123,6 +145,18 @@ class TorchBackend:
         return TorchLearner(
             _torch_network(network), method, train, optimizer=optimizer, augmentation=augmentation
         )
+
+
+def _converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert parameters and buffers in place: real ones to ``dtype``, complex ones to its pair."""
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    converted: nn.Module = module._apply(change)  # type: ignore[no-untyped-call]  # torch's
+    return converted
 
 
 def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:

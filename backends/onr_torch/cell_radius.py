@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from onr.errors import NotAvailableError, OnrError
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Norm
-from onr_torch.linearization import jvp, require_evaluation
-from onr_torch.modes import constant_parameters
+from onr_torch.linearization import jvp
+from onr_torch.modes import constant_parameters, require_evaluation
 
 __all__ = ["cell_radius"]
 

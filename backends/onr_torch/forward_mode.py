@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from onr.errors import OnrError
 
-__all__ = ["forward_mode"]
+__all__ = ["forward_mode", "plain_attention"]
 
 
 @cache
@@ -25,8 +25,17 @@ def _load() -> None:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Use torch's plain attention kernels: the fused kernels have no forward-mode rule."""
+def plain_attention() -> Iterator[None]:
+    """Use torch's plain attention kernels: the fused kernels have no derivative of a derivative.
+
+    Example:
+        >>> q = torch.ones(1, 1, 2, 4)
+        >>> with plain_attention():
+        ...     image = nn.functional.scaled_dot_product_attention(q, q, q)
+        >>> image.shape
+        torch.Size([1, 1, 2, 4])
+
+    """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -54,7 +63,7 @@ def forward_mode(
     """
     _load()
     try:
-        with _plain_attention():
+        with plain_attention():
             return torch.func.jvp(function, inputs, tangents)[1]
     except RuntimeError as error:  # includes NotImplementedError
         reason = str(error).splitlines()[0]

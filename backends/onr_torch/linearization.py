@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from onr.errors import OnrError
+from onr_torch.admission import Record, admit, check_inputs, record_of
 from onr_torch.forward_mode import forward_mode
-from onr_torch.modes import constant_parameters, depends_on_mode, evaluating, mixed_precision
+from onr_torch.hooks import sees_tensors
+from onr_torch.modes import (
+    bare,
+    constant_parameters,
+    generator_state,
+    mixed_precision,
+    require_evaluation,
+)
+from onr_torch.outputs import tensor_of
 from onr_torch.replay.replay import NotReplayableError, Recorder, replay
 
-__all__ = [
-    "TorchLinearization",
-    "jvp",
-    "linearize",
-    "require_evaluation",
-    "trainable_jvp",
-]
+__all__ = ["MANY", "TorchLinearization", "double_backward", "jvp", "linearize"]
+
+MANY = 100
+"""The most outputs at which ``J v`` may be computed from ``J``, row by row."""
 
 
 def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tensor, /) -> Any:
-    """``J v`` at ``x`` by forward mode, differentiable in the parameters of ``function``.
+    """``J v`` at ``x`` by torch's forward mode, which is not checked.
 
     Args:
         function: a module, run in the mode that it is in, or a function that returns one or several
@@ -44,77 +50,52 @@ def jvp(function: Callable[[torch.Tensor], Any], x: torch.Tensor, v: torch.Tenso
     return forward_mode(lambda z: function(z.clone()), (x,), (v,))
 
 
-def trainable_jvp(
-    module: nn.Module, x: torch.Tensor, v: torch.Tensor, /, *, bfloat16: bool = False
-) -> torch.Tensor:
-    """``J v`` at ``x`` in evaluation mode, differentiable in the parameters.
-
-    Args:
-        module: the network.
-        x: the inputs, shape ``(batch, *input_shape)``.
-        v: the direction, shaped as ``x``.
-        bfloat16: whether convolutions and matrix products work in bfloat16.
-
-    Raises:
-        OnrError: torch has no forward-mode derivative for an operation of the module.
-
-    Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> trainable_jvp(layer, torch.ones(1, 2), torch.tensor([[3.0, 4.0]])).backward()
-        >>> layer.weight.grad
-        tensor([[3., 4.]])
-
-    """
-    recorder = Recorder()
-    with mixed_precision(x, bfloat16):
-        try:
-            with torch.enable_grad(), constant_parameters(module), recorder:
-                module(x.detach().clone().requires_grad_(True).clone())
-            if recorder.is_piecewise_linear:
-                with evaluating(module):
-                    return replay(module, recorder, v).to(x.dtype)
-        except NotReplayableError:
-            pass
-        with evaluating(module):
-            if recorder.refusal is not None or recorder.cuts:
-                # Forward mode differentiates inside torch.no_grad(); autograd sees constants.
-                with torch.enable_grad(), suppress(RuntimeError):
-                    leaf = x.detach().clone().requires_grad_(True)
-                    value = module(leaf.clone()).to(x.dtype)
-                    return double_backward(value, leaf, v, create_graph=True)
-            tangent: torch.Tensor = jvp(module, x.contiguous(), v.contiguous())
-    return tangent.to(x.dtype)
-
-
-def double_backward(
-    value: torch.Tensor, x: torch.Tensor, v: torch.Tensor, *, create_graph: bool = False
-) -> torch.Tensor:
+def double_backward(value: torch.Tensor, x: torch.Tensor, v: torch.Tensor, /) -> torch.Tensor:
     """``J v`` from the graph between ``x`` and ``value``: the derivative of ``J^T u`` in ``u``.
-
-    The result is the adjoint of the graph's own ``J^T u``, whatever the module did to build the
-    graph.
 
     Raises:
         RuntimeError: torch cannot differentiate the backward pass of an operation.
 
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> double_backward(x**2, x, torch.tensor([[1.0, -1.0]]))
+        tensor([[ 2., -4.]])
+
     """
     u = torch.zeros_like(value, requires_grad=True)
     (gradient,) = torch.autograd.grad(value, x, u, create_graph=True)
-    image: torch.Tensor = torch.autograd.grad(gradient, u, v, create_graph=create_graph)[0]
-    return image
+    return torch.autograd.grad(gradient, u, v)[0]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to ``J v``."""
+
+    name: str
+    apply: Callable[[TorchLinearization, torch.Tensor], torch.Tensor]
+    proof: Any = None
+    """What to remember if the way is found right; ``None`` checks it at each linearisation."""
+    exact: bool = False
+    """Whether the way is the adjoint of ``vjp`` by construction."""
 
 
 class TorchLinearization:
     """The linearisation of a module at a batch of inputs.
 
-    The forward pass runs once, in evaluation mode, and ``vjp`` runs backward through its graph.
-    ``jvp`` takes the first of three ways that works:
+    The forward pass runs once, in evaluation mode, and ``vjp`` runs backward through its graph: it
+    defines ``J``. ``jvp`` takes the first of four ways that works:
 
     - replay the forward pass on the direction (:mod:`onr_torch.replay`), at the cost of one more
-      forward pass, unless the module cannot be replayed or has drawn noise;
+      forward pass, unless the module has drawn noise, or hooks or attributes would see directions
+      in place of activations;
     - differentiate ``vjp``, at the cost of several passes;
-    - ``torch.func.jvp``, where torch cannot differentiate ``vjp``. This is also used if parameters
-      have changed since the forward pass, and takes the parameters as they are now.
+    - torch's forward mode;
+    - compute ``J`` row by row, for at most ``MANY`` outputs.
+
+    The last, and a replay of operations whose rules are our own, are right by construction. Any
+    other way must first satisfy ``<u, J v> = <J^T u, v>`` for random ``u`` and ``v``, since torch's
+    derivatives of some operations are wrong or missing without a word. A way whose result is not
+    finite has failed.
 
     No call computes or changes the gradient of a parameter, and each call restores the modes of the
     module.
@@ -126,7 +107,8 @@ class TorchLinearization:
             gradients have the dtype of ``x`` in either case.
 
     Raises:
-        OnrError: the outputs of the module have another shape than ``(batch, d)``.
+        OnrError: the outputs of the module are no logits of shape ``(batch, d)``, or have no
+            gradient in ``x``.
 
     Example:
         >>> here = TorchLinearization(nn.ReLU(), torch.tensor([[3.0, -4.0]]))
@@ -136,24 +118,32 @@ class TorchLinearization:
     """
 
     def __init__(self, module: nn.Module, x: torch.Tensor, *, bfloat16: bool = False) -> None:
-        self._module = module
-        self._x = x.detach().requires_grad_(True)
+        self._module = bare(module)
         self._bfloat16 = bfloat16
-        self._recorder: Recorder | None = Recorder()
-        before = _generator_state(x.device)
-        with torch.enable_grad(), constant_parameters(module), mixed_precision(x, bfloat16):
+        self._record: Record = record_of(module)
+        self._recorder = Recorder()
+        self._jacobian: torch.Tensor | None = None
+        self._reasons: list[str] = []
+        self.before = generator_state(x.device)
+        with (
+            constant_parameters(self._module),
+            mixed_precision(x, bfloat16),
+            torch.enable_grad(),
+        ):
+            self._x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
+            # The clone keeps a module that works in place from changing the leaf.
             with self._recorder:
-                # The clone keeps a module that works in place from changing the leaf.
-                value: torch.Tensor = module(self._x.clone())
-            self._value = value.to(x.dtype)
-        self._draws = not torch.equal(before, _generator_state(x.device))
-        if self._draws:
-            self._recorder = None
-        self._state = _state(module)
+                output = self._module(self._x.clone())
+            self._value = tensor_of(output, self._module).to(x.dtype)
         if self._value.ndim != 2:
             raise OnrError(
                 f"the module gives outputs of shape {tuple(self._value.shape)}, expected (batch, d)"
             )
+        if not self._value.requires_grad:
+            raise OnrError(f"the outputs of {type(module).__name__} have no gradient in x")
+        self.draws = not torch.equal(self.before, generator_state(x.device))
+        self._state = _state(self._module)
+        self._ways = self._possible_ways()
 
     @property
     def value(self) -> torch.Tensor:
@@ -170,12 +160,22 @@ class TorchLinearization:
         """The shape of one output, ``(d,)``."""
         return tuple(self._value.shape[1:])
 
+    @property
+    def way(self) -> str:
+        """How ``jvp`` works: by ``replay``, ``double backward``, ``forward mode`` or ``rows``."""
+        return self._ways[0].name
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """The recording of the forward pass, if it can be replayed."""
+        return self._recorder if self._ways and self._ways[0].name == "replay" else None
+
     def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
         """``J v``.
 
         Raises:
-            OnrError: the direction has another shape or dtype than the input, or torch can
-                compute the derivative neither by double backward nor in forward mode.
+            OnrError: the direction has another shape or dtype than the input, parameters have
+                changed since the forward pass, ``J`` is not finite, or no way to ``J v`` is right.
 
         """
         if v.shape != self._x.shape or v.dtype != self._x.dtype:
@@ -183,48 +183,144 @@ class TorchLinearization:
                 f"a direction of shape {tuple(v.shape)} and {v.dtype}: expected "
                 f"{tuple(self._x.shape)} and {self._x.dtype}"
             )
-        changed = _state(self._module) != self._state
-        if changed:
-            self._recorder = None
+        if _state(self._module) != self._state:
+            raise OnrError("parameters have changed since this linearisation: linearise once more")
         with constant_parameters(self._module):
-            if self._recorder is not None:
+            v = v.clone() if v.is_inference() else v.detach()
+            while self._ways:
+                way = self._ways[0]
                 try:
-                    with torch.no_grad(), mixed_precision(v, self._bfloat16):
-                        return replay(self._module, self._recorder, v).to(v.dtype)
-                except NotReplayableError:
-                    self._recorder = None
-            if not changed:
-                try:
-                    with torch.enable_grad():
-                        return double_backward(self._value, self._x, v.detach())
-                except RuntimeError as error:
-                    if self._draws:
-                        raise OnrError(
-                            f"the module draws noise, and has no J v: {error}"
-                        ) from error
-            with torch.no_grad(), mixed_precision(v, self._bfloat16):
-                x = self._x.detach().contiguous()
-                image: torch.Tensor = jvp(self._module, x, v.contiguous())
-        return image.to(v.dtype)
+                    self._check(way)
+                    image = way.apply(self, v)
+                    if way.exact or image.is_meta or image.isfinite().all():
+                        return image
+                    reason = "a result that is not finite"
+                except torch.OutOfMemoryError:
+                    raise
+                except (NotReplayableError, OnrError, RuntimeError) as error:
+                    reason = (str(error).splitlines() or [""])[0].partition(". ")[0]
+                self._reasons.append(f"{way.name}: {reason}")
+                del self._ways[0]
+        raise OnrError(
+            f"no J v of {type(self._module).__name__} that is the adjoint of J^T u "
+            f"({'; '.join(self._reasons)})"
+        )
 
     def vjp(self, u: torch.Tensor, /) -> torch.Tensor:
-        """``J^T u``."""
+        """``J^T u``.
+
+        Raises:
+            OnrError: ``u`` has another shape than the logits, or torch has no derivative of an
+                operation.
+
+        """
+        if u.shape != self._value.shape:
+            raise OnrError(
+                f"a direction of shape {tuple(u.shape)}: expected {tuple(self._value.shape)}"
+            )
         # A checkpointed module runs again in the backward pass.
         with constant_parameters(self._module):
-            return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
+            u = u.clone() if u.is_inference() else u
+            try:
+                return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                if "use_reentrant" in str(error):
+                    return self._accumulated(u)
+                reason = str(error).splitlines()[0].partition(". ")[0]
+                raise OnrError(f"no J^T u of {type(self._module).__name__}: {reason}") from error
+
+    def _accumulated(self, u: torch.Tensor) -> torch.Tensor:
+        """``J^T u`` by ``backward``, the only pass that reentrant checkpoints allow."""
+        torch.autograd.backward(self._value, u, retain_graph=True)
+        gradient, self._x.grad = self._x.grad, None
+        assert gradient is not None  # noqa: S101 - the values depend on x
+        return gradient
+
+    def _possible_ways(self) -> list[_Way]:
+        recorder, hidden = self._recorder, not self._record.keeps_tensors
+        hidden = hidden and not sees_tensors(self._module)
+        ways = []
+        if hidden and not self.draws and recorder.refusal is None:
+            proof, exact = frozenset(recorder.unproven), not recorder.unproven
+            ways.append(_Way("replay", TorchLinearization._replayed, proof, exact))
+        else:
+            self._reasons.append(f"replay: {recorder.refusal or 'hooks or noise'}")
+        ways.append(_Way("double backward", TorchLinearization._from_graph))
+        if hidden and not self.draws:
+            ways.append(_Way("forward mode", TorchLinearization._forward))
+        ways.append(_Way("rows", TorchLinearization._from_rows, exact=True))
+        return ways
+
+    def _replayed(self, v: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), mixed_precision(v, self._bfloat16):
+            return replay(self._module, self._recorder, v).to(v.dtype)
+
+    def _from_graph(self, v: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            return double_backward(self._value, self._x, v)
+
+    def _forward(self, v: torch.Tensor) -> torch.Tensor:
+        def function(x: torch.Tensor) -> torch.Tensor:
+            return tensor_of(self._module(x), self._module)
+
+        with torch.no_grad(), mixed_precision(v, self._bfloat16):
+            image: torch.Tensor = jvp(function, self._x.detach().contiguous(), v.contiguous())
+        return image.to(v.dtype)
+
+    def _from_rows(self, v: torch.Tensor) -> torch.Tensor:
+        if self._jacobian is None:
+            d = self._value.shape[1]
+            if d > MANY:
+                raise OnrError(f"more than {MANY} outputs")
+            units = torch.eye(d, dtype=v.dtype, device=v.device)
+            rows = [self.vjp(unit.expand_as(self._value)) for unit in units]
+            jacobian = torch.stack(rows, dim=1).flatten(2)
+            finite = jacobian.isfinite().flatten(1).all(dim=1)
+            if not finite.all():
+                raise OnrError(
+                    f"J is not finite at input {int(finite.int().argmin())}, where the module has "
+                    "no derivative"
+                )
+            self._jacobian = jacobian
+        return (self._jacobian @ v.flatten(1)[:, :, None])[:, :, 0]
+
+    def _check(self, way: _Way) -> None:
+        """Hold a way against ``vjp``, for one random pair of directions.
+
+        Raises:
+            OnrError: ``<u, J v>`` is not ``<J^T u, v>``.
+
+        """
+        if way.exact or self._x.is_meta:
+            return
+        if way.proof is not None and way.proof in self._record.proven:
+            return
+        rng = torch.Generator(self._x.device).manual_seed(0)
+
+        def normal(like: torch.Tensor) -> torch.Tensor:
+            draw = torch.randn(like.shape, generator=rng, dtype=like.dtype, device=like.device)
+            return torch.empty_like(like).copy_(draw)
+
+        u, v = normal(self._value.detach()), normal(self._x.detach())
+        image, gradient = way.apply(self, v), self.vjp(u)
+        gap = ((u * image).sum() - (gradient * v).sum()).abs()
+        size = (u * image).norm() + (gradient * v).norm()
+        precision = torch.bfloat16 if self._bfloat16 else v.dtype
+        # The two sums are of other terms, so their rounding differs.
+        if not gap <= 4 * torch.finfo(precision).eps ** 0.5 * size:
+            raise OnrError("not the adjoint of J^T u")
+        if way.proof is not None:
+            self._record.proven.add(way.proof)
 
 
 def _state(module: nn.Module) -> list[tuple[int, int, int]]:
     """A fingerprint that changes when a parameter or buffer is overwritten or replaced."""
-    tensors = itertools.chain(module.parameters(), module.buffers())
-    return [(id(x), x._version, 0 if x.is_meta else x.data_ptr()) for x in tensors]
-
-
-def _generator_state(device: torch.device) -> torch.Tensor:
-    """The state of the generator that a module on this device draws from."""
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
+    return [
+        (id(x), -1 if x.is_inference() else x._version, 0 if x.is_meta else x.data_ptr())
+        for x in itertools.chain(module.parameters(), module.buffers())
+    ]
 
 
 def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
@@ -232,7 +328,8 @@ def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
 
     Raises:
         OnrError: a batch normalisation or dropout layer of the module is in training mode, where
-            an example has no Jacobian of its own. Call ``module.eval()`` first.
+            an example has no Jacobian of its own (call ``module.eval()`` first), or
+            :func:`onr_torch.admission.admit` or ``check_inputs`` refuses the module or the inputs.
 
     Example:
         >>> here = linearize(nn.ReLU(), torch.tensor([[3.0, -4.0]]))
@@ -241,24 +338,6 @@ def linearize(module: nn.Module, x: torch.Tensor, /) -> TorchLinearization:
 
     """
     require_evaluation(module)
+    check_inputs(module, x)
+    admit(module, x, gradients=True)
     return TorchLinearization(module, x)
-
-
-def require_evaluation(module: nn.Module) -> None:
-    """Refuse a module whose output for one example depends on the other examples or on noise.
-
-    Raises:
-        OnrError: a batch normalisation or dropout layer is in training mode, or a batch
-            normalisation has no running statistics.
-
-    Example:
-        >>> require_evaluation(nn.Dropout().eval())
-
-    """
-    name = depends_on_mode(module)
-    if name is not None:
-        raise OnrError(
-            f"layer {name!r} is in training mode, or normalises by the batch itself: an example's "
-            "Jacobian exists in evaluation mode and with running statistics only, call "
-            "module.eval() first"
-        )

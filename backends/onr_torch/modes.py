@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
 
-__all__ = ["constant_parameters", "depends_on_mode", "evaluating", "mixed_precision"]
+from onr.errors import OnrError
+
+__all__ = [
+    "bare",
+    "constant_parameters",
+    "evaluating",
+    "fixed_buffers",
+    "generator_state",
+    "mixed_precision",
+    "require_evaluation",
+    "uncompiled",
+]
 
 
 def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[object]:
     """If ``enabled``, convolutions and matrix products on the device of ``x`` work in bfloat16.
+
+    If not, they work in the dtype of their inputs, inside the caller's ``torch.autocast`` too.
 
     Example:
         >>> x = torch.ones(2, 2)
@@ -21,12 +35,18 @@ def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[ob
         torch.bfloat16
 
     """
-    return torch.autocast(x.device.type, torch.bfloat16) if enabled else nullcontext()
+    device = x.device.type
+    if enabled or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return torch.autocast(device, torch.bfloat16, enabled=enabled)
+    return nullcontext()
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module in evaluation mode; afterwards each submodule has its former mode.
+
+    The flags are set one by one: ``module.eval()`` may do more, such as merge adapted weights into
+    a layer, and is refused by modules that ``torch.export`` has made.
 
     Example:
         >>> module = nn.Dropout()
@@ -37,18 +57,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         True
 
     """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for part in training:
+            part.training = True
 
 
 @contextmanager
 def constant_parameters(module: nn.Module) -> Iterator[None]:
     """Use evaluation mode and let no parameter require a gradient; restore both afterwards.
+
+    Inside, ``torch.inference_mode`` is off, and compiled functions run as the code that they were
+    compiled from, since derivatives are found operation by operation.
 
     Example:
         >>> module = nn.Linear(2, 1)
@@ -61,24 +85,100 @@ def constant_parameters(module: nn.Module) -> Iterator[None]:
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        with evaluating(module):
+        with torch.inference_mode(False), uncompiled(), evaluating(module):
             yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
 
 
-def depends_on_mode(module: nn.Module) -> str | None:
-    """The name of a submodule that, in its present mode, mixes examples or draws noise, if any.
+def uncompiled() -> AbstractContextManager[object]:
+    """Let compiled functions run as the code that they were compiled from.
 
     Example:
-        >>> depends_on_mode(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
-        '1'
+        >>> with uncompiled():
+        ...     torch.ones(2).sum()
+        tensor(2.)
+
+    """
+    if "torch._dynamo" in sys.modules:  # as long as nothing is compiled, torch does not load it
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
+
+
+@contextmanager
+def fixed_buffers(module: nn.Module) -> Iterator[None]:
+    """Use copies of the buffers, so that a graph made inside outlives changes of the buffers.
+
+    Example:
+        >>> layer, x = nn.BatchNorm1d(2).eval(), torch.ones(3, 2, requires_grad=True)
+        >>> with fixed_buffers(layer):
+        ...     total = layer(x).sum()
+        >>> _ = layer.train()(x)
+        >>> total.backward()
+
+    """
+    own = [
+        (part, dict(part._buffers))
+        for part in module.modules()
+        if part._buffers and not isinstance(part, torch.jit.ScriptModule)
+    ]
+    for part, buffers in own:
+        copies = {name: None if x is None else x.clone() for name, x in buffers.items()}
+        part._buffers.update(copies)
+    try:
+        yield
+    finally:
+        for part, buffers in own:
+            part._buffers.update(buffers)
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The module inside a wrapper of the same function: DataParallel or DistributedDataParallel.
+
+    Example:
+        >>> bare(nn.DataParallel(nn.ReLU()))
+        ReLU()
+
+    """
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    return module
+
+
+def generator_state(device: torch.device) -> torch.Tensor:
+    """The state of the generator that a module on this device draws from.
+
+    Example:
+        >>> before = generator_state(torch.device("cpu"))
+        >>> _ = torch.rand(1)
+        >>> bool((before != generator_state(torch.device("cpu"))).any())
+        True
+
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
+def require_evaluation(module: nn.Module) -> None:
+    """Refuse a module whose output for one example depends on the other examples or on noise.
+
+    Raises:
+        OnrError: a batch normalisation or dropout layer is in training mode, or a batch
+            normalisation has no running statistics.
+
+    Example:
+        >>> require_evaluation(nn.Dropout().eval())
 
     """
     for name, part in module.named_modules():
         normalizes = isinstance(part, nn.modules.batchnorm._BatchNorm)
         draws = isinstance(part, nn.modules.dropout._DropoutNd)
         if ((normalizes or draws) and part.training) or (normalizes and part.running_mean is None):
-            return name or type(part).__name__
-    return None
+            raise OnrError(
+                f"layer {name or type(part).__name__!r} is in training mode, or normalises by the "
+                "batch itself: an example's Jacobian exists in evaluation mode and with running "
+                "statistics only, call module.eval() first"
+            )

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from onr.arrays import to_numpy
-from onr.errors import OnrError
 from onr.protocols import Norm
+from onr_torch.admission import admit, share_record
 from onr_torch.cell_radius import cell_radius
 from onr_torch.features import without_last_layer
 from onr_torch.folding import folded
 from onr_torch.linearization import TorchLinearization
-from onr_torch.modes import constant_parameters, evaluating, mixed_precision
+from onr_torch.modes import bare, constant_parameters, evaluating, mixed_precision
+from onr_torch.outputs import tensor_of
 from onr_torch.patterns import activation_pattern
 
 __all__ = ["TorchNetwork"]
@@ -24,8 +25,12 @@ __all__ = ["TorchNetwork"]
 class TorchNetwork:
     """A module as a network: every call and linearisation runs in evaluation mode.
 
+    The module is checked once for inputs of a kind (:mod:`onr_torch.admission`), when it is first
+    called or linearised at them.
+
     Args:
-        module: the module; it is not copied, and training it changes the network.
+        module: the module; it is not copied, and training it changes the network. Of a
+            ``DataParallel`` or ``DistributedDataParallel`` the module inside is taken.
         input_shape: the shape of one input.
         bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
             gradients have the dtype of the inputs in either case.
@@ -42,7 +47,7 @@ class TorchNetwork:
     def __init__(
         self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
     ) -> None:
-        self.module = module
+        self.module = bare(module)
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
         self._folds: bool | None = None  # whether folding works; independent of the weights
@@ -56,20 +61,21 @@ class TorchNetwork:
         """The logits, shape ``(batch, d)``, without a graph.
 
         Raises:
-            OnrError: the module returns something other than one tensor.
+            OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
+        admit(self.module, x, bfloat16=self.bfloat16)
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
-            logits = self.module(x)
-        if not isinstance(logits, torch.Tensor):
-            raise OnrError(
-                f"{type(self.module).__name__} gives a {type(logits).__name__}: expected one "
-                "tensor of logits (batch, d); wrap the model in a module that returns them"
-            )
-        return logits.to(x.dtype)
+            return tensor_of(self.module(x), self.module).to(x.dtype)
 
     def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
-        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``.
+
+        Raises:
+            OnrError: :func:`onr_torch.admission.admit` refuses the module.
+
+        """
+        admit(self.module, x, gradients=True, bfloat16=self.bfloat16)
         return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
@@ -78,8 +84,7 @@ class TorchNetwork:
         Images are laid out channels last. For a module without parameters and buffers the inputs
         become float32 on the CPU.
         """
-        default = torch.empty(0)
-        parameter = next(itertools.chain(self.module.parameters(), self.module.buffers()), default)
+        parameter = self._parameter()
         tensor = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
         if not tensor.is_floating_point():
             return tensor.to(torch.int64)
@@ -98,7 +103,11 @@ class TorchNetwork:
         """
         if self._folds is None:
             self._folds = folded(self.module, self.example()) is not self.module
-        return self._with(folded(self.module, None) if self._folds else self.module)
+        if not self._folds:
+            return self
+        twin = folded(self.module, None)
+        share_record(self.module, twin)
+        return self._with(twin)
 
     def features(self) -> TorchNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.
@@ -114,11 +123,15 @@ class TorchNetwork:
 
     def example(self) -> torch.Tensor:
         """Two random inputs in [0, 1], the same in every call, to try the module on."""
-        default = torch.empty(0)
-        parameter = next(itertools.chain(self.module.parameters(), self.module.buffers()), default)
+        parameter = self._parameter()
         rng = None if parameter.is_meta else torch.Generator(parameter.device).manual_seed(0)
         shape = (2, *self._input_shape)
         return torch.rand(shape, generator=rng, dtype=parameter.dtype, device=parameter.device)
+
+    def _parameter(self) -> torch.Tensor:
+        """A real parameter or buffer, or else an empty tensor of float32 on the CPU."""
+        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((x for x in tensors if x.is_floating_point()), torch.empty(0))
 
     def activation_pattern(self, x: torch.Tensor, /) -> torch.Tensor:
         """Which ReLUs are on, shape ``(batch, units)``, bool.

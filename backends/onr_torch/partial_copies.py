@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import nn
 
 __all__ = ["changed", "with_children"]
@@ -13,7 +14,8 @@ __all__ = ["changed", "with_children"]
 def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """A module with ``change`` applied to each part of ``module``, the innermost first.
 
-    The parts that do not change are shared, and ``module`` itself stays as it is.
+    The parts that do not change are shared, and ``module`` itself stays as it is. A part that
+    TorchScript has compiled cannot be copied, and stays as it is.
 
     Example:
         >>> module = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
@@ -22,6 +24,8 @@ def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.M
         (Tanh(), ReLU(), True)
 
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
     children = {
         name: None if child is None else changed(child, change)
         for name, child in module._modules.items()

@@ -1,7 +1,7 @@
 """The methods ``input-gradient`` (section 7.2) and ``frobenius`` (section 7.3), for comparison.
 
-Both penalise ``J v`` for a single direction ``v``. The direction of ``input-gradient`` follows from
-the gradient of the loss; that of ``frobenius`` is random.
+Both penalise ``J v`` for a single direction ``v``, in evaluation mode. The direction of
+``input-gradient`` follows from the gradient of the loss; that of ``frobenius`` is random.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class InputGradient:
     duality map of ``J^T g``. By Danskin's theorem ``v`` can be held constant: the gradient of the
     cost is exact and needs no second derivative of the network. Finding ``v`` is one half round of
     Eq. 12 from ``u = g`` (section 7.2).
+
+    The second term is that of evaluation mode in all its parts, ``g`` and ``J v`` alike: an example
+    has no gradient of its own where batch normalisation uses the statistics of the batch. The
+    cross-entropy in the first term is that of training mode.
 
     Args:
         p: the norm of perturbations; the gradient is measured in the dual norm.
@@ -50,29 +54,29 @@ class InputGradient:
         return {"p": self.p.name, "eps": self.eps, "lam": self.lam}
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
-        """Ask for ``J v`` along the duality map of the gradient of the loss."""
+        """Ask for ``f(x)``, and for ``J v`` along the duality map of the gradient of the loss."""
         here = network.linearize(x)
         # The duality map ignores the scale of g, and unlike the gradient this g never underflows.
         g = CROSS_ENTROPY.direction(here.value, labels=y)
-        return Probe(direction=self.p.duality_map(here.vjp(g)))
+        return Probe(direction=self.p.duality_map(here.vjp(g)), evaluated=True)
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """The cost and its gradients.
 
         The gradient of ``<g, J v>`` in the logits is ``H J v`` with the Hessian ``H`` of ``l``.
         """
-        clean, tangent = outputs.clean, outputs.tangent
-        g = CROSS_ENTROPY.gradient(clean, labels=y)
-        softmax = g + one_hot(y, clean)
+        logits, tangent = outputs.evaluated, outputs.tangent
+        g = CROSS_ENTROPY.gradient(logits, labels=y)
+        softmax = g + one_hot(y, logits)
         slope = inner(g, tangent)
         image = softmax * (tangent - inner(softmax, tangent)[:, None])
         factor = (self.lam * self.eps**2 * slope)[:, None]
         return with_clean(
-            clean,
+            outputs.clean,
             y,
             self.lam / 2 * (self.eps * slope) ** 2,
-            clean_gradient=factor * image,
             tangent=factor * g,
+            evaluated=factor * image,
         )
 
 

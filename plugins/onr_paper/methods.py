@@ -59,6 +59,7 @@ def with_clean(
     clean_gradient: Array | float = 0.0,
     perturbed: tuple[Array, ...] = (),
     tangent: Array | None = None,
+    evaluated: Array | None = None,
     memory: Array | None = None,
 ) -> Cost:
     """The cost of cross-entropy on the clean logits plus a further cost.
@@ -70,6 +71,7 @@ def with_clean(
         clean_gradient: the gradient of the further cost in the clean logits.
         perturbed: its gradients in the perturbed logits.
         tangent: its gradient in ``J v``.
+        evaluated: its gradient in the clean logits of evaluation mode.
         memory: what :class:`~onr.protocols.Cost` keeps for these examples.
 
     Example:
@@ -80,7 +82,7 @@ def with_clean(
     """
     value = CROSS_ENTROPY.value(clean, labels=y) + paid
     gradient = CROSS_ENTROPY.gradient(clean, labels=y) + clean_gradient
-    return Cost(value, Outputs(gradient, perturbed, tangent), memory)
+    return Cost(value, Outputs(gradient, perturbed, tangent, evaluated), memory)
 
 
 def training_radius(norm: Norm, eps: float | None) -> float:

@@ -237,7 +237,7 @@ def test_a_seed_determines_a_module_of_ones_own():
 
 def test_outputs_that_are_no_logits_are_refused():
     x, _, _ = directions(0)
-    with pytest.raises(OnrError, match=r"\(4, 2, 6, 6\), expected \(batch, d\)"):
+    with pytest.raises(OnrError, match=r"\(4, 2, 6, 6\): expected logits \(batch, d\)"):
         linearize(nn.Conv2d(3, 2, 3).double(), x)
 
 

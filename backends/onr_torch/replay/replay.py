@@ -30,6 +30,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from onr_torch.forward_mode import forward_mode
+from onr_torch.outputs import tensor_of
 from onr_torch.replay.operations import (
     AFFINE,
     DROPOUT,
@@ -123,8 +124,8 @@ class Recorder(TorchFunctionMode):
         self.tape: list[_Step] = []
         self.input: _Layout | None = None
         self.refusal: str | None = None
-        self.cuts = False
-        """Whether an operation on input-dependent tensors gave a result without a graph."""
+        self.unproven: list[str] = []
+        """The operations that are differentiated by torch's own forward-mode rules."""
         self._versions: list[tuple[torch.Tensor, int]] = []
         self._constants: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
 
@@ -181,6 +182,8 @@ class Recorder(TorchFunctionMode):
         before = [(x, _version(x)) for x in call.given if x is not overwritten]
         constants = [x for x in call.given if not x.requires_grad]
         result, derivative, kept = _differentiated(call)
+        if getattr(derivative, "__func__", None) is _Local.push:
+            self.unproven.append(call.name)
         if any(_version(x) != version for x, version in before):
             self._refuse(f"{call.name} overwrites what it is given")
             return result
@@ -211,7 +214,6 @@ class Recorder(TorchFunctionMode):
             return f"{call.name} gives a view that autograd cuts off"
         elif derivative is not None and not call.in_place and _alias(call.given, parts):
             return f"{call.name} gives a view"
-        self.cuts |= any(map(_is_real, tensors)) and not torch.is_grad_enabled()
         described = _replaced(result, lambda x: _Layout.of(x) if _asks(x) else x)
         self._versions += [(x, _version(x)) for x in (*kept, *constants, *tensors)]
         self.tape.append(_Step(call.name, call.depends, derivative, described))
@@ -220,6 +222,7 @@ class Recorder(TorchFunctionMode):
     def _refuse(self, reason: str) -> None:
         self.refusal = reason
         self.tape.clear()
+        self.unproven.clear()
         self._versions.clear()
         self._constants.clear()
 
@@ -320,10 +323,6 @@ def _asks(x: Any) -> bool:
 def _is_tangent(x: Any) -> bool:
     """Whether ``x`` depends on the input, in the replay."""
     return isinstance(x, _Tangent)
-
-
-def _is_real(x: torch.Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
 
 
 def _alias(given: list[torch.Tensor], parts: list[Any]) -> bool:
@@ -592,7 +591,7 @@ def replay(module: nn.Module, recorder: Recorder, v: torch.Tensor, /) -> torch.T
         raise NotReplayableError("the direction is not of the input's form")
     todo = deque(recorder.tape)
     try:
-        image = module(_Tangent(recorder.input.copy(v), todo))
+        image = tensor_of(module(_Tangent(recorder.input.copy(v), todo)), module)
     except NotReplayableError:
         raise
     except Exception as error:

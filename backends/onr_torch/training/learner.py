@@ -11,12 +11,14 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onr.data import Split, augment, pixels
-from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod
+from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod, Probe
 from onr.training.optimizers import Optimizer
 from onr_torch.folding import overwriting
-from onr_torch.linearization import trainable_jvp
-from onr_torch.modes import mixed_precision
+from onr_torch.graphs import leaves_of
+from onr_torch.modes import evaluating, fixed_buffers, mixed_precision
 from onr_torch.network import TorchNetwork
+from onr_torch.outputs import logits
+from onr_torch.trainable_jvp import trainable_jvp
 from onr_torch.training.distributed import RowsOfGenerator, rank, start, world_size
 from onr_torch.training.layer_maps import layer_weights
 
@@ -29,7 +31,8 @@ class TorchLearner:
     The method chooses inputs and directions on the network in evaluation mode. The outputs in the
     objective are computed in training mode, with clean and perturbed inputs in one batch, so that
     batch normalisation uses and records the statistics of both together. ``J v`` uses the running
-    statistics, since an example has no Jacobian of its own in training mode.
+    statistics with which its direction was found, those before the step, since an example has no
+    Jacobian of its own in training mode.
 
     The images stay on the device in their own dtype and are augmented there. Under ``torchrun``
     each process takes its share of every batch (:mod:`onr_torch.training.distributed`).
@@ -86,7 +89,9 @@ class TorchLearner:
         start(device)
         if world_size() > 1:
             self._objective = DistributedDataParallel(
-                self._objective, device_ids=[device] if device.type == "cuda" else None
+                self._objective,
+                device_ids=[device] if device.type == "cuda" else None,
+                find_unused_parameters=_has_unused_parameters(network),
             )
 
     @property
@@ -178,6 +183,14 @@ class TorchLearner:
         self._weight_memory = {k: v.to(device) for k, v in part("weight_memory.").items()}
 
 
+def _has_unused_parameters(network: TorchNetwork) -> bool:
+    """Whether the logits do not depend on some trained parameter."""
+    module = network.module
+    with torch.enable_grad(), evaluating(module):
+        used = {id(leaf) for leaf in leaves_of(logits(module, network.example()))}
+    return any(p.requires_grad and id(p) not in used for p in module.parameters())
+
+
 class Paid(NamedTuple):
     """The cost of a batch."""
 
@@ -208,36 +221,50 @@ class Objective(nn.Module):
         """Compute the outputs that the method asks for, and its cost."""
         module, bfloat16 = self.module, self._network.bfloat16
         probe = self._method.perturb(self._network.frozen(), x, y, rng=rng, memory=memory)
+        tangent, evaluated = self._in_evaluation_mode(x, probe)
         parts = [x] * probe.clean + list(probe.perturbed)
-        logits: list[torch.Tensor] = []
+        outputs: list[torch.Tensor] = []
         if parts:
             module.train()
             on_cuda = [x.device] if x.is_cuda else []
             with torch.random.fork_rng(on_cuda), mixed_precision(x, bfloat16):
                 # The seed is for dropout. It is drawn after the method's own noise.
                 torch.manual_seed(int(rng.integers(2**63)) + rank())
-                logits = list(module(torch.cat(parts)).to(x.dtype).split(len(x)))
+                together = logits(module, torch.cat(parts)).to(x.dtype)
+                outputs = list(together.tensor_split(len(parts)))
             module.eval()
-        tangent = None
-        if probe.direction is not None:
-            tangent = trainable_jvp(self._network.module, x, probe.direction, bfloat16=bfloat16)
-        clean = logits.pop(0) if probe.clean else None
-        outputs = Outputs(clean, tuple(logits), tangent)
+        clean = outputs.pop(0) if probe.clean else None
+        found = Outputs(clean, tuple(outputs), tangent, evaluated)
 
-        cost: Cost = self._method.objective(_detached(outputs), y)
+        cost: Cost = self._method.objective(_detached(found), y)
         surrogate = sum(
             (output * gradient).sum()
-            for output, gradient in zip(_listed(outputs), _listed(cost.gradients), strict=True)
+            for output, gradient in zip(_listed(found), _listed(cost.gradients), strict=True)
             if output is not None and gradient is not None
         )
         assert isinstance(surrogate, torch.Tensor)  # noqa: S101 - every method uses some output
         return Paid(surrogate, cost.value.detach(), cost.memory)
 
+    def _in_evaluation_mode(
+        self, x: torch.Tensor, probe: Probe
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """``J v`` and ``f(x)``, as far as the method asks for them."""
+        module, bfloat16 = self._network.module, self._network.bfloat16
+        tangent = evaluated = None
+        if probe.direction is not None:
+            tangent = trainable_jvp(module, x, probe.direction, bfloat16=bfloat16)
+        if probe.evaluated:
+            with evaluating(module), fixed_buffers(module), mixed_precision(x, bfloat16):
+                evaluated = logits(module, x).to(x.dtype)
+        return tangent, evaluated
+
 
 def _listed(outputs: Outputs) -> list[torch.Tensor | None]:
-    return [outputs.clean, outputs.tangent, *outputs.perturbed]
+    return [outputs.clean, outputs.tangent, outputs.evaluated, *outputs.perturbed]
 
 
 def _detached(outputs: Outputs) -> Outputs:
-    clean, tangent, *perturbed = (None if o is None else o.detach() for o in _listed(outputs))
-    return Outputs(clean, tuple(perturbed), tangent)
+    clean, tangent, evaluated, *perturbed = (
+        None if o is None else o.detach() for o in _listed(outputs)
+    )
+    return Outputs(clean, tuple(perturbed), tangent, evaluated)
