@@ -10,6 +10,7 @@ lives. :func:`trust` leaves the checks out.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,7 +27,15 @@ from onr.errors import OnrError
 from onr_torch.modes import constant_parameters, generator_state, mixed_precision
 from onr_torch.outputs import logits
 
-__all__ = ["Record", "admit", "check_inputs", "record_of", "share_record", "trust"]
+__all__ = [
+    "Record",
+    "admit",
+    "check_inputs",
+    "check_parameters",
+    "record_of",
+    "share_record",
+    "trust",
+]
 
 
 @dataclass
@@ -128,7 +137,10 @@ def admit(
     kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16)
     if record.trusted or (gradients, *kind) in record.admitted:
         return record
-    _check_parameters(module, gradients)
+    check_parameters(module)
+    _check_dtype(x)
+    if gradients:
+        _check_inference(module)
     if len(x) == 0:
         return record
     if not x.is_meta:
@@ -152,12 +164,7 @@ def check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         >>> check_inputs(nn.Linear(2, 3), torch.ones(5, 2))
 
     """
-    if not x.is_floating_point():
-        raise OnrError(
-            f"x holds {x.dtype}: expected floats; images of whole numbers are x.float() / 255"
-        )
-    if torch.finfo(x.dtype).bits < 32:
-        raise OnrError(f"x holds {x.dtype}: expected float32 or float64 for the model and for x")
+    _check_dtype(x)
     if x.requires_grad:
         raise OnrError("x requires a gradient, which would be lost: give x.detach()")
     if x.ndim < 2:
@@ -181,14 +188,36 @@ def check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         )
 
 
-def _check_parameters(module: nn.Module, gradients: bool) -> None:
+def _check_dtype(x: torch.Tensor) -> None:
+    if not x.is_floating_point():
+        raise OnrError(
+            f"x holds {x.dtype}: expected floats; images of whole numbers are x.float() / 255"
+        )
+    if torch.finfo(x.dtype).bits < 32:
+        raise OnrError(f"x holds {x.dtype}: expected float32 or float64 for the model and for x")
+
+
+def check_parameters(module: nn.Module) -> None:
+    """Check that the parameters of a module have their shapes.
+
+    Raises:
+        OnrError: a lazy layer has not run yet.
+
+    Example:
+        >>> check_parameters(nn.Linear(2, 3))
+
+    """
     for name, parameter in module.named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise OnrError(
                 f"parameter {name!r} has no shape yet: run the model once on an input, so that its "
                 "lazy layers are made"
             )
-        if gradients and parameter.is_inference():
+
+
+def _check_inference(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.is_inference():
             raise OnrError(
                 f"parameter {name!r} was made inside torch.inference_mode(), where torch keeps no "
                 "gradients: make or load the model outside of it"
@@ -213,12 +242,13 @@ class _Trial:
             except OnrError:
                 self._batch = self._beside(len(x) - 1)
 
-    def _beside(self, count: int) -> torch.Tensor:
-        """The first example and so many random ones in its range."""
+    def _beside(self, count: int, *, widened: float = 0.0) -> torch.Tensor:
+        """The first example and random ones in its range, which is widened by a share of it."""
         with torch.inference_mode(False):
             first = self._first
             low, high = first.min(), first.max()
             spread = torch.where(high > low, high - low, first.abs().max() + 1)
+            low, spread = low - widened * spread, (1 + 2 * widened) * spread
             shape = (count, *first.shape[1:])
             others = torch.rand(shape, generator=self._rng, dtype=first.dtype).to(first.device)
             return torch.cat([first, low + spread * others])
@@ -238,17 +268,22 @@ class _Trial:
                 "needs one function; fix the noise or the state, or draw the noise by torch's "
                 "own generator"
             )
-        for row, image in enumerate(before):
-            if image.isnan().any():
-                what = "the first input" if row == 0 else "a random input beside it"
-                raise OnrError(f"{self._name} gives NaN for {what}: expected logits")
+        for wrong in (math.nan, math.inf):
+            if (before[0].isnan() if math.isnan(wrong) else before[0] == wrong).any():
+                raise OnrError(f"{self._name} gives {wrong} for the first input: expected logits")
         if not self._draws:
             self._check_independence(before)
         return keeps
 
     def _check_independence(self, value: torch.Tensor) -> None:
         """Check that the first example has the same logits beside others, and alone."""
-        found = [] if len(value) == 1 else [self._run(self._beside(len(value) - 1))]
+        found = []
+        if len(value) > 1:
+            # Last among others that exceed its range, so that a maximum of the batch is theirs.
+            others = self._beside(len(value) - 1, widened=0.5)[1:]
+            with torch.inference_mode(False):
+                moved = torch.cat([others, self._first])
+            found.append(self._run(moved)[-1:])
         with suppress(OnrError):  # some modules take batches of one size only
             found.append(self._run(self._first))
         for other in found:

@@ -18,7 +18,7 @@ from onr.training.optimizers import Optimizer
 from onr_torch.admission import admit, check_inputs
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
-from onr_torch.modes import require_evaluation
+from onr_torch.modes import converter, require_evaluation
 from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import device_of_process, rank
 from onr_torch.training.learner import TorchLearner
@@ -80,7 +80,8 @@ class TorchBackend:
                 f"got {type(model).__name__}"
             )
         bfloat16 = dtype == "bfloat16"
-        module = _converted(module, torch.float32 if bfloat16 else getattr(torch, dtype))
+        precision = torch.float32 if bfloat16 else getattr(torch, dtype)
+        module = module._apply(converter(precision))  # type: ignore[no-untyped-call]  # torch's
         if parameters is not None:
             _load(module, parameters)
         try:
@@ -145,18 +146,6 @@ class TorchBackend:
         return TorchLearner(
             _torch_network(network), method, train, optimizer=optimizer, augmentation=augmentation
         )
-
-
-def _converted(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Convert parameters and buffers in place: real ones to ``dtype``, complex ones to its pair."""
-
-    def change(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_complex():
-            return tensor.to(dtype.to_complex())
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-    converted: nn.Module = module._apply(change)  # type: ignore[no-untyped-call]  # torch's
-    return converted
 
 
 def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:

@@ -219,7 +219,7 @@ class TorchLinearization:
                 f"a direction of shape {tuple(u.shape)}: expected {tuple(self._value.shape)}"
             )
         # A checkpointed module runs again in the backward pass.
-        with constant_parameters(self._module):
+        with constant_parameters(self._module), mixed_precision(u, False):
             u = u.clone() if u.is_inference() else u
             try:
                 return torch.autograd.grad(self._value, self._x, u, retain_graph=True)[0]
@@ -258,7 +258,7 @@ class TorchLinearization:
             return replay(self._module, self._recorder, v).to(v.dtype)
 
     def _from_graph(self, v: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
+        with torch.enable_grad(), mixed_precision(v, False):
             return double_backward(self._value, self._x, v)
 
     def _forward(self, v: torch.Tensor) -> torch.Tensor:

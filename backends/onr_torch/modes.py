@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -14,10 +14,13 @@ from onr.errors import OnrError
 __all__ = [
     "bare",
     "constant_parameters",
+    "converter",
     "evaluating",
     "fixed_buffers",
     "generator_state",
+    "is_compiled",
     "mixed_precision",
+    "replaced",
     "require_evaluation",
     "uncompiled",
 ]
@@ -134,17 +137,93 @@ def fixed_buffers(module: nn.Module) -> Iterator[None]:
             part._buffers.update(buffers)
 
 
+@contextmanager
+def replaced(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Use ``change(tensor)`` in place of each parameter and buffer; a shared one is changed once.
+
+    Example:
+        >>> module = nn.Linear(2, 1).half()
+        >>> with replaced(module, torch.Tensor.float):
+        ...     module(torch.ones(1, 2)).dtype
+        torch.float32
+        >>> module.weight.dtype
+        torch.float16
+
+    """
+    parts = list(module.modules())
+    own = [(part, dict(part._parameters), dict(part._buffers)) for part in parts]
+    changed: dict[int, torch.Tensor] = {}
+
+    def once(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None:
+            return None
+        if id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        return changed[id(tensor)]
+
+    try:
+        for part, parameters, buffers in own:
+            for name, parameter in parameters.items():
+                part._parameters[name] = once(parameter)  # type: ignore[assignment]  # a tensor will do
+            for name, buffer in buffers.items():
+                part._buffers[name] = once(buffer)
+        yield
+    finally:
+        for part, parameters, buffers in own:
+            part._parameters.update(parameters)
+            part._buffers.update(buffers)
+            if isinstance(part, nn.RNNBase):
+                part._init_flat_weights()  # its own list of its parameters
+
+
 def bare(module: nn.Module) -> nn.Module:
-    """The module inside a wrapper of the same function: DataParallel or DistributedDataParallel.
+    """The module inside a wrapper of the same function.
+
+    Such wrappers are ``DataParallel``, ``DistributedDataParallel`` and what ``torch.compile``
+    makes of a module.
 
     Example:
         >>> bare(nn.DataParallel(nn.ReLU()))
         ReLU()
 
     """
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
-    return module
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif is_compiled(module):
+            module = module._orig_mod  # type: ignore[assignment]  # a module
+        else:
+            return module
+
+
+def converter(dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A conversion of real tensors to ``dtype`` and of complex ones to its complex pair.
+
+    Example:
+        >>> convert = converter(torch.float64)
+        >>> [convert(torch.ones(1, dtype=d)).dtype for d in (torch.float32, torch.complex64)]
+        [torch.float64, torch.complex128]
+
+    """
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return convert
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` made the module.
+
+    Example:
+        >>> is_compiled(nn.ReLU())
+        False
+
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
 
 
 def generator_state(device: torch.device) -> torch.Tensor:

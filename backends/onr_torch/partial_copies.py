@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from onr_torch.modes import is_compiled
+
 __all__ = ["changed", "with_children"]
 
 
@@ -15,7 +17,7 @@ def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.M
     """A module with ``change`` applied to each part of ``module``, the innermost first.
 
     The parts that do not change are shared, and ``module`` itself stays as it is. A part that
-    TorchScript has compiled cannot be copied, and stays as it is.
+    TorchScript or ``torch.compile`` has compiled cannot be copied, and stays as it is.
 
     Example:
         >>> module = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
@@ -24,7 +26,7 @@ def changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.M
         (Tanh(), ReLU(), True)
 
     """
-    if isinstance(module, torch.jit.ScriptModule):
+    if isinstance(module, torch.jit.ScriptModule) or is_compiled(module):
         return module
     children = {
         name: None if child is None else changed(child, change)

@@ -16,7 +16,15 @@ from onr_torch.admission import admit, record_of
 from onr_torch.forward_mode import plain_attention
 from onr_torch.graphs import leaves_of
 from onr_torch.linearization import TorchLinearization
-from onr_torch.modes import bare, evaluating, fixed_buffers, mixed_precision, uncompiled
+from onr_torch.modes import (
+    bare,
+    converter,
+    evaluating,
+    fixed_buffers,
+    mixed_precision,
+    replaced,
+    uncompiled,
+)
 from onr_torch.outputs import logits, tensor_of
 from onr_torch.replay.replay import NotReplayableError, replay
 
@@ -54,6 +62,7 @@ def trainable_jvp(
     """
     module = bare(module)
     admit(module, x, gradients=True, bfloat16=bfloat16)
+    x, v = (z.clone() if z.is_inference() else z for z in (x, v))
     with fixed_buffers(module):
         here = TorchLinearization(module, x, bfloat16=bfloat16)
         recorder = here.recorder
@@ -104,7 +113,7 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, w: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        with plain_attention():
+        with plain_attention(), mixed_precision(w, False):
             product = ctx.pulled.product(w, ctx.v)
             found = _gradients(product, ctx.parameters)
         return None, None, None, *found
@@ -176,47 +185,48 @@ def _agrees(module: nn.Module, x: torch.Tensor) -> bool:
     def normal(like: torch.Tensor) -> torch.Tensor:
         return torch.randn(like.shape, generator=rng, dtype=like.dtype, device=like.device)
 
-    def converted(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to(x.dtype) if tensor.is_floating_point() else tensor.detach()
-
-    buffers = {name: converted(b) for name, b in module.named_buffers()}
-    fixed = {name: converted(p) for name, p in module.named_parameters() if not p.requires_grad}
-    trained = {name: converted(p) for name, p in module.named_parameters() if p.requires_grad}
-    if not trained:
-        return True
-    changes = {
-        name: normal(p) * torch.where(p.abs().max() > 0, p.abs().mean(), 1)
-        for name, p in trained.items()
-    }
-    v, leaf = normal(x), x.clone().requires_grad_(True)
+    convert, v, leaf = converter(x.dtype), normal(x), x.clone().requires_grad_(True)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    values = [convert(p.detach()) for p in trained]
+    changes = [normal(p) * p.abs().mean() + normal(p) * (p.abs().max() == 0) for p in values]
     w: torch.Tensor | None = None
 
-    def product(parameters: dict[str, torch.Tensor], *, graph: bool) -> torch.Tensor:
+    def product(parameters: list[torch.Tensor], *, graph: bool) -> torch.Tensor:
         nonlocal w
-        seeded = torch.random.fork_rng([x.device] if x.is_cuda else [])
-        with seeded, torch.enable_grad(), evaluating(module), mixed_precision(x, False):
+        by_id = {id(p): z for p, z in zip(trained, parameters, strict=True)}
+        with (
+            torch.random.fork_rng([x.device] if x.is_cuda else []),
+            torch.enable_grad(),
+            evaluating(module),
+            mixed_precision(x, False),
+            replaced(module, lambda p: by_id[id(p)] if id(p) in by_id else convert(p.detach())),
+        ):
             torch.manual_seed(0)
-            state = {**fixed, **buffers, **parameters}
-            output = torch.func.functional_call(module, state, (leaf.clone(),))
-            value = tensor_of(output, module).to(x.dtype)
+            value = tensor_of(module(leaf.clone()), module).to(x.dtype)
             w = normal(value) if w is None else w
             (gradient,) = torch.autograd.grad(value, leaf, w, create_graph=graph)
             return (gradient * v).sum()
 
+    def inner(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The products of the entries; the real part, for a complex parameter."""
+        return (one.conj() * other).real if one.is_complex() else one * other
+
     with _for_two_passes():
-        leaves = {name: p.clone().requires_grad_(True) for name, p in trained.items()}
-        exact = _gradients(product(leaves, graph=True), tuple(leaves.values()))
-        parts = torch.stack([(g * d).sum() for g, d in zip(exact, changes.values(), strict=True)])
-        sizes = torch.stack([(g * d).norm() for g, d in zip(exact, changes.values(), strict=True)])
+        leaves = [p.clone().requires_grad_(True) for p in values]
+        exact = _gradients(product(leaves, graph=True), tuple(leaves))
+        parts = [inner(g, d) for g, d in zip(exact, changes, strict=True)]
+        if not parts:
+            return True
+        slope = torch.stack([part.sum() for part in parts]).sum()
+        size = torch.stack([part.norm() for part in parts]).norm()
         double = x.dtype == torch.float64
         tolerance = 1e-5 if double else 3e-2
         for step in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7) if double else (1e-1, 1e-2, 1e-3):
             ahead, behind = (
-                product({name: p + s * changes[name] for name, p in trained.items()}, graph=False)
+                product([p + s * d for p, d in zip(values, changes, strict=True)], graph=False)
                 for s in (step, -step)
             )
-            slope = (ahead - behind) / (2 * step)
-            if (slope - parts.sum()).abs() <= tolerance * sizes.norm():
+            if ((ahead - behind) / (2 * step) - slope).abs() <= tolerance * size:
                 return True
     return False
 

@@ -447,7 +447,7 @@ BAD = {
     "wrong images": ("own_net:wrong_images", {}, r"does not take inputs of shape \(2, 6, 6\)"),
     "no location": ("own_net:too_small", {}, r"not take .* shapes cannot be multiplied[^/]*$"),
     "wrong classes": ("own_net:images", {}, r"gives \(2, 3\) for two inputs.*expected \(2, 5\)"),
-    "a pair": ("own_net:pair", {}, r"gives tuple for two inputs"),
+    "a pair": ("own_net:pair", {}, r"gives a tuple"),
     "no parameters": ("own_net:nothing_to_train", {}, "has no parameters"),
     "another shape": ("own_net:other_shape", {}, r"input_shape = \(2, 7, 7\), the data set's"),
     "a built-in": ("math:sqrt", {}, "cannot be built: TypeError"),

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from onr.errors import OnrError
-from onr_torch.modes import evaluating
+from onr_torch.modes import converter, evaluating, replaced
+from onr_torch.outputs import tensor_of
 
 __all__ = ["reason", "require_logits"]
 
@@ -40,11 +41,11 @@ def require_logits(
     if parameter is None:
         raise OnrError(f"{what} has no parameters: there is nothing to train")
     try:
-        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        floats = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
         x = torch.zeros(2, *input_shape, device=parameter.device)
-        with torch.no_grad(), evaluating(module):
-            logits = torch.func.functional_call(module, floats, x)
+        with torch.no_grad(), evaluating(module), replaced(module, converter(torch.float32)):
+            logits = tensor_of(module(x), module)
+    except OnrError as error:
+        raise OnrError(f"{what}: {error}") from error
     except Exception as error:
         raise OnrError(
             f"{what} does not take inputs of shape {input_shape}: {reason(error)}{advice}"

@@ -11,8 +11,10 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onr.data import Split, augment, pixels
+from onr.errors import OnrError
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod, Probe
 from onr.training.optimizers import Optimizer
+from onr_torch.admission import check_parameters
 from onr_torch.folding import overwriting
 from onr_torch.graphs import leaves_of
 from onr_torch.modes import evaluating, fixed_buffers, mixed_precision
@@ -64,7 +66,10 @@ class TorchLearner:
         self._method = method
         self._augmentation = augmentation
         self._parameters = dict(network.module.named_parameters())
-        parameter = next(iter(self._parameters.values()))
+        if not self._parameters:
+            raise OnrError(f"{type(network.module).__name__} has no parameters to train")
+        check_parameters(network.module)
+        parameter = network.example()
         self._dtype, device = str(parameter.dtype).removeprefix("torch."), parameter.device
         self._images = torch.from_numpy(np.ascontiguousarray(train.images)).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
@@ -110,7 +115,8 @@ class TorchLearner:
             row_rng = RowsOfGenerator(rng, rows, total)
         mine = torch.from_numpy(examples[rows]).to(self._images.device)
         x = pixels(augment(self._images[mine], self._augmentation, row_rng), self._dtype)
-        x = x.contiguous(memory_format=torch.channels_last)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         memory = None if self._memory is None else self._memory[mine]
         paid: Paid = self._objective(x, self._labels[mine], memory, row_rng)
         cost = paid.cost.sum() * weight
