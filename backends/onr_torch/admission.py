@@ -110,7 +110,7 @@ def admit(
     """Check a module in evaluation mode at inputs of this shape, dtype and device, once.
 
     The first example of ``x`` and a random one beside it go through the module four times, and
-    twice more if ``gradients`` are wanted. A module that takes batches of one size only gets
+    once more if ``gradients`` are wanted. A module that takes batches of one size only gets
     batches of that of ``x``. Torch's generators, those of Python and NumPy, and the module's
     buffers are as before. An empty batch is not checked.
 
@@ -144,11 +144,12 @@ def admit(
     if len(x) == 0:
         return record
     if not x.is_meta:
-        trial = _Trial(module, x, bfloat16)
-        if (False, *kind) not in record.admitted:
-            record.keeps_tensors |= trial.check_values()
-        if gradients:
-            trial.check_gradients()
+        with _restored_generators() as drawn:
+            trial = _Trial(module, x, bfloat16)
+            if (False, *kind) not in record.admitted:
+                record.keeps_tensors |= trial.check_values(drawn())
+            if gradients:
+                trial.check_gradients()
     record.admitted |= {(False, *kind), (gradients, *kind)}
     return record
 
@@ -236,11 +237,13 @@ class _Trial:
         with torch.inference_mode(False):
             self._first = x[:1].detach().clone()
         self._batch = self._beside(1)
-        if len(x) != 2:
-            try:
-                self._run(self._batch)
-            except OnrError:
-                self._batch = self._beside(len(x) - 1)
+        try:
+            self._value = self._run(self._batch)
+        except OnrError:
+            if len(x) == 2:
+                raise
+            self._batch = self._beside(len(x) - 1)
+            self._value = self._run(self._batch)
 
     def _beside(self, count: int, *, widened: float = 0.0) -> torch.Tensor:
         """The first example and random ones in its range, which is widened by a share of it."""
@@ -253,15 +256,11 @@ class _Trial:
             others = torch.rand(shape, generator=self._rng, dtype=first.dtype).to(first.device)
             return torch.cat([first, low + spread * others])
 
-    def check_values(self) -> bool:
+    def check_values(self, private: str) -> bool:
         """Check calls without gradients; return whether the module keeps tensors of a call."""
-        with _restored_generators() as drawn:
-            before = self._run(self._batch)
-            private = drawn()
-            state = _State(self._module)
-            again = self._run(self._batch)
-            changed, keeps = state.changes()
-            gap = self._gap(before, again)
+        before, state = self._value, _State(self._module)
+        gap = self._gap(before, self._run(self._batch))
+        changed, keeps = state.changes()
         if gap is not None or changed:
             raise OnrError(
                 f"{self._name} {self._two_answers(gap, private, changed)}: a norm or an attack "
@@ -297,8 +296,8 @@ class _Trial:
 
     def check_gradients(self) -> None:
         """Check that a call with gradients has the values of one without, and a gradient."""
-        value, graph = self._run(self._batch), self._run(self._batch, gradients=True)
-        gap = self._gap(value, graph.detach())
+        graph = self._run(self._batch, gradients=True)
+        gap = self._gap(self._value, graph.detach())
         if gap is not None:
             raise OnrError(
                 f"the logits of {self._name} change by {gap} where a gradient is asked for: it "

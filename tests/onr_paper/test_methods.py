@@ -113,6 +113,177 @@ def test_frobenius_is_the_mean_over_all_signs() -> None:
     same_objective(module, mean, cross_entropy(module, x, y) + 0.4 * 0.7**2 / 2 * frobenius)
 
 
+# Every method, where training and evaluation mode differ, and where derivatives are not constant
+
+
+def batch_norms(momentum: float | None) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(SIZE, 12),
+        nn.BatchNorm1d(12, momentum=momentum),
+        nn.ReLU(),
+        nn.Linear(12, 9),
+        nn.BatchNorm1d(9, momentum=momentum),
+        nn.Tanh(),
+        nn.Linear(9, CLASSES),
+    ).double()
+    with torch.no_grad():
+        module(torch.rand(20, *SHAPE, dtype=torch.float64))
+    return module
+
+
+def layer_norms() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (nn.Flatten(), nn.Linear(SIZE, 12), nn.LayerNorm(12), nn.GELU(), nn.Linear(12, 8))
+    head = (nn.Unflatten(1, (2, 4)), nn.LayerNorm(4), nn.Flatten(), nn.Linear(8, CLASSES))
+    return nn.Sequential(*layers, *head).double()
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "batch norm": lambda: batch_norms(0.1),
+    "batch norm, fast": lambda: batch_norms(1.0),
+    "batch norm, of all": lambda: batch_norms(None),
+    "layer norm": layer_norms,
+}
+
+
+def jumps(paid: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda clean, y, moved, tangent, g: (
+        functional.cross_entropy(clean, y, reduction="none") + paid(moved[0] - clean)
+    )
+
+
+def products(paid: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda clean, y, moved, tangent, g: (
+        functional.cross_entropy(clean, y, reduction="none") + paid(tangent, g)
+    )
+
+
+def norm(z: torch.Tensor, q: float) -> torch.Tensor:
+    return torch.linalg.vector_norm(z, q, dim=1)
+
+
+def entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits, y, reduction="none")
+
+
+TWINS: dict[str, tuple[str, dict[str, Any], Callable[..., torch.Tensor]]] = {
+    "standard": ("standard", {}, lambda clean, y, *rest: entropy(clean, y)),
+    "at": (
+        "at",
+        {"eps": 0.3, "steps": 3, "lam": 0.7},
+        lambda clean, y, moved, *rest: entropy(clean, y) + 0.7 * entropy(moved[0], y),
+    ),
+    "at, perturbed alone": (
+        "at",
+        {"eps": 0.1, "p": "inf", "steps": 2, "lam": math.inf},
+        lambda clean, y, moved, *rest: entropy(moved[0], y),
+    ),
+    "at on distances": (
+        "at",
+        {"eps": 0.1, "p": "inf", "steps": 2, "lam": 0.7, "loss": "lq:1"},
+        jumps(lambda z: 0.7 * norm(z, 1)),
+    ),
+    "dd-snr": ("dd-snr", {"eps": 0.3, "lam": 0.4}, jumps(lambda z: 0.2 * norm(z, 2) ** 2)),
+    "dd-snr, J v": (
+        "dd-snr",
+        {"eps": 0.3, "lam": 0.4, "form": "jacobian"},
+        products(lambda t, g: 0.2 * 0.3**2 * norm(t, 2) ** 2),
+    ),
+    "dd-onr": (
+        "dd-onr",
+        {"p": "inf", "q": "1", "eps": 0.3, "lam": 0.4, "power": 3.0},
+        jumps(lambda z: 0.4 / 3 * norm(z, 1) ** 3),
+    ),
+    "dd-onr, J v": (
+        "dd-onr",
+        {"p": "inf", "q": "3", "eps": 0.3, "lam": 0.4, "form": "jacobian"},
+        products(lambda t, g: 0.4 * 0.3 * norm(t, 3)),
+    ),
+    "dd-onr-exact": (
+        "dd-onr-exact",
+        {"p": "1", "q": "2", "eps": 0.3, "lam": 0.4, "power": 2.0, "form": "jacobian"},
+        products(lambda t, g: 0.2 * 0.3**2 * norm(t, 2) ** 2),
+    ),
+    "dd-snr-warm": (
+        "dd-snr-warm",
+        {"eps": 0.3, "lam": 0.4, "form": "jacobian"},
+        products(lambda t, g: 0.2 * 0.3**2 * norm(t, 2) ** 2),
+    ),
+    "frobenius": (
+        "frobenius",
+        {"eps": 0.3, "lam": 0.4},
+        products(lambda t, g: 0.2 * 0.3**2 * norm(t, 2) ** 2),
+    ),
+    "input-gradient": (
+        "input-gradient",
+        {"p": "inf", "eps": 0.3, "lam": 0.4},
+        products(lambda t, g: 0.2 * 0.3**2 * norm(g, 1) ** 2),
+    ),
+    "interpolate": (
+        "interpolate",
+        {"t": 0.25, "eps": 0.3, "steps": 3, "lam": 0.4, "adversarial_lam": 0.7},
+        lambda clean, y, moved, *rest: (
+            entropy(clean, y)
+            + 0.75 * 0.7 * entropy(moved[0], y)
+            + 0.25 * 0.2 * norm(moved[1] - clean, 2) ** 2
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("of", NETWORKS)
+@pytest.mark.parametrize("name", TWINS)
+def test_a_method_pays_what_its_twin_in_plain_torch_pays(name: str, of: str) -> None:
+    """``J`` and the loss gradient are those of evaluation mode, before the pass for training."""
+    method_name, options, costs = TWINS[name]
+    module, twin = NETWORKS[of](), NETWORKS[of]()
+    method, (x, y) = load("method", method_name)(**options), examples()
+    probe = method.perturb(
+        TorchNetwork(NETWORKS[of](), SHAPE), x, y, rng=np.random.default_rng(0), memory=None
+    )
+    found = paid(module, method)
+
+    twin.eval()
+    leaf, tangent = x.clone().requires_grad_(True), None
+    buffers = {key: value.clone() for key, value in twin.named_buffers()}
+    kept = {**dict(twin.named_parameters()), **buffers}
+
+    def evaluated(z: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = torch.func.functional_call(twin, kept, z)
+        return logits
+
+    loss = entropy(evaluated(leaf), y).sum()
+    (g,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    if probe.direction is not None:
+        rows = [
+            torch.autograd.grad(evaluated(leaf)[:, i].sum(), leaf, create_graph=True)[0]
+            for i in range(CLASSES)
+        ]
+        tangent = torch.stack([(row * probe.direction).flatten(1).sum(1) for row in rows], 1)
+    parts = [x] * probe.clean + list(probe.perturbed)
+    outputs = list(twin.train()(torch.cat(parts)).split(COUNT))
+    clean = outputs.pop(0) if probe.clean else None
+    expected = costs(clean, y, outputs, tangent, g.flatten(1))
+    torch.testing.assert_close(found.cost, expected.detach(), rtol=1e-9, atol=1e-11)
+    pairs = zip(gradients(found.surrogate, module), gradients(expected.sum(), twin), strict=True)
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+    for mine, theirs in zip(module.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("of", NETWORKS)
+def test_the_exact_penalty_is_the_square_of_the_singular_value(of: str) -> None:
+    module, twin, (x, y) = NETWORKS[of](), NETWORKS[of](), examples()
+    method = load("method", "dd-onr-exact")(eps=1.0, lam=2.0, power=2.0, form="jacobian")
+    found = paid(module, method)
+    sigma = torch.linalg.matrix_norm(jacobians(twin.eval(), x), 2)
+    entropies = entropy(twin.train()(x), y)
+    torch.testing.assert_close(found.cost - entropies, sigma**2, rtol=1e-10, atol=1e-10)
+
+
 # Operator norms
 
 EPS = 1e-4
