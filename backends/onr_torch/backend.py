@@ -15,7 +15,7 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method
 from onr.training.optimizers import Optimizer
-from onr_torch.admission import admit, check_inputs
+from onr_torch.admission import admit, check_inputs, check_parameters
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
 from onr_torch.modes import converter, require_evaluation
@@ -79,6 +79,7 @@ class TorchBackend:
                 f"backend torch takes an Architecture or an nn.Module with an input_shape, "
                 f"got {type(model).__name__}"
             )
+        check_parameters(module)
         bfloat16 = dtype == "bfloat16"
         precision = torch.float32 if bfloat16 else getattr(torch, dtype)
         module = module._apply(converter(precision))  # type: ignore[no-untyped-call]  # torch's
@@ -90,7 +91,7 @@ class TorchBackend:
             reason = str(error).splitlines()[0]
             raise OnrError(f"device {device!r} cannot be used: {reason}") from error
         if len(input_shape) == 3:
-            module = module.to(memory_format=torch.channels_last)
+            module = module._apply(_channels_last)  # type: ignore[no-untyped-call]  # torch's
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
     def adopt(self, model: Any, x: torch.Tensor, /) -> TorchNetwork:
@@ -146,6 +147,10 @@ class TorchBackend:
         return TorchLearner(
             _torch_network(network), method, train, optimizer=optimizer, augmentation=augmentation
         )
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _load(module: nn.Module, parameters: Mapping[str, np.ndarray]) -> None:

@@ -141,6 +141,8 @@ def fixed_buffers(module: nn.Module) -> Iterator[None]:
 def replaced(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Use ``change(tensor)`` in place of each parameter and buffer; a shared one is changed once.
 
+    Those of a part that TorchScript has compiled cannot be replaced, and stay.
+
     Example:
         >>> module = nn.Linear(2, 1).half()
         >>> with replaced(module, torch.Tensor.float):
@@ -150,8 +152,11 @@ def replaced(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) 
         torch.float16
 
     """
-    parts = list(module.modules())
-    own = [(part, dict(part._parameters), dict(part._buffers)) for part in parts]
+    own = [
+        (part, dict(part._parameters), dict(part._buffers))
+        for part in module.modules()
+        if not isinstance(part, torch.jit.ScriptModule)
+    ]
     changed: dict[int, torch.Tensor] = {}
 
     def once(tensor: torch.Tensor | None) -> torch.Tensor | None:

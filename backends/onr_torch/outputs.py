@@ -48,7 +48,8 @@ def logits(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         x: inputs, shape ``(batch, *input_shape)``.
 
     Raises:
-        OnrError: the output is no tensor of real numbers of shape ``(batch, d)`` with ``d >= 1``.
+        OnrError: the output is no tensor of real numbers of shape ``(batch, d)`` with ``d >= 1`` on
+            the device of ``x``.
 
     Example:
         >>> logits(nn.Flatten(), torch.ones(1, 2, 2))
@@ -61,6 +62,10 @@ def logits(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
             f"{type(module).__name__} maps inputs of shape {tuple(x.shape)} to "
             f"{tuple(found.shape)}: expected logits (batch, d); if x is a single input, give "
             "x[None]"
+        )
+    if found.device != x.device:
+        raise OnrError(
+            f"{type(module).__name__} gives outputs on {found.device} for inputs on {x.device}"
         )
     if not found.is_floating_point():
         raise OnrError(

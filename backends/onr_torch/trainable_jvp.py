@@ -218,6 +218,8 @@ def _agrees(module: nn.Module, x: torch.Tensor) -> bool:
         if not parts:
             return True
         slope = torch.stack([part.sum() for part in parts]).sum()
+        if not slope.isfinite():
+            raise OnrError("it is not finite")
         size = torch.stack([part.norm() for part in parts]).norm()
         double = x.dtype == torch.float64
         tolerance = 1e-5 if double else 3e-2

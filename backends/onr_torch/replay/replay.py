@@ -511,18 +511,30 @@ def _image(step: _Step, call: _Call, wrap: Callable[[torch.Tensor], torch.Tensor
     if step.derivative is None:
         return _fitted(step.result, _linear(call), wrap)
     image = step.derivative(*(_plain(x) for x in call.given if _is_tangent(x)))
-    return _fitted(step.result, _plain(call.args[0]).copy_(image) if call.in_place else image, wrap)
+    if call.in_place:
+        return _fitted(step.result, _plain(call.args[0]).copy_(image), wrap)
+    # The result is no view, so a copy in the layout of the forward pass will do.
+    return _fitted(step.result, image, wrap, copied=True)
 
 
-def _fitted(result: Any, image: Any, wrap: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def _fitted(
+    result: Any,
+    image: Any,
+    wrap: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    copied: bool = False,
+) -> Any:
     """The recorded result with the matching part of ``image`` in place of each layout."""
     if isinstance(result, _Layout):
+        if copied and not result.fits(image):
+            image = result.copy(image)
         if not result.fits(image):
             raise NotReplayableError("an operation gives a tensor of another layout")
         return wrap(image)
     if isinstance(result, list | tuple) and not isinstance(result, torch.Size):
         build = getattr(type(result), "_make", type(result))
-        return build([_fitted(*pair, wrap) for pair in zip(result, image, strict=True)])
+        pairs = zip(result, image, strict=True)
+        return build([_fitted(*pair, wrap, copied=copied) for pair in pairs])
     return result
 
 

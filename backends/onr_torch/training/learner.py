@@ -249,6 +249,8 @@ class Objective(nn.Module):
             if output is not None and gradient is not None
         )
         assert isinstance(surrogate, torch.Tensor)  # noqa: S101 - every method uses some output
+        if not surrogate.requires_grad:
+            raise OnrError("the cost depends on no parameter that is trained")
         return Paid(surrogate, cost.value.detach(), cost.memory)
 
     def _in_evaluation_mode(
