@@ -57,12 +57,15 @@ from pathlib import Path
 import numpy as np
 from onr.cli.main import main
 from onr_torch.training.distributed import rank
-from tests.onr_torch.test_distributed import CASES, stepped, normalized_steps
+from tests.onr_torch.test_distributed import CASES, PARTLY, stepped, normalized_steps
+from tests.onr_torch.test_distributed import partly_used_steps
 
 folder = Path(sys.argv[1])
 for case in CASES:
     np.savez(folder / f"{case}-{rank()}.npz", **stepped(case))
 np.savez(folder / f"normalized-{rank()}.npz", **normalized_steps())
+for method in PARTLY:
+    np.savez(folder / f"partly {method}-{rank()}.npz", **partly_used_steps(method))
 if rank() != 0:
     def refuse(*arguments):
         raise AssertionError("only the first process writes")
@@ -124,6 +127,40 @@ def normalized_steps() -> dict[str, np.ndarray]:
     return learner.state()
 
 
+class PartlyUsed(nn.Module):
+    """A network with a layer that takes no part, and one whose derivative is not constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.unused, self.last = nn.Linear(6, 8), nn.Linear(3, 3), nn.Linear(8, 4)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(self.norm(self.first(x.flatten(1))).tanh())
+        return logits
+
+
+PARTLY: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "dd-snr": {"form": "jacobian", "steps": 3},
+    "input-gradient": {},
+}
+
+
+def partly_used_steps(method: str) -> dict[str, np.ndarray]:
+    """What three steps with weight decay make of such a network."""
+    learner = TorchLearner(
+        TorchNetwork(PartlyUsed().double(), (1, 2, 3)),
+        load("method", method)(**PARTLY[method]),
+        Split(IMAGES, LABELS),
+        optimizer=Optimizer("sgd", weight_decay=0.1),
+    )
+    for number, batch in enumerate((*BATCHES, np.arange(1))):
+        learner.step(batch, lr=0.1, rng=np.random.default_rng(number))
+    return learner.state()
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
@@ -181,6 +218,16 @@ def test_batch_statistics_are_those_of_a_processs_own_rows(pair: Path) -> None:
         np.testing.assert_allclose(found[0][f"model.{name}"], expected, atol=1e-12)
     for name, _ in module.named_parameters():
         np.testing.assert_array_equal(found[0][f"model.{name}"], found[1][f"model.{name}"])
+
+
+@pytest.mark.parametrize("method", PARTLY)
+def test_a_parameter_that_takes_no_part_is_left_alone(method: str, pair: Path) -> None:
+    alone = partly_used_steps(method)
+    np.testing.assert_array_equal(alone["model.unused.weight"], PartlyUsed().unused.weight.detach())
+    for rank in (0, 1):
+        together = np.load(pair / f"partly {method}-{rank}.npz")
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_two_processes_go_on_with_what_one_began(pair: Path, tmp_path: Path) -> None:
