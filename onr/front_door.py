@@ -200,23 +200,30 @@ def operator_norm(
     p: NormLike,
     q: NormLike,
     rng: RngLike = None,
-    restarts: int = 10,
-    steps: int = 100,
+    restarts: int | None = None,
+    steps: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> OperatorNorm:
     """``||J||_{p,q} = max ||J v||_q`` over ``||v||_p = 1`` (Eq. 8), for each input.
 
-    Exact for p = 1, q = inf, (2, 2), and for q = 1 with at most 16 outputs; both bounds for other
-    lp norms; a lower bound alone for other norms of plugins and beyond 64 outputs.
+    Exact for p = 1, q = inf and (2, 2), whatever the number of outputs, and for q = 1 with at most
+    16 outputs; both bounds for other lp norms and up to 64 outputs; a lower bound for the rest.
     :func:`onr.jacobians.operator_norms.operator_norm` has the whole table.
+
+    Beyond 64 outputs the exact norms take one backward pass for each output (for (2, 2) a forward
+    pass as well) and do not store the Jacobian.
 
     Args:
         J: matrices ``(batch, d, n)``, a linearisation, or a model.
         x: inputs ``(batch, *input_shape)``, with a model alone.
         p: the norm of the inputs.
         q: the norm of the outputs.
-        rng: of the Gaussian starts.
-        restarts: how many of them.
-        steps: iterations from each, at most.
+        rng: of the random starts.
+        restarts: how many starts of each sort; 10 to 200, by the size of the matrices, if not
+            given.
+        steps: iterations from each, at most; 1,000 if not given, 100 beyond 64 outputs.
+        on_progress: called with the number of passes so far and in all, where the Jacobian is not
+            stored.
 
     Returns:
         ``.kind`` (``exact``, ``bracket`` or ``lower``), ``.lower`` and ``.upper`` of shape
@@ -240,6 +247,7 @@ def operator_norm(
         rng=generator(rng),
         restarts=restarts,
         steps=steps,
+        on_progress=on_progress,
     )
 
 

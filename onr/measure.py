@@ -14,7 +14,7 @@ random directions that perturbations are compared with are always the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,7 +146,14 @@ def robust_accuracy(
 
 
 def norms(
-    model: Any, x: Array, y: Array | None = None, /, *, p: NormLike, q: NormLike
+    model: Any,
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    q: NormLike,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Row]:
     """Both bounds of the (p, q) operator norm of the logits' Jacobian, equal where it is exact.
 
@@ -156,6 +163,8 @@ def norms(
         y: their labels, on which the Jacobian does not depend; may be left out.
         p: the norm of the inputs.
         q: the norm of the logits.
+        on_progress: called beyond 64 outputs, where an exact norm takes a pass or two for each
+            output, with the passes so far and in all, each counted once for each input.
 
     Returns:
         :func:`onr.measurements.norms.norms` describes the rows.
@@ -171,7 +180,7 @@ def norms(
 
     """
     network, labels = _prepared(model, x, y)
-    return measurements.norms(network, x, labels, p=norm(p), q=norm(q))
+    return measurements.norms(network, x, labels, p=norm(p), q=norm(q), on_progress=on_progress)
 
 
 def spectrum(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from onr.cli.options import as_radii, as_radius
@@ -34,8 +37,13 @@ PRINTED_RANKS = 10
 DIGITS = 6
 """Significant digits in a table. Measurements use float32, so that more digits would be noise."""
 
+TIMED = 5
+"""The pass after which the pace of the passes is said."""
+
 Function = Callable[..., list[Row]]
 """Called with a network, inputs, labels, and the ``seed`` of the attack's starts."""
+Progress = Callable[[int, int], None]
+"""Called with the passes that are done and all, each counted once for each image."""
 
 OF_A_MODEL = subject_options("100")
 OUT = click.option(
@@ -87,9 +95,17 @@ def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
 @click.option("--q", default="2", show_default=True, help="The norm of the logits.")
 @OUT
 def norms_command(p: str, q: str, **options: Any) -> None:
-    """The (p, q) operator norm of the logits' Jacobian: exact, a bracket, or a lower bound."""
+    """The (p, q) operator norm of the logits' Jacobian: exact, a bracket, or a lower bound.
+
+    Exact for p = 1, q = inf and (2, 2). Beyond 64 logits this takes a backward pass for each logit,
+    for (2, 2) a forward pass as well; the command says how long after the first few.
+    """
     domain, codomain = norm_named(p), norm_named(q)
-    _measure("norms", lambda f, x, y, *, seed: norms(f, x, y, p=domain, q=codomain), **options)
+
+    def function(f: Any, x: Any, y: Any, *, seed: int, on_progress: Progress) -> list[Row]:
+        return norms(f, x, y, p=domain, q=codomain, on_progress=on_progress)
+
+    _measure("norms", function, paced=True, **options)
 
 
 @measure.command(name="spectrum")
@@ -151,14 +167,18 @@ def _measure(
     images: int,
     part: str,
     out: Path | None,
+    paced: bool = False,
     **options: Any,
 ) -> None:
+    """Measure, print the table and write it; ``paced`` functions also take ``on_progress``."""
     if out is not None and figure is not None:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
     subject = opened(options)
     x, y = subject.inputs(images, part)
-    with Console(stderr=True).status(f"measuring {what} of {announce(subject, images, part)}"):
-        rows = function(subject.network, x, y, seed=subject.config.seed)
+    text = f"measuring {what} of {announce(subject, images, part)}"
+    with Console(stderr=True).status(text) as status:
+        progress = {"on_progress": _paced(status, text, len(x))} if paced else {}
+        rows = function(subject.network, x, y, seed=subject.config.seed, **progress)
     columns = [name for name in rows[0] if name not in ("mean", "standard_error", "images")]
     table = Table(title=f"{what} of {announce(subject, images, part)}")
     for name in (*columns, "mean", "standard error"):
@@ -175,6 +195,30 @@ def _measure(
             written.append(f"{what}.svg")
             write_atomic(out / written[1], svg(figure(rows)))
         click.echo(f"written to {out}: {', '.join(written)}")
+
+
+def _paced(status: Status, text: str, images: int) -> Progress:
+    """Say the pace after the first passes; show afterwards how much is left."""
+    calls, first, began = 0, 0, 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal calls, first, began
+        calls += 1
+        if calls == 1:  # the first pass also sets up the next ones
+            first, began = done, perf_counter()
+            return
+        pace = (perf_counter() - began) / (done - first)
+        left = f"{timedelta(seconds=round(pace * (total - done)))} left"
+        if calls == TIMED:
+            each = total // images
+            rate = 1 / (pace * each)
+            status.console.print(
+                f"{each:,} passes an image, about {rate:.2g} images a second: {left}",
+                highlight=False,
+            )
+        status.update(f"{text}: {left}")
+
+    return on_progress
 
 
 def _figure(

@@ -11,7 +11,7 @@ from onr.arrays import array_namespace, device, like
 from onr.errors import OnrError
 from onr.protocols import Array, Linearization
 
-__all__ = ["Matrices", "check_matrices", "jacobian", "singular_values"]
+__all__ = ["Matrices", "check_matrices", "jacobian", "right_singular_vectors", "singular_values"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,30 @@ def singular_values(linearization: Linearization, /) -> Array:
     """
     J = jacobian(linearization)
     return array_namespace(J).linalg.svdvals(J)
+
+
+def right_singular_vectors(J: Array, /) -> tuple[Array, Array]:
+    """Singular values and right singular vectors of matrices, NaN where the vector is arbitrary.
+
+    A singular value counts as zero if it is at most ``max(d, n) eps`` times the largest one of its
+    matrix, the rounding of an SVD. Every vector is then as good as any other, so it is NaN, and
+    the statistics of a measurement leave it out.
+
+    Args:
+        J: matrices, shape ``(batch, d, n)``.
+
+    Returns:
+        The singular values, largest first, shape ``(batch, k)`` with ``k = min(d, n)``; and the
+        vectors, shape ``(batch, k, n)``.
+
+    Example:
+        >>> S, V = right_singular_vectors(np.array([[[3.0, 0.0], [0.0, 0.0]]]))
+        >>> S, abs(V)
+        (array([[3., 0.]]), array([[[ 1.,  0.],
+                [nan, nan]]]))
+
+    """
+    xp = array_namespace(J)
+    _, S, V = xp.linalg.svd(J, full_matrices=False)
+    known = S[:, :1] * max(J.shape[1:]) * xp.finfo(J.dtype).eps < S
+    return S, xp.where(known[:, :, None], V, xp.full_like(V, xp.nan))

@@ -38,7 +38,7 @@ class NormEstimate:
     """The dual direction of ``J v``, shape ``(batch, d)``: ``<u, J v> = ||J v||_q``."""
     iterations: int
     """The number of steps from each start."""
-    converged: Array
+    stationary: Array
     """True where the last step changed the value by at most ``tolerance * value``; ``(batch,)``."""
 
 
@@ -66,7 +66,7 @@ def operator_norm_iteration(
         steps: how many iterations; each costs one ``jvp`` and one ``vjp``. The value at the end
             costs one more ``jvp``.
         ties: which representative of the duality map to take for ``p`` (Lemma 1).
-        tolerance: an example counts as converged if the last step changed its value by at most
+        tolerance: an example counts as stationary if the last step changed its value by at most
             this fraction.
         trace: called with each :class:`~onr.jacobians.iterations.Step`.
 
@@ -81,15 +81,15 @@ def operator_norm_iteration(
         >>> from onr.norms import LpNorm
         >>> J, two = Matrices(np.array([[[3.0, 0.0], [0.0, 1.0]]])), LpNorm(2)
         >>> found = operator_norm_iteration(J, np.ones((1, 2)), p=two, q=two, steps=20)
-        >>> found.value.round(6), found.converged
+        >>> found.value.round(6), found.stationary
         (array([3.]), array([ True]))
 
     """
     step = walk(linearization, v, p=p, q=q, alpha=alpha, steps=steps, ties=ties, trace=trace)
     forward = linearization.jvp(step.v)
     value = q(forward)
-    converged = abs(value - step.value) <= tolerance * value
-    return NormEstimate(value, step.v, q.gradient(forward), steps, converged)
+    stationary = abs(value - step.value) <= tolerance * value
+    return NormEstimate(value, step.v, q.gradient(forward), steps, stationary)
 
 
 def estimate_operator_norm(
@@ -141,7 +141,7 @@ def estimate_operator_norm(
         start = like(rng.standard_normal((1, *like_input.shape[1:])), like_input)
         start = start + xp.zeros_like(like_input)
         found = operator_norm_iteration(linearization, start, p=p, q=q, steps=steps, ties=ties)
-        best = better(best, (found.value, found.v, found.u, found.converged))
+        best = better(best, (found.value, found.v, found.u, found.stationary))
     assert best is not None  # noqa: S101 - for the type checker; restarts >= 1
-    value, v, u, converged = best
-    return NormEstimate(value, v, u, steps, converged)
+    value, v, u, stationary = best
+    return NormEstimate(value, v, u, steps, stationary)

@@ -133,7 +133,8 @@ def walk(
         u = q.gradient(forward)
         g = linearization.vjp(u)
         v = p.duality_map(g, ties=ties) if alpha == math.inf else p.project_sphere(v + alpha * g, 1)
-        step = Step(k, forward, u, g, v, q(forward))
+        if trace is not None or k == steps:
+            step = Step(k, forward, u, g, v, q(forward))
         if trace is not None:
             trace(step)
     return step

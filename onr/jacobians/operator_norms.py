@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, device, like, safe
+from onr.arrays import array_namespace, column, device, like, max_abs, safe
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError
 from onr.jacobians.dense import Matrices, check_matrices, jacobian
-from onr.jacobians.estimates import NormEstimate, estimate_operator_norm, operator_norm_iteration
-from onr.jacobians.inf_2_bound import cube_bound
+from onr.jacobians.estimates import estimate_operator_norm
+from onr.jacobians.inf_1_bound import KRIVINE, grothendieck_bound
+from onr.jacobians.inf_2_bound import cube_bound, nesterov_factor
 from onr.jacobians.interpolated_bounds import interpolated, neighbours, schur_bound
-from onr.jacobians.lanczos import singular_triplets
+from onr.jacobians.multistart import climb
+from onr.jacobians.rounding import not_crossed
 from onr.jacobians.sign_enumeration import best_signs
+from onr.jacobians.streamed_norms import (
+    Progress,
+    largest_column,
+    largest_row,
+    largest_singular_vector,
+)
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Array, Linearization, Norm
 
@@ -25,6 +33,17 @@ ENUMERATED = 16
 """The largest number of signs that are enumerated (``2^15`` vectors)."""
 WHOLE = 64
 """The largest number of passes that are spent on forming ``J`` from its products."""
+STEPS, STEPS_OF_PRODUCTS = 1000, 100
+"""The largest number of steps from each start, of formed Jacobians and of products alone."""
+STARTS, MOST_STARTS, SMALL = 10, 200, 2**15
+"""Eq. 12 has ``SMALL / (d n)`` starts of each sort, but between these numbers."""
+HOELDER = "Hoelder's inequality"
+RELAXATIONS: dict[tuple[float, float], str] = {
+    (math.inf, 2): "Nesterov's relaxation",
+    (2, 1): "Nesterov's relaxation",
+    (math.inf, 1): "Grothendieck's relaxation",
+}
+"""Where an upper bound that is not interpolated comes from."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +74,20 @@ class OperatorNorm:
     ``<u, J v> = ||J v||_q``; zero where ``J v`` is zero.
     """
     iterations: int
-    """Steps of Eq. 12, or of Golub-Kahan-Lanczos, from each start; 0 without an iteration."""
-    converged: Array
-    """True where the iteration from the best start had stopped gaining, shape ``(batch,)``."""
+    """Steps of Eq. 12 from each start that was followed to the end; 0 without an iteration."""
+    stationary: Array
+    """True where the iteration from the best start had come to rest, shape ``(batch,)``.
+
+    It says that more steps would not raise ``lower``. It does not say that ``lower`` is the
+    maximum: another start may lead higher. Only ``kind == "exact"`` says that.
+    """
+    guarantee: Array | None
+    """A factor with ``upper <= guarantee * ||J||_{p,q}``, shape ``(batch,)``; 1 if exact.
+
+    For (inf, 2) and (2, 1) it follows from the solution of the relaxation
+    (:func:`~onr.jacobians.inf_2_bound.nesterov_factor`), and is at most 1.2546 once that has
+    converged; for (inf, 1) it is at most 1.784. ``None`` for other pairs: no factor is known.
+    """
 
     @property
     def value(self) -> Array:
@@ -72,8 +102,9 @@ def operator_norm(
     p: Norm | float,
     q: Norm | float,
     rng: np.random.Generator | None = None,
-    restarts: int = 10,
-    steps: int = 100,
+    restarts: int | None = None,
+    steps: int | None = None,
+    on_progress: Progress = lambda done, total: None,
 ) -> OperatorNorm:
     """``||J||_{p,q} = max ||J v||_q`` over ``||v||_p = 1`` (Eq. 8), for each example.
 
@@ -84,32 +115,44 @@ def operator_norm(
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
     (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.inf_2_bound`, within a factor of 1.2546
-                                 once it has converged
+                                 once it has converged, and of ``guarantee`` always
+    (inf, 1)            bracket  :mod:`onr.jacobians.inf_1_bound`, within a factor of 1.784
+                                 once it has converged, and of ``guarantee`` always
     other lp norms      bracket  Hoelder between the rows above; for q <= p also Schur's
                                  test, which closes the bracket for nonnegative matrices
                                  as it converges
     norms of plugins    lower    Eq. 12 alone, where no exact row applies
     ==================  =======  ==========================================================
 
-    The lower bounds are Eq. 12 from the largest column, the largest row, the roundings of the
-    relaxation, and Gaussian starts, until the best of the starts stops gaining. Ties are broken
-    towards vertices, because averages have fixed points that are not maxima.
+    The lower bounds are the best of Eq. 12 (:func:`~onr.jacobians.multistart.climb`) from many
+    starts: the largest columns and rows, random inputs and outputs (Gaussian and sparse signs),
+    the maximisers of the exact entries of Table 1 about (p, q), and the roundings of the
+    relaxations there. For p = 2 and
+    d < n both bounds are those of the d x d factor ``L`` of ``J = L Q``, which has the same norm.
 
     Args:
         J: matrices, shape ``(batch, d, n)``, of floats or, for the exact rows except (2, 2), of
             exact numbers; or a linearisation. Where ``min(d, n)`` is at most 64, ``J`` is formed
-            from the linearisation by that many products. Otherwise the result is a lower bound
-            from products alone: Golub-Kahan-Lanczos for (2, 2), Eq. 12 for the rest.
+            from the linearisation by that many products. Otherwise ``J`` is never stored: the
+            first three rows of the table (for p = 1 with an lp norm q) take ``d`` vjps, and for
+            (2, 2) ``d`` jvps besides (:mod:`onr.jacobians.streamed_norms`). The rest is then a
+            lower bound, Eq. 12 from Gaussian starts.
         p: the norm of the domain; a number is an lp norm.
         q: the norm of the co-domain; a number is an lp norm.
         rng: draws the starts; a generator with seed 0 if not given, so that results repeat.
-        restarts: how many Gaussian starts.
-        steps: the largest number of iterations from each start.
+        restarts: how many starts of each sort. If not given, 10, and up to 200 for small matrices,
+            ``2^15 / (d n)``.
+        steps: the largest number of iterations from each start. If not given, 1,000, and 100 where
+            ``J`` is not formed.
+        on_progress: called after every row of a ``J`` that is not stored, with the number of
+            products so far and in all; each costs one pass of the whole batch through the network.
 
     Raises:
         OnrError: the matrices have another shape or type (16-bit floats too: torch has no
             eigenvalues for them), or entries that are nan or infinite; p or q is neither a norm
-            nor a number >= 1; or ``restarts`` or ``steps`` is less than 1.
+            nor a number >= 1; ``restarts`` or ``steps`` is less than 1; or a lower bound is above
+            its upper bound by more than rounding
+            (:func:`~onr.jacobians.rounding.not_crossed`), which no input should do.
         NotExactError: ``J`` holds exact numbers and the pair (p, q) has no exact algorithm.
 
     Example:
@@ -119,19 +162,26 @@ def operator_norm(
 
     """
     p, q = as_norm(p), as_norm(q)
-    if restarts < 1 or steps < 1:
-        raise OnrError(f"restarts = {restarts}, steps = {steps}: expected at least 1 of each")
+    for name, count in (("restarts", restarts), ("steps", steps)):
+        if count is not None and count < 1:
+            raise OnrError(f"{name} = {count}: expected at least 1")
     rng = rng or np.random.default_rng(0)
     if not hasattr(J, "jvp"):
         return _of_matrices(J, (), p, q, rng, restarts, steps)
     n = math.prod(J.input_shape)
     if min(J.value.shape[1], n) > WHOLE:
-        return _of_products(J, p, q, rng, restarts, steps)
+        return _of_products(J, p, q, rng, restarts, steps, on_progress)
     return _of_matrices(jacobian(J), J.input_shape, p, q, rng, restarts, steps)
 
 
 def _exponent(norm: Norm) -> float | None:
     return norm.p if isinstance(norm, LpNorm) else None
+
+
+def _is_exact(p: float, q: float, d: int, n: int) -> bool:
+    """Whether :func:`_of_matrices` has an exact row for matrices ``d x n`` of floats."""
+    table = p == 1 or q == math.inf or (p, q) == (2, 2) or 1 in (d, n)
+    return table or (q == 1 and d <= ENUMERATED) or (p == math.inf and n <= ENUMERATED)
 
 
 def _of_matrices(
@@ -140,8 +190,8 @@ def _of_matrices(
     p: Norm,
     q: Norm,
     rng: np.random.Generator,
-    restarts: int,
-    steps: int,
+    restarts: int | None,
+    steps: int | None,
 ) -> OperatorNorm:
     """The first row that applies in the table of :func:`operator_norm`."""
     Matrices(J)  # checks the shape
@@ -173,13 +223,13 @@ def _of_matrices(
     return _bracket(J, shape, p, q, rng, restarts, steps)
 
 
-def _attained(J: Array, q: Norm, v: Array, how: str) -> OperatorNorm:
+def _attained(J: Array | Linearization, q: Norm, v: Array, how: str) -> OperatorNorm:
     """The exact result whose maximiser is ``v``."""
-    xp = array_namespace(J)
-    image = Matrices(J).jvp(v)
+    image = (J if hasattr(J, "jvp") else Matrices(J)).jvp(v)
     value = q(image)
-    converged = xp.ones_like(value == value)
-    return OperatorNorm(value, value, "exact", how, v, q.gradient(image), 0, converged)
+    xp = array_namespace(value)
+    still, one = xp.ones_like(value == value), xp.ones_like(value)
+    return OperatorNorm(value, value, "exact", how, v, q.gradient(image), 0, still, one)
 
 
 def _largest_column(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
@@ -203,6 +253,14 @@ def _one_hot(index: Array, size: int, J: Array) -> Array:
     return array_namespace(J).take(like(np.eye(size), J), index, axis=0)
 
 
+def _largest(sizes: Array, count: int) -> Array:
+    """The axes of the ``count`` largest entries of each example, ``(batch, count, k)``."""
+    xp = array_namespace(sizes)
+    order = xp.argsort(sizes, axis=1, descending=True, stable=True)[:, :count]
+    axes = xp.arange(sizes.shape[1], device=device(sizes))
+    return xp.astype(order[:, :, None] == axes, sizes.dtype)
+
+
 def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm:
     xp = array_namespace(J)
     scaled = J / safe(xp.max(xp.abs(J), axis=(1, 2), keepdims=True))
@@ -221,106 +279,155 @@ def _bracket(
     p: Norm,
     q: Norm,
     rng: np.random.Generator,
-    restarts: int,
-    steps: int,
+    restarts: int | None,
+    steps: int | None,
 ) -> OperatorNorm:
     """A lower bound by Eq. 12 from many starts and, for lp norms, an upper bound."""
     xp = array_namespace(J)
-    batch, _, n = J.shape
+    _, d, n = J.shape
     a, b = _exponent(p), _exponent(q)
-    upper, outputs = None, None
-    if a is not None and b is not None:
-        upper, outputs = _upper(J, a, b, rng, restarts)
-    starts = [
-        _largest_column(J, shape, p, q).v.reshape((batch, 1, n)),
-        _largest_row(J, shape, p, q).v.reshape((batch, 1, n)),
-        xp.zeros_like(J[:, :1]) + like(rng.standard_normal((restarts, n)), J),
-    ]
-    if outputs is not None:
-        starts.append(p.duality_map((outputs @ J).reshape((-1, *shape))).reshape((batch, -1, n)))
-    v = xp.concat(starts, axis=1)
-    copies = v.shape[1]
-    matrices, v, done, found = Matrices(J, shape, copies), v.reshape((-1, *shape)), 0, None
-    while True:
-        chunk = min(10, steps - done)
-        fresh = operator_norm_iteration(matrices, v, p=p, q=q, steps=chunk, ties="vertex")
-        found = fresh if found is None else _merged(found, fresh, copies)
-        v, done = found.v, done + chunk
-        index = _best(found, copies)
-        if done == steps or bool(xp.all(xp.take(found.converged, index, axis=0))):
-            break
-
-    def pick(x: Array) -> Array:
-        return xp.take(x, index, axis=0)
-
-    return OperatorNorm(
-        pick(found.value),
-        None if upper is None else xp.maximum(upper, pick(found.value)),
-        "lower" if upper is None else "bracket",
-        f"Eq. 12 from {copies} starts" + ("" if upper is None else ", Hoelder's inequality"),
-        pick(found.v),
-        pick(found.u),
-        done,
-        pick(found.converged),
-    )
+    # A power of two, which changes no digit, keeps every power of an entry in range.
+    scale = 2 ** xp.floor(xp.log2(safe(max_abs(J))))
+    J = J / column(scale, J)
+    search = _of_factor if a == 2 and d < n else _from_starts
+    found = search(J, shape, p, q, rng, restarts, steps)
+    upper = found.upper
+    if upper is not None and a is not None and b is not None:
+        if b <= a:
+            # Schur's test sees the magnitudes of the entries: of J, not of a factor.
+            upper = xp.minimum(upper, schur_bound(J, a, b))
+        upper = not_crossed(found.lower, upper, d * n) * scale
+    return replace(found, lower=found.lower * scale, upper=upper)
 
 
-def _best(found: NormEstimate, copies: int) -> Array:
-    """The row of each example's best start, of ``batch * copies`` rows; shape ``(batch,)``."""
-    xp = array_namespace(found.value)
-    best = xp.argmax(found.value.reshape((-1, copies)), axis=1)
-    return best + copies * xp.arange(best.shape[0], device=device(best))
-
-
-def _merged(old: NormEstimate, new: NormEstimate, copies: int) -> NormEstimate:
-    """The old estimates of each example whose best start had converged, the new ones elsewhere.
-
-    This keeps an example independent of how long the others take.
-    """
-    xp = array_namespace(old.value)
-    settled = xp.repeat(xp.take(old.converged, _best(old, copies), axis=0), copies)
-
-    def choose(before: Array, after: Array) -> Array:
-        return xp.where(column(settled, after), before, after)
-
-    return NormEstimate(
-        choose(old.value, new.value),
-        choose(old.v, new.v),
-        choose(old.u, new.u),
-        new.iterations,
-        choose(old.converged, new.converged),
-    )
-
-
-def _upper(
-    J: Array, p: float, q: float, rng: np.random.Generator, restarts: int
-) -> tuple[Array, Array | None]:
-    """An upper bound; and logit directions to start from if the bound used (inf, 2), else None."""
+def _from_starts(
+    J: Array,
+    shape: tuple[int, ...],
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    restarts: int | None,
+    steps: int | None,
+) -> OperatorNorm:
+    """The bracket but for Schur's test; the entries of ``J`` are at most 2 in magnitude."""
     xp = array_namespace(J)
-    outputs = None
+    batch, d, n = J.shape
+    a, b = _exponent(p), _exponent(q)
+    if restarts is None:
+        restarts = min(MOST_STARTS, max(STARTS, SMALL // (d * n)))
+    columns = q(xp.matrix_transpose(J).reshape((batch * n, d))).reshape((batch, n))
+    rows = p.dual(J.reshape((batch * d, *shape))).reshape((batch, d))
+    nothing = xp.zeros_like(J[:, :1, :1])
+    outputs = xp.concat(
+        [_largest(rows, restarts), nothing + like(_directions(rng, restarts, d), J)], axis=1
+    )
+    starts = [
+        _largest(columns, restarts),
+        p.duality_map((outputs @ J).reshape((-1, *shape))).reshape((batch, -1, n)),
+        nothing + like(_directions(rng, restarts, n), J),
+    ]
+    upper, guarantee, above = None, None, ""
+    if a is not None and b is not None:
+        corners = _corners(J, a, b, rng, restarts)
+        starts += [corner.starts for corner in corners.values()]
+        upper = interpolated({pair: corner.upper for pair, corner in corners.items()}, a, b)
+        guarantee = corners[a, b].guarantee if (a, b) in corners else None
+        above = f", {RELAXATIONS.get((a, b), HOELDER)}"
+    v = xp.concat(starts, axis=1)
+    found = climb(J, v, p=p, q=q, shape=shape, steps=steps or STEPS)
+    return OperatorNorm(
+        found.value,
+        upper,
+        "lower" if upper is None else "bracket",
+        f"Eq. 12 from {v.shape[1]} starts{above}",
+        found.v,
+        found.u,
+        found.iterations,
+        found.stationary,
+        guarantee,
+    )
 
-    def corner(a: float, b: float) -> Array:
-        nonlocal outputs
-        exact = min(J.shape[1:]) <= ENUMERATED and (a, b) == (math.inf, 1)
-        exact = exact or (b == 1 and J.shape[1] <= ENUMERATED)
-        exact = exact or (a == math.inf and J.shape[2] <= ENUMERATED)
-        if exact or a == 1 or b == math.inf or (a, b) == (2, 2):
-            return operator_norm(J, p=a, q=b).lower
+
+def _directions(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Random directions, ``(count, size)``: every other one Gaussian, the others sparse signs.
+
+    Near p = 1 and q = inf the maximisers are few columns or the agreement of few rows. A sparse
+    direction has a share of entries +-1 that is uniform in [0, 1], and at least one.
+    """
+    found = rng.standard_normal((count, size))
+    share = rng.random((count, 1))
+    kept = rng.random((count, size)) < share
+    kept[np.arange(count), rng.integers(size, size=count)] = True
+    sparse = np.where(kept, np.sign(found), 0)
+    found[1::2] = sparse[1::2]
+    return found
+
+
+def _of_factor(
+    J: Array,
+    shape: tuple[int, ...],
+    p: Norm,
+    q: Norm,
+    rng: np.random.Generator,
+    restarts: int | None,
+    steps: int | None,
+) -> OperatorNorm:
+    """The same for ``||J||_{2,q} = ||L||_{2,q}``, where ``J = L Q`` and ``Q Q^T = I``."""
+    xp = array_namespace(J)
+    turned, L = xp.linalg.qr(xp.matrix_transpose(J))
+    L = xp.matrix_transpose(L)
+    found = _from_starts(L, L.shape[2:], p, q, rng, restarts, steps)
+    v = (turned @ found.v[:, :, None]).reshape((-1, *shape))
+    v = v / safe(column(p(v), v))
+    image = Matrices(J).jvp(v)
+    return replace(found, lower=q(image), v=v, u=q.gradient(image))
+
+
+@dataclass(frozen=True)
+class _Corner:
+    """What an entry of Table 1 gives its neighbours: an upper bound, and starts for Eq. 12."""
+
+    upper: Array
+    starts: Array
+    guarantee: Array | None = None
+
+
+def _corners(
+    J: Array, p: float, q: float, rng: np.random.Generator, restarts: int
+) -> dict[tuple[float, float], _Corner]:
+    """The entries of Table 1 about (p, q): their maximisers, or the roundings of relaxations."""
+    xp = array_namespace(J)
+    _, d, n = J.shape
+    turned = xp.matrix_transpose(J)
+
+    def normals(size: int) -> Array:
+        return like(rng.standard_normal((restarts, size)), J)
+
+    def corner(a: float, b: float) -> _Corner:
+        if _is_exact(a, b, d, n):
+            found = operator_norm(J, p=a, q=b)
+            return _Corner(found.lower, found.v[:, None, :])
         if (a, b) == (math.inf, 2):
             bound, root = cube_bound(J)
-            normals = like(rng.standard_normal((restarts, root.shape[1])), J)
-            outputs = normals @ root
-            return bound
+            directions = normals(root.shape[1]) @ root
+            return _Corner(bound, _vertices(directions @ J), nesterov_factor(J, bound, root))
         if (a, b) == (2, 1):
-            return cube_bound(xp.matrix_transpose(J))[0]
-        # (inf, 1): the norm of the identity between l1 and l2 is sqrt(d), or sqrt(n)
-        return xp.minimum(J.shape[1] ** 0.5 * corner(math.inf, 2), J.shape[2] ** 0.5 * corner(2, 1))
+            bound, root = cube_bound(turned)
+            directions = normals(root.shape[1]) @ root
+            return _Corner(bound, directions, nesterov_factor(turned, bound, root))
+        bound, value, root = grothendieck_bound(J)
+        directions = normals(root.shape[1]) @ root
+        factor = xp.where(value > 0, KRIVINE * bound / safe(value), xp.ones_like(bound))
+        starts = _vertices(directions) if d > n else _vertices(_vertices(directions) @ J)
+        return _Corner(bound, starts, factor)
 
-    corners = {(a, b): corner(a, b) for a, _ in neighbours(p) for b, _ in neighbours(q)}
-    bound = interpolated(corners, p, q)
-    if q <= p:
-        bound = xp.minimum(bound, schur_bound(J, p, q))
-    return bound, outputs
+    return {(a, b): corner(a, b) for a, _ in neighbours(p) for b, _ in neighbours(q)}
+
+
+def _vertices(x: Array) -> Array:
+    """The signs of the entries, +1 for zero."""
+    xp = array_namespace(x)
+    return xp.where(x < 0, -xp.ones_like(x), xp.ones_like(x))
 
 
 def _of_products(
@@ -328,30 +435,43 @@ def _of_products(
     p: Norm,
     q: Norm,
     rng: np.random.Generator,
-    restarts: int,
-    steps: int,
+    restarts: int | None,
+    steps: int | None,
+    on_progress: Progress,
 ) -> OperatorNorm:
-    """A lower bound from ``jvp`` and ``vjp`` alone."""
+    """The exact norm from a stream of products, or a lower bound."""
+    a, b = _exponent(p), _exponent(q)
+    if a == 1 and isinstance(q, LpNorm):
+        v = largest_column(J, q, on_progress=on_progress)
+        return _attained(J, q, v, "largest column")
+    if b == math.inf:
+        v = largest_row(J, p, on_progress=on_progress)
+        return _attained(J, q, v, "largest row")
+    if (a, b) == (2, 2):
+        v = largest_singular_vector(J, on_progress=on_progress)
+        return _attained(J, q, v, "largest eigenvalue of the Gram matrix")
     value = J.value
-    if (_exponent(p), _exponent(q)) == (2, 2):
-        top = singular_triplets(J, 1, rng=rng, steps=steps)
-        v = top.V[:, 0]
-        image = J.jvp(v)
-        how, u = "Golub-Kahan-Lanczos", q.gradient(image)
-        return OperatorNorm(q(image), None, "lower", how, v, u, top.iterations, top.converged)
     xp = array_namespace(value)
     shape = (value.shape[0], *J.input_shape)
     template = xp.zeros(shape, dtype=value.dtype, device=device(value))
     found = estimate_operator_norm(
-        J, p=p, q=q, rng=rng, like_input=template, restarts=restarts, steps=steps, ties="vertex"
+        J,
+        p=p,
+        q=q,
+        rng=rng,
+        like_input=template,
+        restarts=restarts or STARTS,
+        steps=steps or STEPS_OF_PRODUCTS,
+        ties="vertex",
     )
     return OperatorNorm(
         found.value,
         None,
         "lower",
-        f"Eq. 12 from {restarts} starts",
+        f"Eq. 12 from {restarts or STARTS} starts",
         found.v,
         found.u,
         found.iterations,
-        found.converged,
+        found.stationary,
+        None,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onr.arrays import array_namespace
-from onr.jacobians.dense import jacobian
+from onr.jacobians.dense import jacobian, right_singular_vectors
 from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import (
     absolute_correlation,
@@ -32,8 +31,9 @@ def alignment(
     There are rows of two quantities, ``cosine`` and ``correlation``, for each radius and each of
     two directions: ``adversarial``, the perturbations of the paper's attack, and ``random``,
     directions of the same l2 length. The Jacobian is taken at the clean input. An input whose
-    Jacobian is zero has no dominant singular vector and is left out. The column ``inputs`` is
-    ``n``, the number of coordinates of one input.
+    Jacobian is zero has no dominant singular vector and is left out, by the same rule as in
+    :func:`~onr.measurements.spectrum.spectrum`. The column ``inputs`` is ``n``, the number of
+    coordinates of one input.
 
     Args:
         network: the network; its whole Jacobian is formed, by d vjps.
@@ -57,10 +57,7 @@ def alignment(
     found = Values[tuple[str, str, float]]()
     inputs = math.prod(network.input_shape)
     for index, images, labels in batches(x, y, BATCH):
-        J = jacobian(network.linearize(images))
-        xp = array_namespace(J)
-        _, S, V = xp.linalg.svd(J, full_matrices=False)
-        v = xp.where(S[:, :1] > 0, V[:, 0], xp.zeros_like(V[:, 0]))
+        v = right_singular_vectors(jacobian(network.linearize(images)))[1][:, 0]
         for radius in dict.fromkeys(eps):
             z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))
             for direction, step in (

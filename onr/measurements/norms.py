@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from onr.arrays import to_numpy
@@ -13,16 +16,27 @@ from onr.typing import Array, Row
 
 __all__ = ["norms"]
 
-BATCH = 50
+BATCH, ENTRIES = 50, 2**20
+"""A batch has at most ``BATCH`` inputs, and ``ENTRIES`` numbers: 6 images of 3 x 224 x 224."""
 
 
-def norms(network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm) -> list[Row]:
+def norms(
+    network: Network,
+    x: Inputs,
+    y: Array,
+    /,
+    *,
+    p: Norm,
+    q: Norm,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
     """Both bounds of ``||J||_{p,q}``, which are equal where the norm is exact.
 
     There are rows of three quantities: ``lower``, ``upper``, and ``bracket``, the lower bound of
     each input divided by its upper bound (1 where both are zero). The column ``least`` is the
     smallest value, and ``kind`` is ``exact``, ``bracket`` or ``lower``. Where no upper bound is
-    known (a plugin's norm, or more than 64 outputs) there is only the row ``lower``.
+    known (a plugin's norm, or more than 64 outputs and no exact algorithm) there is only the row
+    ``lower``.
 
     Args:
         network: the network to measure.
@@ -30,6 +44,9 @@ def norms(network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm) -> list
         y: the labels of the inputs, on which the Jacobian does not depend.
         p: the norm of the inputs.
         q: the norm of the logits.
+        on_progress: called where the Jacobian has more than 64 outputs and is not stored, with the
+            number of passes through the network so far and in all, each counted once for each
+            input of its batch.
 
     Example:
         >>> from onr import LpNorm
@@ -43,8 +60,15 @@ def norms(network: Network, x: Inputs, y: Array, /, *, p: Norm, q: Norm) -> list
 
     """
     lower, upper, kinds = [], [], set()
-    for _, images, _ in batches(x, y, BATCH):
-        found = operator_norm(network.linearize(images), p=p, q=q)
+    finished = 0
+    size = max(1, min(BATCH, ENTRIES // math.prod(network.input_shape)))
+    for _, images, _ in batches(x, y, size):
+
+        def passed(done: int, total: int, before: int = finished, count: int = len(images)) -> None:
+            on_progress(before * total + done * count, len(x) * total)
+
+        found = operator_norm(network.linearize(images), p=p, q=q, on_progress=passed)
+        finished += len(images)
         kinds.add(found.kind)
         lower.append(to_numpy(found.lower))
         if found.upper is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onr.arrays import array_namespace, flatten
-from onr.jacobians.dense import jacobian
+from onr.jacobians.dense import jacobian, right_singular_vectors
 from onr.measurements.batches import Inputs, Values, batches
 from onr.measurements.perturbations import adversarial
 from onr.norms import LpNorm
@@ -33,7 +33,8 @@ def spectrum(
     There are rows of three quantities for each rank: ``singular value``, at clean and at attacked
     inputs; and the magnitudes of the ``cosine`` and of the ``correlation`` of the attack's
     perturbations with the right singular vectors at the clean input. These two leave out inputs at
-    which the singular value of that rank is zero.
+    which the singular value of that rank is zero up to rounding: at most ``max(d, n) eps`` times
+    the largest one (:func:`~onr.jacobians.dense.right_singular_vectors`).
 
     Args:
         network: the network; its features ``phi`` are the input of its last affine layer.
@@ -83,15 +84,8 @@ def spectrum(
 
 
 def _factors(network: Network, x: Array) -> tuple[Array, Array]:
-    """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``.
-
-    A vector is NaN where its singular value is zero up to rounding, since it is then arbitrary.
-    """
-    J = jacobian(network.linearize(x))
-    xp = array_namespace(J)
-    _, S, V = xp.linalg.svd(J, full_matrices=False)
-    known = S[:, :1] * max(J.shape[1:]) * xp.finfo(J.dtype).eps < S
-    return S, xp.where(known[:, :, None], V, xp.full_like(V, xp.nan))
+    """Singular values ``(batch, k)`` and right singular vectors ``(batch, k, n)``."""
+    return right_singular_vectors(jacobian(network.linearize(x)))
 
 
 def _alignment(z: Array, V: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import hadamard
 
-from onr.jacobians.inf_2_bound import cube_bound
+from onr.jacobians.inf_2_bound import cube_bound, nesterov_factor
 
 laws = settings(max_examples=25, deadline=None, derandomize=True)
 KINDS = {
@@ -211,3 +211,59 @@ def test_numpy_and_torch_agree(dtype, d, n):
     found = cube_bound(torch.from_numpy(J))[0]
     np.testing.assert_allclose(found, cube_bound(J)[0], rtol=rtol)
     np.testing.assert_allclose(found, cube_bound(random(9, 3, d, n))[0], rtol=1e-3)
+
+
+# The factor that the solution gives
+
+
+@pytest.mark.parametrize(
+    ("rank", "factor"), [(1, 1), (2, 1.1107), (3, 1.1547), (10, 1.2224), (300, 1.25227)]
+)
+def test_the_factor_of_equal_eigenvalues(rank, factor):
+    root = np.eye(rank)[None]
+    J = root[:, :, :1]  # its value is 1 / sqrt(rank)
+    found = nesterov_factor(J, np.array([rank**-0.5]), root)
+    np.testing.assert_allclose(found, factor, rtol=1e-4)
+    # E||g|| = sqrt(2) Gamma((r + 1) / 2) / Gamma(r / 2)
+    log = math.lgamma((rank + 1) / 2) - math.lgamma(rank / 2)
+    np.testing.assert_allclose(found, math.sqrt(math.pi / rank) * math.exp(log), rtol=1e-12)
+
+
+@laws
+@given(spectrum=arrays(np.float64, 5, elements=st.floats(0, 1)))
+def test_the_factor_is_an_expectation(spectrum):
+    spectrum[0] += 0.1
+    root = np.diag(np.sqrt(spectrum))[None]
+    J = np.eye(5)[None, :, :1]
+    value = math.sqrt(spectrum[0] / spectrum.sum())
+    found = nesterov_factor(J, np.array([value]), root)[0]
+    g = random(0, 200_000, 5)
+    sample = np.sqrt(g**2 @ (spectrum / spectrum.sum()))
+    assert found == pytest.approx(math.sqrt(math.pi / 2) * sample.mean(), rel=0.01)
+    assert (
+        1
+        <= found
+        <= math.sqrt(math.pi / 2)
+        * math.sqrt(2 / 5)
+        * math.exp(math.lgamma(3) - math.lgamma(5 / 2))
+        * (1 + 1e-9)
+    )
+
+
+@every_kind
+@laws
+@given(J=grids(), scale=scales)
+def test_the_factor_holds(kind, J, scale):
+    J = kind(J * scale)
+    bound, root = cube_bound(J)
+    factor = nesterov_factor(J, bound, root)
+    assert type(factor) is type(J)
+    assert factor.dtype == J.dtype
+    tolerance = 1e-4 if "32" in str(J.dtype) else 1e-12
+    truth = brute_force(np.asarray(J, dtype=float) / scale)
+    bound = np.asarray(bound, dtype=float) / scale
+    factor = np.asarray(factor, dtype=float)
+    assert np.all(bound <= factor * truth * (1 + tolerance))
+    # At J of this many rows or columns, once converged.
+    most = math.sqrt(math.pi) * math.exp(math.lgamma(7 / 2) - math.lgamma(3)) / math.sqrt(6)
+    assert np.all((factor >= 1) & (factor <= most * GAP * (1 + tolerance)))

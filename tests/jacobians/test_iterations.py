@@ -74,7 +74,7 @@ def test_spectral_norm(seed):
     found, _ = iterate(J, starts(seed, 3, 6), 2, 2, steps=300)
     sigma = np.linalg.svd(J, compute_uv=False)[0]
     np.testing.assert_allclose(found.value, sigma, rtol=1e-10)
-    assert np.all(found.converged)
+    assert np.all(found.stationary)
     assert found.iterations == 300
 
 
@@ -247,7 +247,7 @@ def test_restarts_are_chosen_for_each_example():
     for i, run in enumerate(winner):
         assert np.array_equal(best.v[i], runs[run].v[i])
         assert np.array_equal(best.u[i], runs[run].u[i])
-        assert best.converged[i] == runs[run].converged[i]
+        assert best.stationary[i] == runs[run].stationary[i]
     np.testing.assert_allclose(q(at.jvp(best.v)), best.value)
     alone = network.linearize(x[3:4])
     rng = np.random.default_rng(13)
@@ -309,15 +309,15 @@ def test_trace_is_called_once_a_step(steps):
         assert step.delta is None
 
 
-def test_converged_says_whether_the_last_step_gained():
+def test_stationary_says_whether_the_last_step_gained():
     # The ratio of the singular values is 0.99: ten steps are not enough, a thousand are.
     J, start = np.diag([1, 0.99]), np.array([[0.1, 1], [1, 0]])
     few, _ = iterate(J, start, 2, 2, steps=10)
     many, _ = iterate(J, start, 2, 2, steps=1000)
-    assert few.converged.tolist() == [False, True]
-    assert many.converged.tolist() == [True, True]
+    assert few.stationary.tolist() == [False, True]
+    assert many.stationary.tolist() == [True, True]
     loose, _ = iterate(J, start, 2, 2, steps=10, tolerance=0.1)
-    assert np.all(loose.converged)
+    assert np.all(loose.stationary)
 
 
 @pytest.mark.parametrize(("p", "q"), [(1, 2), (1.5, 3), (2, 2), (3, INF), (INF, 1)])
@@ -334,7 +334,7 @@ def test_norm_iteration_in_torch(p, q):
     found = estimate_operator_norm(
         module, rng=np.random.default_rng(1), like_input=torch.from_numpy(x), **options
     )
-    for name in ("value", "v", "u", "converged"):
+    for name in ("value", "v", "u", "stationary"):
         np.testing.assert_allclose(
             to_numpy(getattr(found, name)), getattr(wanted, name), atol=1e-10
         )
