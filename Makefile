@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test benchmark lint clean
+.PHONY: install demo test benchmark norms lint clean
 
 install: $(VENV)/installed
 
@@ -26,6 +26,10 @@ lint: install
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark-only
+
+# Lower bounds of operator norms, held against a global search: minutes to half an hour.
+norms: install
+	$(BIN)/python tests/jacobians/global_search.py --matrices 2000 --seed 0
 
 clean:
 	rm -rf $(VENV) demo

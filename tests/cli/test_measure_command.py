@@ -40,6 +40,7 @@ net = Net()
 for number, parameter in enumerate(net.parameters()):
     torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
 wide = nn.Sequential(nn.Flatten(), nn.Linear(192, 80))
+torch.nn.init.normal_(wide[1].weight, generator=torch.Generator().manual_seed(3))
 bent = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
 """
 
@@ -100,12 +101,26 @@ def test_a_class_is_built_with_its_options_and_with_given_weights(net: str, tmp_
     assert same[0] == same[1]
 
 
-def test_many_outputs_have_a_lower_bound_alone(net: str, tmp_path: Path):
+def test_many_outputs(net: str, tmp_path: Path):
+    """Exact where rows can be streamed, and the pace is said; a lower bound alone elsewhere."""
     for part in ("train", "test"):
         images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.arange(76, 80)
         np.savez(tmp_path / f"many-{part}.npz", images=images, labels=labels)
     arguments = ("--dataset", f"npz:{tmp_path / 'many'}", "--images", 3, "--out", tmp_path)
-    works("measure", "norms", f"{net}:wide", *arguments)
+    result = onr("measure", "norms", f"{net}:wide", *arguments)
+    assert result.exit_code == 0
+    assert re.search(
+        r"160 passes an image, about \S+ images a second: 0:00:0\d left", result.stderr
+    )
+    (low,) = table(tmp_path / "norms.csv", quantity="lower")
+    (high,) = table(tmp_path / "norms.csv", quantity="upper")
+    assert low["kind"] == high["kind"] == "exact"
+    assert low["mean"] == high["mean"]
+    weight = torch.nn.init.normal_(torch.empty(80, 192), generator=torch.Generator().manual_seed(3))
+    sigma = torch.linalg.svdvals(weight)[0]
+    assert float(low["mean"]) == pytest.approx(float(sigma), rel=1e-5)
+    result = onr("measure", "norms", f"{net}:wide", *arguments, "--p", "3", "--q", "3")
+    assert "passes" not in result.stderr
     (row,) = table(tmp_path / "norms.csv")
     assert (row["quantity"], row["kind"]) == ("lower", "lower")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from onr.architectures import Affine, Architecture, Flatten, ReLU
+from onr.architectures import Affine, Architecture, Flatten, ReLU, initial_parameters
 from onr.data import Dataset, Split, validation_split
 from onr.errors import OnrError
 from onr.experiments import Claim
+from onr.jacobians import operator_norms
+from onr.jacobians.dense import right_singular_vectors
+from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.operator_norms import operator_norm
 from onr.measurements.accuracy import accuracy, logits
 from onr.measurements.activations import activations
@@ -35,6 +39,7 @@ from onr.text import norm
 from onr.training.config import TrainConfig
 from onr.training.factories import make_backend
 from onr.training.subject import Subject
+from onr_numpy.backend import NumpyBackend
 
 SHAPE = (1, 3, 4)
 CONFIG = TrainConfig(dtype="float64", model="mlp", model_options={"width": "9"})
@@ -178,6 +183,19 @@ def test_alignment_by_rank_is_a_projection():
         assert (means(found, quantity="correlation", of=of) <= 1).all()
 
 
+def test_zero_singular_values_are_so_up_to_rounding():
+    eps = np.finfo(np.float64).eps
+    J = np.zeros((4, 2, 3))
+    J[0] = [[3, 0, 0], [0, 4, 0]]
+    J[1] = [[3, 0, 0], [0, 3 * 4 * eps, 0]]
+    J[2] = [[3, 0, 0], [0, 3 * 2 * eps, 0]]
+    S, V = right_singular_vectors(J)
+    np.testing.assert_allclose(S[0], [4, 3])
+    known = ~np.isnan(V).any(axis=2)
+    assert known.tolist() == [[True, True], [True, True], [True, False], [False, False]]
+    assert np.isnan(V[~known]).all()
+
+
 def test_vectors_of_singular_values_that_are_zero_are_left_out():
     whole = subject(Flatten(), Affine(12), ReLU(), Affine(4), images=1)
     found = spectrum(
@@ -260,6 +278,26 @@ def test_noise_inputs_are_not_the_images():
     assert means(attacked, quantity="shared") != means(on_data, quantity="shared")
 
 
+def test_the_largest_singular_value_takes_the_steps_that_it_needs(monkeypatch: pytest.MonkeyPatch):
+    module, found = sys.modules["onr.measurements.linearity"], []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        found.append(singular_triplets(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(module, "singular_triplets", recorded)
+    architecture = Architecture((600,), (Affine(600), Affine(2)))
+    parameters = initial_parameters(architecture, 0)
+    sigma = np.linspace(0, 1, 600)
+    parameters["0.weight"] = np.diag(sigma)
+    network = NumpyBackend().build(architecture, parameters=parameters)
+    table = linearity(network, np.zeros((1, 600)), np.zeros(1, int), p=LpNorm(2), eps=[])
+    # So close together that the residual is not small after 60 steps.
+    assert min(each.iterations for each in found) > 60
+    assert all(each.converged.all() for each in found)
+    assert means(table, quantity="sigma_1", direction="random") == pytest.approx(1, rel=1e-3)
+
+
 # Alignment
 
 
@@ -318,6 +356,25 @@ def test_norms_are_those_of_the_core():
             assert truth.upper is not None
             assert means(found, quantity="upper") == pytest.approx(float(truth.upper.mean()))
             assert {row["kind"] for row in found} == {truth.kind}
+
+
+def test_norms_tell_how_many_passes_are_left(monkeypatch: pytest.MonkeyPatch):
+    one, told = subject(Flatten(), Affine(70)), []
+    monkeypatch.setattr(sys.modules["onr.measurements.norms"], "ENTRIES", 5 * math.prod(SHAPE))
+
+    def on_progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    found = norms(one.network, *one.inputs(12), p=LpNorm(1), q=LpNorm(3), on_progress=on_progress)
+    # The smaller side of the Jacobian is formed: 12 inputs.
+    assert told == []
+    monkeypatch.setattr(operator_norms, "WHOLE", 2)
+    again = norms(one.network, *one.inputs(12), p=LpNorm(1), q=LpNorm(3), on_progress=on_progress)
+    assert means(again, quantity="lower") == pytest.approx(means(found, quantity="lower"))
+    # Batches of 5, 5 and 2 images, 70 passes each.
+    steps = np.diff([0, *(done for done, _ in told)]).tolist()
+    assert steps == [5] * 140 + [2] * 70
+    assert told[-1] == (12 * 70, 12 * 70)
 
 
 # Accuracy
