@@ -35,8 +35,10 @@ WHOLE = 64
 """The largest number of passes that are spent on forming ``J`` from its products."""
 STEPS, STEPS_OF_PRODUCTS = 1000, 100
 """The largest number of steps from each start, of formed Jacobians and of products alone."""
-STARTS, MOST_STARTS, SMALL = 10, 200, 2**15
+STARTS, MOST_STARTS, SMALL = 10, 200, 2**16
 """Eq. 12 has ``SMALL / (d n)`` starts of each sort, but between these numbers."""
+ROUNDINGS = 3
+"""Roundings of the relaxation of (p, q) itself, for each start of another sort."""
 HOELDER = "Hoelder's inequality"
 RELAXATIONS: dict[tuple[float, float], str] = {
     (math.inf, 2): "Nesterov's relaxation",
@@ -141,7 +143,7 @@ def operator_norm(
         q: the norm of the co-domain; a number is an lp norm.
         rng: draws the starts; a generator with seed 0 if not given, so that results repeat.
         restarts: how many starts of each sort. If not given, 10, and up to 200 for small matrices,
-            ``2^15 / (d n)``.
+            ``2^16 / (d n)``.
         steps: the largest number of iterations from each start. If not given, 1,000, and 100 where
             ``J`` is not formed.
         on_progress: called after every row of a ``J`` that is not stored, with the number of
@@ -149,7 +151,8 @@ def operator_norm(
 
     Raises:
         OnrError: the matrices have another shape or type (16-bit floats too: torch has no
-            eigenvalues for them), or entries that are nan or infinite; p or q is neither a norm
+            eigenvalues for them), or they or a linearisation's products have entries that are nan
+            or infinite; p or q is neither a norm
             nor a number >= 1; ``restarts`` or ``steps`` is less than 1; or a lower bound is above
             its upper bound by more than rounding
             (:func:`~onr.jacobians.rounding.not_crossed`), which no input should do.
@@ -400,25 +403,25 @@ def _corners(
     _, d, n = J.shape
     turned = xp.matrix_transpose(J)
 
-    def normals(size: int) -> Array:
-        return like(rng.standard_normal((restarts, size)), J)
-
     def corner(a: float, b: float) -> _Corner:
+        def directions(root: Array) -> Array:
+            count = restarts * (ROUNDINGS if (a, b) == (p, q) else 1)
+            return like(rng.standard_normal((count, root.shape[1])), J) @ root
+
         if _is_exact(a, b, d, n):
             found = operator_norm(J, p=a, q=b)
             return _Corner(found.lower, found.v[:, None, :])
         if (a, b) == (math.inf, 2):
             bound, root = cube_bound(J)
-            directions = normals(root.shape[1]) @ root
-            return _Corner(bound, _vertices(directions @ J), nesterov_factor(J, bound, root))
+            starts = _vertices(directions(root) @ J)
+            return _Corner(bound, starts, nesterov_factor(J, bound, root))
         if (a, b) == (2, 1):
             bound, root = cube_bound(turned)
-            directions = normals(root.shape[1]) @ root
-            return _Corner(bound, directions, nesterov_factor(turned, bound, root))
+            return _Corner(bound, directions(root), nesterov_factor(turned, bound, root))
         bound, value, root = grothendieck_bound(J)
-        directions = normals(root.shape[1]) @ root
         factor = xp.where(value > 0, KRIVINE * bound / safe(value), xp.ones_like(bound))
-        starts = _vertices(directions) if d > n else _vertices(_vertices(directions) @ J)
+        starts = _vertices(directions(root))
+        starts = starts if d > n else _vertices(starts @ J)
         return _Corner(bound, starts, factor)
 
     return {(a, b): corner(a, b) for a, _ in neighbours(p) for b, _ in neighbours(q)}
@@ -464,6 +467,7 @@ def _of_products(
         steps=steps or STEPS_OF_PRODUCTS,
         ties="vertex",
     )
+    check_matrices(found.value[:, None, None])  # nan or infinite if an entry of J is
     return OperatorNorm(
         found.value,
         None,

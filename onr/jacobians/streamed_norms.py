@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from onr.arrays import array_namespace, better, column, device, flatten, like, max_abs, safe
+from onr.jacobians.dense import check_matrices
 from onr.norms import LpNorm
 from onr.protocols import Array, Linearization, Norm
 
@@ -22,10 +23,12 @@ Progress = Callable[[int, int], None]
 
 
 def _rows(J: Linearization, total: int, on_progress: Progress) -> Iterator[Array]:
-    """The rows ``J^T e_k`` one after another, each shaped as the input."""
+    """The rows ``J^T e_k`` one after another, each shaped as the input, their entries checked."""
     d = J.value.shape[1]
     for k in range(d):
-        yield J.vjp(_unit(J.value, k))
+        row = J.vjp(_unit(J.value, k))
+        check_matrices(row.reshape((row.shape[0], 1, -1)))
+        yield row
         on_progress((k + 1) * total // d, total)
 
 

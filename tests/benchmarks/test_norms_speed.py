@@ -39,7 +39,7 @@ def matrices(at):
 @pytest.mark.parametrize("arrays", ["numpy", "torch"])
 @pytest.mark.parametrize(
     ("p", "q"),
-    [(1, 2), (2, 1), (2, 2), (2, math.inf), (math.inf, 1), (math.inf, 2), (3, 2)],
+    [(1, 2), (2, 1), (2, 2), (2, math.inf), (math.inf, 1), (math.inf, 2), (2, 3), (3, 2)],
     ids=lambda value: f"{value:g}",
 )
 def test_operator_norm(benchmark, matrices, arrays, p, q):
@@ -51,6 +51,14 @@ def test_operator_norm(benchmark, matrices, arrays, p, q):
     benchmark.extra_info["ms an example"] = 1e3 * seconds
     assert seconds < LIMITS.get((p, q), math.inf)
     assert (p, q) != (math.inf, 2) or (found.upper / found.lower).max() < 1.26
+
+
+@pytest.mark.benchmark(group="operator norm, 1,000 outputs, 8 Jacobians of 1000 x 3072, float32")
+@pytest.mark.parametrize(("p", "q"), [(1, 2), (2, math.inf), (2, 2)], ids=lambda p: f"{p:g}")
+def test_streamed_operator_norm(benchmark, p, q):
+    J = np.random.default_rng(0).standard_normal((8, 1000, 3072), dtype=np.float32)
+    found = benchmark.pedantic(operator_norm, (Matrices(J),), {"p": p, "q": q}, rounds=1)
+    assert found.kind == "exact"
 
 
 @pytest.mark.benchmark(group="the whole Jacobian, 10 x 3072, one image")

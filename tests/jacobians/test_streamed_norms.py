@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
+from onr.errors import OnrError
 from onr.jacobians import operator_norms
 from onr.jacobians.dense import Matrices
 from onr.jacobians.operator_norms import operator_norm
@@ -124,3 +125,13 @@ def test_a_row_is_not_kept():
     for p, q in STREAMED:
         operator_norm(J, p=p, q=q)
     assert len(rows) > 70 * len(STREAMED)
+
+
+@every_kind
+@pytest.mark.parametrize(("p", "q"), [*STREAMED, (3, 2), (2, 1)])
+@pytest.mark.parametrize("value", [math.nan, INF])
+def test_entries_that_are_no_numbers(kind, p, q, value):
+    J = np.ones((2, 4, 5))
+    J[1, 2, 3] = value
+    with np.errstate(invalid="ignore"), pytest.raises(OnrError, match="nan or infinite"):
+        streamed(kind(J), p, q)
