@@ -23,7 +23,7 @@ from onr_numpy.backend import NumpyBackend
 from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseLinearization
 from onr_validation.theorem.check_theorem import check_theorem
-from onr_validation.theorem.comparison import BallComparison
+from onr_validation.theorem.comparison import GapComparison
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     Draw,
@@ -173,12 +173,12 @@ def test_the_gap_of_p_2_is_within_its_bound(q, alpha):
 def test_a_smaller_bound_for_p_2_is_violated(q, monkeypatch):
     pytest.importorskip("flint")
     # For alpha >= 2 eps the gap is at most 1.036 |x_(k-1) - x| / alpha, and often not far below.
-    original = BallComparison.__init__
+    original = GapComparison.__init__
 
     def shrunk(self, network, x, v0, eps, alpha):
         original(self, network, x, v0, eps, 2 * alpha)
 
-    monkeypatch.setattr(BallComparison, "__init__", shrunk)
+    monkeypatch.setattr(GapComparison, "__init__", shrunk)
     found = report(generic(6), 2, q, alpha=8)
     assert not found.holds
     assert "the gap is larger than its bound" in found.verdict

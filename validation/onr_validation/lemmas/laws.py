@@ -105,6 +105,10 @@ class Law:
         slack = 0 if self.arithmetic == "exact" else ROUNDING * np.maximum(np.abs(right), 1.0)
         self._count(left <= right + slack, lambda i: f"{_shown(left[i])} > {_shown(right[i])}")
 
+    def fail(self, reason: str) -> None:
+        """Count a case that failed for a reason in words."""
+        self._count(np.zeros(1, dtype=bool), lambda _: reason)
+
     def _count(self, held: np.ndarray, shown: Callable[[int], str]) -> None:
         held = np.all(np.asarray(held, dtype=bool).reshape(len(held), -1), axis=1)
         if not held.all() and not self.example:

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onr.arrays import inner, sqrt
+from onr.arrays import inner
 from onr.exact.surds import Rational
 from onr.norms import LpNorm
+from onr_validation.lemmas.iteration_laws import check_iterations
 from onr_validation.lemmas.laws import Arithmetic, Law
+from onr_validation.lemmas.projection_laws import check_projections
+from onr_validation.naive import closed_form, conjugate, size
 
 __all__ = ["check_lemmas"]
 
@@ -43,7 +46,10 @@ def check_lemmas(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]
 
     """
     rng = np.random.default_rng([seed, 3])
-    parts = (_lemma_1, _lemma_2_first, _lemma_2_second, _lemma_3, _equations_28_29, _section_7_1)
+    parts = (
+        *(_lemma_1, _lemma_2_first, _lemma_2_second, _lemma_2_every_p, _lemma_3, _equations_28_29),
+        *(_section_7_1, check_projections, check_iterations),
+    )
     return [law for part in parts for law in part(arithmetic, trials, rng)]
 
 
@@ -53,6 +59,13 @@ def _vectors(rng: np.random.Generator, trials: int) -> np.ndarray:
     x[::2] = rng.integers(-2, 3, x[::2].shape)
     x[~x.any(axis=1), 0] = 1
     return x
+
+
+def _wide(rng: np.random.Generator, trials: int) -> np.ndarray:
+    """Draw vectors whose entries are powers of two from 1 down to 2^-99, each with a sign."""
+    signs, powers = rng.choice([-1.0, 1.0], (trials, SIZE)), rng.integers(0, 100, (trials, SIZE))
+    wide: np.ndarray = signs / 2.0**powers
+    return wide
 
 
 def _generic(rng: np.random.Generator, trials: int) -> np.ndarray:
@@ -87,38 +100,28 @@ def _lemma_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> I
     unit = Law("Lemma 1, Eqs. 38-43", "||v*||_p = 1", arithmetic.name)
     best = Law("Lemma 1, Eq. 36", "no v of the unit ball does better", arithmetic.name)
     special = Law("Lemma 1, Eq. 35", "the closed forms for p = 1, 2, inf", arithmetic.name)
+    value = Law("Lemma 1", "||z||_p and ||z||_p* by their definition", arithmetic.name)
     z = arithmetic.array(_vectors(rng, trials))
+    wide = arithmetic.array(_wide(rng, trials))
     others = arithmetic.array(_vectors(rng, trials))
     for p in _exponents(arithmetic):
         norm = LpNorm(p)
-        v, size = norm.duality_map(z), norm.dual(z)
-        attained.equal(inner(v, z), size)
-        unit.equal(norm(v), np.ones(trials, dtype=int))
+        v, largest = norm.duality_map(z), size(z, conjugate(p))
+        value.equal(norm(z), size(z, p))
+        value.equal(norm.dual(z), largest)
+        attained.equal(inner(v, z), largest)
+        unit.equal(size(v, p), np.ones(trials, dtype=int))
         # For every w the vector w / ||w||_p lies in the unit ball; the inequality is scaled.
-        best.at_most(inner(others, z), norm(others) * size)
+        best.at_most(inner(others, z), norm(others) * norm.dual(z))
         vertices = _vertices(p)
         if vertices is not None:
             corners = arithmetic.array(vertices)
             reached = (z @ corners.T).max(axis=1)
-            best.at_most(reached, size)
-            best.equal(reached, size)
+            best.equal(reached, largest)
         if p in TABLE:
-            special.equal(v, _closed_form(z, p))
-    yield from (attained, unit, best, special)
-
-
-def _closed_form(z: np.ndarray, p: float) -> np.ndarray:
-    """The closed forms of Eq. 35 as the paper prints them, for p = 1, 2 and inf."""
-    if p == 2:
-        unit: np.ndarray = z / sqrt(np.sum(z * z, axis=1))[:, None]
-        return unit
-    one: np.ndarray = 0 * z + 1
-    signs = np.where(z > 0, one, np.where(z < 0, -one, 0 * one))
-    if p == math.inf:
-        return signs
-    tied = one * (np.abs(z) == np.abs(z).max(axis=1)[:, None])
-    shares: np.ndarray = signs * tied / tied.sum(axis=1)[:, None]
-    return shares
+            special.equal(v, closed_form(z, p))
+            special.equal(norm.duality_map(wide), closed_form(wide, p))
+    yield from (value, attained, unit, best, special)
 
 
 def _lemma_2_first(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:
@@ -210,6 +213,39 @@ def _eps_ball(rng: np.random.Generator, trials: int, p: float) -> np.ndarray:
         x = x / 4
     x[::2] /= 2
     return x
+
+
+def _lemma_2_every_p(
+    arithmetic: Arithmetic, trials: int, rng: np.random.Generator
+) -> Iterator[Law]:
+    """Check the limits for every p, with the raw gradient as the step.
+
+    Let ``z`` be the projection of ``d + alpha g``, ``||d||_p <= r``, onto the ball or sphere of
+    radius ``r``, and ``v`` a maximiser of ``<g, v>`` there. The variational inequality at ``v`` is
+    ``alpha <g, v - z> <= <z - d, v - z>``, at most ``4 R^2`` for the largest l2 norm ``R`` in the
+    ball. For ``1 < p < inf`` the maximiser is unique, so ``z`` tends to it.
+    """
+    name = arithmetic.name
+    ball = Law("Lemma 2, Eq. 45", "r ||g||_p* - <g, Pi(d + alpha g)> <= 4 R^2 / alpha", name)
+    sphere = Law("Lemma 2, Eq. 44", "the same on the sphere", name)
+    face = Law("Lemma 2, Eq. 45", "the limit lies in the ball and attains r ||g||_p*", name)
+    g = arithmetic.array(_generic(rng, trials))
+    (radius, one) = arithmetic.array(np.array([0.75, 1.0]))
+    for p in _exponents(arithmetic):
+        norm = LpNorm(p)
+        start = arithmetic.array(_eps_ball(rng, trials, p if p in TABLE else 1.0))
+        largest = size(g, conjugate(p))
+        end = norm.project_face(start, g, radius)
+        face.equal(inner(g, end), radius * largest)
+        face.equal(size(end, p), radius * np.ones(trials, dtype=int))
+        widest = 1 if p <= 2 else SIZE if p == math.inf else SIZE ** (1 - 2 / p)
+        for step in arithmetic.array(np.array([64.0, FAR, 64 * FAR])):
+            for law, r, z in (
+                (ball, radius, norm.project_ball(start + step * g, radius)),
+                (sphere, one, norm.project_sphere(start + step * g, one)),
+            ):
+                law.at_most(r * largest, inner(g, z) + 4 * r * r * widest / step)
+    yield from (ball, sphere, face)
 
 
 def _lemma_3(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> Iterator[Law]:

@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
-from onr.arrays import sqrt
 from onr.exact.surds import FASTEST, exact_array
 from onr.jacobians.inf_2_bound import cube_bound
-from onr.jacobians.operator_norms import operator_norm
 from onr.norms import LpNorm
+from onr_validation.lemmas.bracket_laws import attains, check_brackets, found_norm, known_upper
 from onr_validation.lemmas.laws import Arithmetic, Law
+from onr_validation.naive import size
 
 __all__ = ["check_table"]
 
@@ -48,19 +48,20 @@ def check_table(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
         seed: the seed of the matrices.
 
     Returns:
-        A law for each entry, in the order of the table, and a law for the bracket of (inf, 2).
+        A law for each entry, in the order of the table, a law for the bracket of (inf, 2), and in
+        floats those of :mod:`onr_validation.lemmas.bracket_laws`.
 
     Example:
         >>> laws = check_table(Arithmetic(exact=False), trials=2, seed=0)
         >>> len(laws), all(law.holds for law in laws)
-        (10, True)
+        (16, True)
 
     """
     rng = np.random.default_rng([seed, 4])
     matrices = [_matrices(rng, trials, d, n) for d, n in SHAPES]
-    return [_entry(arithmetic, matrices, p, q) for p, q in ENTRIES] + [
-        _bracket(arithmetic, matrices)
-    ]
+    laws = [_entry(arithmetic, matrices, p, q) for p, q in ENTRIES]
+    laws.append(_bracket(arithmetic, matrices))
+    return laws if arithmetic.exact else laws + check_brackets(max(2, trials // 3), rng)
 
 
 def _matrices(rng: np.random.Generator, trials: int, d: int, n: int) -> np.ndarray:
@@ -84,16 +85,13 @@ def _entry(arithmetic: Arithmetic, matrices: list[np.ndarray], p: float, q: floa
             _certify_singular_value(law, J)
             continue
         numbers = arithmetic.array(J)
-        found = operator_norm(numbers, p=p, q=q)
+        found = found_norm(law, numbers, p, q)
+        if found is None:
+            continue
         truth = _brute_force(numbers, p, q)
         law.equal(found.lower, truth)
-        assert found.upper is not None  # noqa: S101 - these entries have both bounds
-        law.equal(found.upper, truth)
-        # The maximiser is a unit vector that attains the norm.
-        image = (numbers @ found.v[:, :, None])[:, :, 0]
-        law.equal(LpNorm(q)(image), truth)
-        size = LpNorm(p)(found.v)
-        law.equal(np.where(truth == 0, 1, size), np.ones(len(J), dtype=int))
+        law.equal(known_upper(law, found), truth)
+        attains(law, found, numbers, p, q)
     return law
 
 
@@ -104,31 +102,22 @@ def _name(p: float) -> str:
 def _brute_force(J: np.ndarray, p: float, q: float) -> np.ndarray:
     """The (p, q) norm of each matrix by enumeration, or by the SVD for (2, 2)."""
     if p != 2:
-        largest: np.ndarray = _sizes(J @ _vertices(p, J.shape[2], J).T, q).max(axis=1)
+        images = J @ _vertices(p, J.shape[2], J).T
+        largest: np.ndarray = size(images.swapaxes(1, 2), q).max(axis=1)
     elif q != 2:
         # ||J v||_q = max <w, J v> over the vertices w of the dual ball; the maximum of <w, J v>
         # over unit v is ||J^T w||_2.
         vertices = _vertices(1 if q == math.inf else math.inf, J.shape[1], J)
-        largest = _sizes(J.swapaxes(1, 2) @ vertices.T, 2).max(axis=1)
+        largest = size(vertices @ J, 2).max(axis=1)
     else:
         largest = np.linalg.svd(J, compute_uv=False)[:, 0]
     return largest
 
 
-def _vertices(p: float, size: int, J: np.ndarray) -> np.ndarray:
-    signs = itertools.product((-1.0, 1.0), repeat=size)
-    points = np.eye(size) if p == 1 else np.array(list(signs))
+def _vertices(p: float, count: int, J: np.ndarray) -> np.ndarray:
+    signs = itertools.product((-1.0, 1.0), repeat=count)
+    points = np.eye(count) if p == 1 else np.array(list(signs))
     return exact_array(points, FASTEST) if J.dtype == object else points
-
-
-def _sizes(images: np.ndarray, q: float) -> np.ndarray:
-    """The q-norms of columns, ``(batch, d, m)`` to ``(batch, m)``, without :class:`LpNorm`."""
-    size = np.abs(images)
-    if q == math.inf:
-        largest: np.ndarray = size.max(axis=1)
-        return largest
-    total: np.ndarray = size.sum(axis=1) if q == 1 else sqrt((size * size).sum(axis=1))
-    return total
 
 
 def _certify_singular_value(law: Law, J: np.ndarray) -> None:
@@ -137,9 +126,10 @@ def _certify_singular_value(law: Law, J: np.ndarray) -> None:
     ``t I - J J^T`` must be positive definite for ``t`` above ``sigma^2`` and not for ``t`` below.
     The pivots of an elimination over the rationals decide that (Sylvester's criterion).
     """
-    found = operator_norm(J, p=2, q=2)
-    assert found.upper is not None  # noqa: S101 - this entry has both bounds
-    law.equal(found.upper, found.lower)
+    found = found_norm(law, J, 2, 2)
+    if found is None:
+        return
+    law.equal(known_upper(law, found), found.lower)
     for matrix, sigma in zip(J, found.lower, strict=True):
         exact = exact_array(matrix, FASTEST)
         gram = exact @ exact.T

@@ -13,17 +13,18 @@ do:
 ``balls``
     Balls (:mod:`onr.exact.balls`), for p = 2 at a finite step size. There the sequences differ, and
     the check certifies that the gap between ``x_k`` and ``x + eps v_k`` is at most
-    ``sqrt(2) eps ||x_(k-1) - x|| / alpha``.
+    ``sqrt(2) eps ||x_(k-1) - x|| / alpha``. In float64 that bound is compared up to rounding.
 
-Equal sequences alone would not reveal every error. At every step the check therefore also tests
-that ``vjp`` is the adjoint of ``jvp``, that both duality maps attain their norms (Lemma 1), and,
-where that can be decided, that ``x_k`` has the activation pattern of ``x``.
+Equal sequences alone would not reveal every error. Independent code therefore judges every draw and
+step as well (:mod:`onr_validation.theorem.identities`): ``f``, ``J v`` and ``J^T u``, the radius of
+the cell and the pattern at ``x_k``, the norms, both duality maps (Lemma 1), the face or the
+projection. An identity that fails is a failure of the draw, whether or not the draw is degenerate.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -37,7 +38,14 @@ from onr.losses import LogitDistance
 from onr.protocols import Array, BackendNetwork, Norm
 from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseNetwork
-from onr_validation.theorem.comparison import BallComparison, ExactComparison, StepCheck
+from onr_validation.theorem.comparison import ExactComparison, GapComparison, StepCheck
+from onr_validation.theorem.identities import (
+    EDGE,
+    Identities,
+    radius_is_tight,
+    said,
+    value_agrees,
+)
 from onr_validation.theorem.propagation import PROVEN, Propagation
 
 __all__ = ["DrawCheck", "check_theorem"]
@@ -71,17 +79,15 @@ class DrawCheck:
     steps: tuple[StepCheck, ...]
     inside: np.ndarray
     """Whether the last iterate of Eq. 108 has the activation pattern of the input, ``(batch,)``."""
+    faults: tuple[str, ...]
+    """What is wrong with the network of each draw, or with its cell; empty if nothing is."""
 
     @property
     def proven(self) -> bool:
         """Whether a theorem covers this p, q, alpha and eps."""
         if not (self.p in PROVEN and self.q in PROVEN and np.all(self.eps < self.radius)):
             return False
-        if self.arithmetic == "balls":
-            return self.alpha >= 2
-        return self.alpha == math.inf or (
-            self.p != "2" and self.alpha >= 2 and not self.raw_gradient
-        )
+        return self.alpha == math.inf or (self.alpha >= 2 and not self.raw_gradient)
 
     @property
     def cause(self) -> list[str]:
@@ -102,24 +108,37 @@ class DrawCheck:
     def failure(self) -> list[str]:
         """What contradicts the theorem in each draw; empty if nothing does.
 
-        In float64 the steps from the first degenerate one on do not count, because float64 cannot
-        decide them. Exact arithmetic continues past a degenerate step as long as the two sequences
-        agree, and stops at the first degenerate step where they differ.
+        The deviation counts up to the first degenerate step in float64, which cannot decide what
+        follows. Exact arithmetic continues past a degenerate step as long as the two sequences
+        agree, and stops at the first degenerate step where they differ. A broken identity counts
+        at every step.
         """
         return [self._failure(i) for i in range(len(self.eps))]
 
     def _failure(self, i: int) -> str:
-        exact = self.arithmetic != "float"
+        if self.faults[i]:
+            return self.faults[i]
+        exact, together = self.arithmetic != "float", True
         for step in self.steps:
             limit = step.bound[i] if self.proven or exact else MEASURED_TOLERANCE
             reason = step.broken[i]
-            if not reason and not step.deviation[i] <= limit:
-                reason = f"deviation {step.deviation[i]:.2e} above {limit:.2e}"
-            if step.degenerate[i] and not (exact and step.broken[i]) and (reason or not exact):
-                return ""
+            if together and not step.deviation[i] <= limit:
+                together = False
+                if not step.degenerate[i] and not reason:
+                    reason = f"deviation {step.deviation[i]:.2e} above {limit:.2e}"
+            if step.degenerate[i] and not exact:
+                together = False
             if reason:
                 return f"step {step.norm_step.k}: {reason}"
         return ""
+
+    @property
+    def broken(self) -> list[str]:
+        """The first identity that fails in each draw; empty if none does."""
+        return [
+            self.faults[i] or next((s.broken[i] for s in self.steps if s.broken[i]), "")
+            for i in range(len(self.eps))
+        ]
 
     @property
     def deviation(self) -> np.ndarray:
@@ -228,26 +247,68 @@ def check_theorem(
         raw_gradient=raw_gradient,
         trace=ascent_steps.append,
     )
-    comparison: Propagation | ExactComparison | BallComparison
+    floats, first, radii = (v if v.dtype != object else float_array(v) for v in (x, v0, eps))
     arithmetic = "float"
-    if not isinstance(reference, ExactNetwork):
-        comparison = Propagation(reference, x, v0, eps, p, q, inside=fraction < 1)
-    elif issubclass(reference.number, RATIONAL):
-        arithmetic = "exact"
+    comparison: Propagation | ExactComparison | GapComparison
+    if isinstance(reference, ExactNetwork):
+        arithmetic = "exact" if issubclass(reference.number, RATIONAL) else "balls"
+    if p.name == "2" and alpha < math.inf and arithmetic != "exact":
+        comparison = GapComparison(reference, x, v0, eps, alpha)
+    elif isinstance(reference, ExactNetwork):
         comparison = ExactComparison(reference, x, v0, eps, p, q)
     else:
-        arithmetic = "balls"
-        comparison = BallComparison(reference, x, v0, eps, alpha)
-    steps = tuple(
-        comparison.step(_in_numpy(a), _in_numpy(b, eps))
-        for a, b in zip(norm_steps, ascent_steps, strict=True)
+        comparison = Propagation(reference, x, v0, eps, p, q, inside=fraction < 1)
+    identities = Identities(
+        reference,
+        floats,
+        first,
+        radii,
+        p,
+        q,
+        inside=fraction < 1 - EDGE,
+        alpha=alpha,
+        raw_gradient=raw_gradient,
+        exact=arithmetic != "float",
     )
+    steps = []
+    for a, b in zip(norm_steps, ascent_steps, strict=False):
+        compared = comparison.step(_in_numpy(a), _in_numpy(b, eps))
+        also = identities.step(compared.norm_step, compared.ascent_step)
+        broken = tuple(
+            "; ".join(filter(None, both)) for both in zip(compared.broken, also, strict=True)
+        )
+        steps.append(replace(compared, broken=broken))
     moved = x + column(eps, x) * _in_numpy(ascent_steps[-1], eps).delta
     pattern = reference.linear_region
     inside = np.all(pattern(moved) == pattern(x), axis=1)
+    complete = len(norm_steps) == len(ascent_steps) == iterations
+    faults = _faults(network, reference, x, floats, radius, p, complete)
     if arithmetic != "float":
         radius, eps = float_array(radius), float_array(eps)
-    return DrawCheck(p.name, q.name, alpha, arithmetic, raw_gradient, radius, eps, steps, inside)
+    return DrawCheck(
+        p.name, q.name, alpha, arithmetic, raw_gradient, radius, eps, tuple(steps), inside, faults
+    )
+
+
+def _faults(
+    network: BackendNetwork,
+    reference: DenseNetwork,
+    x: np.ndarray,
+    floats: np.ndarray,
+    radius: np.ndarray,
+    p: Norm,
+    complete: bool,
+) -> tuple[str, ...]:
+    """What is wrong with the network of each draw, with its cell, or with the number of steps."""
+    radii = [radius if radius.dtype != object else float_array(radius)]
+    if not isinstance(network, DenseNetwork):  # another backend has a radius of its own
+        radii.append(to_numpy(network.cell_radius(network.asarray(x), p=p)))
+    checks = [
+        ("a sequence has too few or too many steps", np.full(len(x), complete)),
+        value_agrees(network, reference, x),
+        *(radius_is_tight(reference, floats, found, p) for found in radii),
+    ]
+    return said(checks, len(x))
 
 
 def _radius(reference: DenseNetwork, x: np.ndarray, p: Norm) -> np.ndarray:

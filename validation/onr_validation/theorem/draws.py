@@ -289,6 +289,28 @@ class Counterexample:
     alpha: float = math.inf
     raw_gradient: bool = False
 
+    def shown_by(self, check: DrawCheck) -> bool:
+        """Whether the check shows what the case is for, and nothing else is wrong.
+
+        The two sequences of a case differ by at least :data:`LEAST_DEVIATION`, and a hypothesis or
+        the theorem's range is named. Those of the :data:`REPAIRED` case agree.
+
+        Example:
+            >>> case = COUNTEREXAMPLES[0]
+            >>> case.shown_by(check_counterexample(case, iterations=3))
+            True
+
+        """
+        if any(check.broken):
+            return False
+        if self.raw_gradient:
+            return not any(check.failure) and not any(check.cause)
+        named = bool(check.cause[0]) or not check.proven
+        return named and bool(check.deviation[0] >= LEAST_DEVIATION)
+
+
+LEAST_DEVIATION = 0.01
+"""By how much the sequences of a counterexample must differ, in units of ``eps``."""
 
 COUNTEREXAMPLES = (
     Counterexample(
