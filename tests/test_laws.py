@@ -12,7 +12,7 @@ import onr.jacobians.operator_norms
 import onr.norms
 import onr_validation.lemmas.lemmas as lemmas
 import onr_validation.lemmas.table1 as table1
-from onr.arrays import column
+from onr.arrays import column, safe
 from onr.exact.surds import FASTEST, exact_array, square_root
 from onr.norms import BaseNorm, LpNorm, dual_exponent
 from onr_validation.lemmas.laws import ROUNDING, Arithmetic, Law, json_record, print_laws
@@ -63,9 +63,9 @@ def test_the_lemmas_hold(arithmetic, seed):
 def test_the_table_holds(arithmetic, seed):
     laws = check_table(arithmetic, trials=6, seed=seed)
     assert broken(laws) == set()
-    assert len(laws) == len(ENTRIES) + 1 == 10
+    assert len(laws) == len(ENTRIES) + (1 if arithmetic.exact else 7)
     for law in laws:
-        assert law.cases >= 6 * len(table1.SHAPES)
+        assert law.cases >= (6 * len(table1.SHAPES) if law.name.startswith("Table 1") else 10)
         assert law.expected
         assert law.deviation == 0 if arithmetic.exact else law.deviation < ROUNDING
 
@@ -232,13 +232,13 @@ def test_a_law_that_was_not_checked_does_not_hold(capsys):
 # Broken on purpose
 
 VALUE, MAP = LpNorm.__call__, LpNorm.duality_map
-BALL, SPHERE = LpNorm.project_ball, LpNorm.project_sphere
+BALL, FACE = LpNorm.project_ball, LpNorm.project_face
 
 
 def scaled_ball(norm, y, radius):
     """Points outside are scaled, whatever the norm."""
     size = column(norm(y), y)
-    return np.where(size > radius, y * (radius / size), y)
+    return np.where(size > radius, y * (radius / safe(size)), y)
 
 
 NORM_MUTATIONS = {
@@ -248,6 +248,8 @@ NORM_MUTATIONS = {
         lambda norm, z, ties="average": MAP(norm, z) + MAP(norm, z),
         {
             ("Lemma 1, Eqs. 38-43", "||v*||_p = 1"),
+            ("Eq. 12", "v_k is the duality map of J^T u, step by step"),
+            ("Eqs. 9-12", "u_k is the gradient at J v, the value ||J v||_q"),
             ("Section 7.1, Eq. 21", "h(y - (X + D) w) <= h(r) + lambda g(w)"),
             ("Section 7.1, Eq. 20", "||D*||_{g,h} = lambda"),
             ("Section 7.1", "h(r) = 0: equality at lambda u v^T"),
@@ -284,7 +286,10 @@ NORM_MUTATIONS = {
         LpNorm,
         "__call__",
         lambda norm, x: VALUE(LpNorm(1), x),
-        {("Lemma 1, Eq. 36", "no v of the unit ball does better")},
+        {
+            ("Lemma 1", "||z||_p and ||z||_p* by their definition"),
+            ("Lemma 1, Eq. 36", "no v of the unit ball does better"),
+        },
     ),
     "the ball is twice as large": (
         LpNorm,
@@ -297,6 +302,24 @@ NORM_MUTATIONS = {
             ("Eq. 80", "the projection for p = inf is either"),
             ("after Lemma 2", "with zeros and ties it is the projection onto a face"),
         },
+    ),
+    "the projection is the centre": (
+        LpNorm,
+        "project_ball",
+        lambda norm, y, radius: 0 * BALL(norm, y, radius),
+        {
+            ("Eqs. 9, 17", "the ball projection is the closest point, every p"),
+            ("Eqs. 9, 11", "the sphere projection is a closest point"),
+            ("Eq. 11", "v_k is a closest point to v + alpha J^T u on the sphere"),
+            ("Lemma 2, Eq. 45", "r ||g||_p* - <g, Pi(d + alpha g)> <= 4 R^2 / alpha"),
+            ("Lemma 2, Eq. 44", "the same on the sphere"),
+        },
+    ),
+    "the face is doubled": (
+        LpNorm,
+        "project_face",
+        lambda norm, y, direction, radius: 2 * FACE(norm, y, direction, radius),
+        {("Lemma 2, Eq. 45", "the limit lies in the ball and attains r ||g||_p*")},
     ),
     "the projection scales": (
         LpNorm,

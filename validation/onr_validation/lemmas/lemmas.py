@@ -117,7 +117,7 @@ def _lemma_1(arithmetic: Arithmetic, trials: int, rng: np.random.Generator) -> I
         if vertices is not None:
             corners = arithmetic.array(vertices)
             reached = (z @ corners.T).max(axis=1)
-            best.equal(reached, largest)
+            best.equal(reached, norm.dual(z))
         if p in TABLE:
             special.equal(v, closed_form(z, p))
             special.equal(norm.duality_map(wide), closed_form(wide, p))
