@@ -38,6 +38,7 @@ from onr.losses import LogitDistance
 from onr.protocols import Array, BackendNetwork, Norm
 from onr_numpy.exact_network import ExactNetwork
 from onr_numpy.network import DenseNetwork
+from onr_validation.naive import exponent
 from onr_validation.theorem.comparison import ExactComparison, GapComparison, StepCheck
 from onr_validation.theorem.identities import (
     EDGE,
@@ -301,7 +302,8 @@ def _faults(
 ) -> tuple[str, ...]:
     """What is wrong with the network of each draw, with its cell, or with the number of steps."""
     radii = [radius if radius.dtype != object else float_array(radius)]
-    if not isinstance(network, DenseNetwork):  # another backend has a radius of its own
+    if not isinstance(network, DenseNetwork) and exponent(p) is not None:
+        # Another backend has a radius of its own, for lp norms.
         radii.append(to_numpy(network.cell_radius(network.asarray(x), p=p)))
     checks = [
         ("a sequence has too few or too many steps", np.full(len(x), complete)),
