@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from onr_validation.theorem.check_theorem import check_theorem
 from onr_validation.theorem.draws import (
     COUNTEREXAMPLES,
     INPUT_SHAPE,
+    REPAIRED,
     Counterexample,
     architecture,
     check_counterexample,
     check_draws,
     random_draws,
 )
-from onr_validation.theorem.reports import PairReport
+from onr_validation.theorem.identities import radius_is_tight
+from onr_validation.theorem.reports import LEAST_GENERIC, PairReport
 
 NETWORKS = ("24,24", "24,24,24", "c4,m2,16")
 CELLS = list(itertools.product((1, 2, math.inf), repeat=2))
@@ -193,6 +196,57 @@ def test_a_missing_mask_turns_the_verdict(p, q, forget):
             return at
 
     assert not spoiled_check(LpNorm(p), LpNorm(q), network=Wrong).holds
+
+
+def test_too_few_generic_draws_give_no_verdict():
+    # A single hidden unit is off in every second draw: J = 0.
+    found = report("1", math.inf, 1, trials=100, iterations=2)
+    assert found.failures == []
+    assert 0.3 < found.generic.mean() < LEAST_GENERIC
+    assert not found.holds
+    assert "too little to judge" in found.verdict
+    assert replace(found, least_generic=0.25).holds
+
+
+def test_a_counterexample_must_deviate_and_nothing_else_be_wrong():
+    for case in (*COUNTEREXAMPLES, REPAIRED):
+        assert case.shown_by(check_counterexample(case, iterations=5))
+    case = COUNTEREXAMPLES[0]
+    there = replace(case, start=(-1, -1))  # the fixed point, where both sequences stay
+    assert not there.shown_by(check_counterexample(there, iterations=5))
+    wrong = replace(check_counterexample(case, iterations=5), faults=("f(x) is wrong",))
+    assert not case.shown_by(wrong)
+    assert not replace(case, raw_gradient=True).shown_by(check_counterexample(case, iterations=5))
+
+
+class Silent(DenseLinearization):
+    """The linearisation with a vjp of zeros."""
+
+    def vjp(self, u):
+        return 0 * super().vjp(u)
+
+
+@pytest.mark.parametrize(("p", "q"), CELLS)
+def test_a_zero_product_is_no_excuse(p, q):
+    class Wrong(DenseNetwork):
+        def linearize(self, x):
+            return Silent(self, x)
+
+    found = spoiled_check(LpNorm(p), LpNorm(q), network=Wrong)
+    assert not found.holds
+    assert len(found.failures) == 10
+    assert "J^T u is wrong" in found.verdict
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.999, 1.001, 1.9])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, math.inf])
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_a_radius_is_tight(layers, p, factor):
+    network = NumpyBackend().build(architecture(layers), seed=1, dtype="float64")
+    x = np.random.default_rng(2).standard_normal((10, *INPUT_SHAPE))
+    radius = network.cell_radius(x, p=LpNorm(p))
+    assert radius_is_tight(network, x, radius, LpNorm(p))[1].all()
+    assert not radius_is_tight(network, x, factor * radius, LpNorm(p))[1].any()
 
 
 def test_a_draw_is_its_seed():

@@ -15,8 +15,8 @@ __all__ = ["PairReport", "json_number"]
 
 
 LEAST_GENERIC = 0.75
-"""The least share of generic draws for a verdict on them. Of random networks with two hidden layers
-of 12 units 99.8 % are generic; of those with one layer of 6 units about 95 %."""
+"""The least share of generic draws for a verdict on them. Of 400 random draws for (inf, 1), seed 0,
+all are generic with layers 12,12, 98 % with one layer of 6 units, and 50 % with a single unit."""
 
 
 @dataclass(frozen=True)
