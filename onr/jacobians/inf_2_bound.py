@@ -28,12 +28,10 @@ def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Arr
     so the minimum is at most ``pi / 2`` times the square of the norm;
     :func:`nesterov_factor` has the factor of each example.
 
-    A multiplicative update of a density matrix ``X`` finds the minimum:
-    ``y_i = sqrt(a_i^T X a_i)`` for the columns ``a_i`` of ``J``, ``M = J diag(1/y) J^T``, and the
-    next ``X`` is ``X^(1/2) M X^(1/2)`` divided by its trace. The feasible point
-    ``M X M / tr(X M^2)`` of the relaxation has at least the value ``tr(X M^2)``, so the distance
-    to the minimum is known. The bound holds
-    after every step, and in spite of rounding
+    A density matrix ``X`` and ``y`` are improved in turn: ``y_i = sqrt(a_i^T X a_i)`` for the
+    columns ``a_i`` of ``J``, ``M = J diag(1/y) J^T``, and the next ``X`` is ``M X M / tr(X M^2)``.
+    It is a feasible point of the relaxation with at least the value ``tr(X M^2)``, so the distance
+    to the minimum is known. The bound holds after every step, and in spite of rounding
     (:func:`~onr.jacobians.rounding.eigenvalue_above`).
 
     Args:
@@ -74,10 +72,7 @@ def cube_bound(J: Array, /, *, steps: int = 100, gap: float = 1e-3) -> tuple[Arr
         done = best[0] <= (1 + gap) ** 2 * xp.sum(moved**2, axis=(1, 2))
         if bool(xp.all(done)):
             break
-        values, vectors = xp.linalg.eigh(moved @ root)
-        values = xp.maximum(values, xp.zeros_like(values))
-        values = xp.sqrt(values / safe(xp.sum(values, axis=1, keepdims=True)))
-        following = (vectors * values[:, None, :]) @ xp.matrix_transpose(vectors)
+        following = moved / safe(xp.sqrt(xp.sum(moved**2, axis=(1, 2), keepdims=True)))
         root = xp.where(done[:, None, None], root, following)
     assert best is not None  # noqa: S101 - for the type checker; steps >= 1
     y = best[1]
