@@ -7,11 +7,13 @@ neither torch nor any other framework.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
 
+from onr.errors import OnrError
 from onr.exact.surds import NotExactError, square_root
 from onr.typing import Array
 
@@ -21,9 +23,12 @@ __all__ = [
     "column",
     "device",
     "flatten",
+    "in_float32",
     "inner",
+    "is_half",
     "like",
     "max_abs",
+    "on_cpu",
     "safe",
     "sqrt",
     "to_numpy",
@@ -65,6 +70,64 @@ def to_numpy(x: Array) -> np.ndarray:
     return np.asarray(to_device(x, "cpu"))
 
 
+def on_cpu(x: Array) -> bool:
+    """Whether reading a value of ``x`` costs nothing; on another device it waits for the device.
+
+    Example:
+        >>> on_cpu(np.zeros(2))
+        True
+
+    """
+    return isinstance(x, np.ndarray) or str(device(x)) == "cpu"
+
+
+@cache
+def _precision(dtype: Any) -> str:
+    """``exact`` for objects, ``half`` for floats below 32 bits, ``float``, or empty for others."""
+    if isinstance(dtype, np.dtype):
+        kind = {"O": "exact", "f": "float"}.get(dtype.kind, "")
+    else:
+        kind = "float" if getattr(dtype, "is_floating_point", True) else ""
+    return "half" if kind == "float" and getattr(dtype, "itemsize", 4) < 4 else kind
+
+
+def is_half(x: Array) -> bool:
+    """Whether ``x`` holds floats of fewer than 32 bits, such as bfloat16.
+
+    Raises:
+        OnrError: ``x`` holds neither floats nor exact numbers.
+
+    Example:
+        >>> is_half(np.zeros(2, dtype=np.float16)), is_half(np.zeros(2))
+        (True, False)
+
+    """
+    found = _precision(x.dtype)
+    if not found:
+        raise OnrError(
+            f"an array of {str(x.dtype).removeprefix('torch.')}: expected floats; images of bytes "
+            "are x / 255"
+        )
+    return found == "half"
+
+
+def in_float32(x: Array) -> Array:
+    """``x`` with halves widened to float32, in which sums and ranks keep their digits.
+
+    Raises:
+        OnrError: ``x`` holds neither floats nor exact numbers.
+
+    Example:
+        >>> in_float32(np.zeros(2, dtype=np.float16)).dtype, in_float32(np.zeros(2)).dtype
+        (dtype('float32'), dtype('float64'))
+
+    """
+    if not is_half(x):
+        return x
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32)
+
+
 def flatten(x: Array) -> Array:
     """Reshape ``(batch, ...)`` to ``(batch, n)``.
 
@@ -104,7 +167,10 @@ def safe(denominator: Array) -> Array:
 
 
 def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple[Array, ...]:
-    """Choose, for each example, the candidate with the larger value; ``best`` at ties.
+    """Choose, for each example, the candidate with the larger value; ``other`` at ties.
+
+    A value that is NaN is never lost: it is chosen, and stays chosen, so that one look at the last
+    result tells whether any value was NaN.
 
     Args:
         best: the first candidate: its value, shape ``(batch,)``, then arrays ``(batch, ...)`` that
@@ -112,14 +178,14 @@ def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple
         other: the second candidate, in the same form.
 
     Example:
-        >>> one, two = np.array([1.0, 5.0]), np.array([2.0, 5.0])
-        >>> better((one, np.array([10, 50])), (two, np.array([20, 51])))
-        (array([2., 5.]), array([20, 50]))
+        >>> one, two = np.array([1.0, 5.0, 9.0]), np.array([2.0, 5.0, 8.0])
+        >>> better((one, np.array([10, 50, 90])), (two, np.array([20, 51, 80])))
+        (array([2., 5., 9.]), array([20, 51, 90]))
 
     """
     if best is None:
         return other
-    won = other[0] > best[0]
+    won = (other[0] >= best[0]) | (other[0] != other[0])
     xp = array_namespace(won)
     return tuple(xp.where(column(won, b), b, a) for a, b in zip(best, other, strict=True))
 

@@ -43,6 +43,28 @@ class NotAvailableError(OnrError):
     """The operation has no definition (or no algorithm) for this object."""
 
 
+class ImageError(OnrError):
+    """A value that belongs to one image is wrong: a logit that is NaN, a label that is no class.
+
+    Args:
+        index: the place of the image among the inputs.
+        what: what is wrong, and what to do.
+
+    Example:
+        >>> print(ImageError(3, "a logit is NaN"))
+        image 3: a logit is NaN
+
+    """
+
+    def __init__(self, index: int, what: str) -> None:
+        super().__init__(f"image {index}: {what}")
+        self.index, self.what = index, what
+
+    def after(self, count: int) -> ImageError:
+        """The same error, where ``count`` other images precede the inputs."""
+        return ImageError(count + self.index, self.what)
+
+
 def missing_extra(error: ModuleNotFoundError) -> OnrError | None:
     """An error that says which extra to install for the module that was not found.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from onr.arrays import array_namespace
+from onr.arrays import array_namespace, flatten, is_half, to_numpy
 from onr.errors import OnrError
 from onr.protocols import Array
 
-__all__ = ["Bounds", "boxed", "require_inside", "require_radius"]
+__all__ = ["Bounds", "boxed", "require_inside", "require_radius", "require_range"]
 
 Bounds = tuple[float, float]
 
@@ -24,28 +24,62 @@ def require_radius(eps: float) -> float:
         0.5
 
     """
-    if not 0 <= eps < math.inf:
-        raise OnrError(f"eps = {eps}: expected a finite number >= 0")
+    try:
+        known = bool(0 <= eps < math.inf)
+    except TypeError:
+        known = False
+    if not known:
+        raise OnrError(f"eps = {eps!r}: expected a finite number >= 0")
     return eps
+
+
+def require_range(x: Array, /, **lengths: Array | float) -> None:
+    """Check that perturbations of these lengths do not overflow the float type of the inputs.
+
+    Args:
+        x: the inputs.
+        lengths: a radius or step size by its name; an array or ``inf`` is not checked.
+
+    Raises:
+        OnrError: the inputs are no floats, or a finite length is more than a quarter of the largest
+            number of their type.
+
+    Example:
+        >>> require_range(np.zeros((1, 2)), eps=0.5, alpha=math.inf)
+
+    """
+    is_half(x)
+    if x.dtype == object:
+        return
+    limit = float(array_namespace(x).finfo(x.dtype).max) / 4
+    for name, length in lengths.items():
+        if not hasattr(length, "shape") and limit < length < math.inf:
+            kind = str(x.dtype).removeprefix("torch.")
+            raise OnrError(f"{name} = {length:g}: expected at most {limit:.3g} for {kind} inputs")
 
 
 def require_inside(x: Array, bounds: Bounds | None, /) -> None:
     """Check that the inputs lie in the box; without bounds there is nothing to check.
 
     Raises:
-        OnrError: an entry is below or above the bounds, or nan.
+        OnrError: an entry is below or above the bounds, or nan, or the inputs are no floats.
 
     Example:
         >>> require_inside(np.array([[0.0, 0.5, 1.0]]), (0, 1))
 
     """
+    is_half(x)
     if bounds is None:
         return
     low, high = bounds
-    if not bool(array_namespace(x).all((x >= low) & (x <= high))):
+    inside = (x >= low) & (x <= high)
+    if not bool(array_namespace(x).all(inside)):
+        place = to_numpy(flatten(inside)).argmin()
+        image = place // math.prod(x.shape[1:])
         raise OnrError(
-            f"inputs reach outside [{low:g}, {high:g}]: expected pixels in these bounds; "
-            "put the normalisation inside the model"
+            f"inputs reach outside [{low:g}, {high:g}], image {image} has a pixel "
+            f"{x.reshape(-1)[int(place)]:g}: expected pixels in these bounds; put the "
+            "normalisation inside the model"
         )
 
 

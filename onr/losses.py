@@ -3,21 +3,40 @@
 Attacks maximise every loss: a targeted loss grows as the logits approach the target. ``labels`` are
 the true labels, or the target classes for a targeted loss; ``clean`` are the logits of the clean
 input.
+
+A class whose logit is ``-inf`` is masked: losses, gradients and directions are those of the network
+without that class. Where a loss is not defined (a logit is NaN, all are ``-inf``, a label is no
+class), each function of a loss raises an :class:`~onr.errors.ImageError` that names the image. On
+another device than the CPU, a look at the values would wait for the device; there the row of that
+image is NaN, and attacks and measurements raise the error (:func:`require_values`).
 """
 
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from typing import final
 
-from onr.arrays import array_namespace, column, max_abs, safe
-from onr.errors import OnrError
+import numpy as np
+
+from onr.arrays import (
+    array_namespace,
+    column,
+    device,
+    in_float32,
+    is_half,
+    max_abs,
+    on_cpu,
+    safe,
+    to_numpy,
+)
+from onr.errors import ImageError, OnrError
 from onr.norms import as_norm
 from onr.numerals import written
 from onr.protocols import Array, Norm
 
-__all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin"]
+__all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin", "one_hot", "require_values"]
 
 
 class BaseLoss(ABC):
@@ -63,6 +82,8 @@ class BaseLoss(ABC):
 def one_hot(labels: Array, logits: Array) -> Array:
     """The one-hot labels, with the shape and float type of the logits.
 
+    The row of a label that is no class is NaN, so that what is computed from it is NaN too.
+
     Example:
         >>> one_hot(np.array([2, 0]), np.zeros((2, 3)))
         array([[0., 0., 1.],
@@ -70,8 +91,88 @@ def one_hot(labels: Array, logits: Array) -> Array:
 
     """
     xp = array_namespace(logits)
-    classes = xp.cumulative_sum(xp.ones_like(logits), axis=1) - 1
-    return xp.astype(classes == labels[:, None], logits.dtype)
+    classes = xp.arange(logits.shape[1], device=device(logits))
+    found = xp.astype(classes == labels[:, None], logits.dtype)
+    with np.errstate(invalid="ignore"):
+        return found / xp.sum(found, axis=1, keepdims=True)
+
+
+def require_values(
+    values: Array, logits: Array, labels: Array | None = None, *, where: str = ""
+) -> None:
+    """Check that there is a value for each image.
+
+    Args:
+        values: one number or one row for each image; NaN says that something is wrong.
+        logits: the logits from which they come, ``(batch, d)``.
+        labels: the labels, ``(batch,)``, if the values depend on them.
+        where: at which inputs, such as ``under attack``.
+
+    Raises:
+        ImageError: the values or the logits of an image are NaN; the message says whether its
+            logits or its label are the reason.
+
+    Example:
+        >>> logits = np.array([[0.0, 1.0], [0.0, np.nan]])
+        >>> try:
+        ...     require_values(logits.max(axis=1), logits)
+        ... except ImageError as error:
+        ...     print(error)
+        image 1: the network gives logits [0.0, nan]: expected numbers
+
+    """
+    xp = array_namespace(values)
+    if values.dtype == object or not (bool(xp.any(xp.isnan(values))) or _has_nan(logits)):
+        return
+    found, rows = to_numpy(in_float32(values)), to_numpy(in_float32(logits))
+    wrong = np.isnan(found.reshape(len(found), -1)).any(axis=1) | np.isnan(rows).any(axis=1)
+    index = int(wrong.argmax())
+    raise ImageError(index, _reason(rows[index], None if labels is None else labels[index], where))
+
+
+def _has_nan(logits: Array) -> bool:
+    xp = array_namespace(logits)
+    return bool(xp.any(xp.isnan(logits)))
+
+
+def _reason(logits: np.ndarray, label: Array | None, where: str) -> str:
+    """Why an image with these logits and this label has no loss."""
+    place = f" {where}" if where else ""
+    shown = f"[{', '.join(f'{z:.6g}' for z in logits[:10].tolist())}{', ...' * (len(logits) > 10)}]"
+    if label is not None:
+        value = label.item() if hasattr(label, "item") else label
+        if value not in range(len(logits)):
+            return f"label {value} is no class: expected a whole number, 0 to {len(logits) - 1}"
+    if np.isnan(logits).any():
+        return f"the network gives logits {shown}{place}: expected numbers"
+    if (logits == -math.inf).all():
+        return f"the network gives logits {shown}{place}: expected a class that is not masked"
+    return f"the loss of logits {shown}{place} is not defined: expected finite logits, or -inf"
+
+
+def _checked(values: Array, logits: Array, labels: Array | None) -> Array:
+    """Return values of a loss; refuse NaN where looking at the values costs nothing."""
+    if logits.dtype != object and on_cpu(logits):
+        require_values(values, logits, labels)
+    return values
+
+
+def _require_classes(loss: BaseLoss, logits: Array, labels: Array) -> None:
+    """Check the shapes of logits and labels.
+
+    Raises:
+        OnrError: there are fewer than two logits, or not one label for each image.
+
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise OnrError(
+            f"loss {loss.name} needs two logits or more for each image, got shape "
+            f"{tuple(logits.shape)}: a single output z for two classes is torch.cat([0 * z, z], 1)"
+        )
+    shape = getattr(labels, "shape", None)
+    if shape is None or tuple(shape) != (logits.shape[0],):
+        given = type(labels).__name__ if shape is None else f"shape {tuple(shape)}"
+        raise OnrError(f"labels of {given}: expected one label for each image, ({len(logits)},)")
 
 
 @final
@@ -94,8 +195,8 @@ class CrossEntropy(BaseLoss):
     """
 
     def __init__(self, beta: float = 1.0, *, targeted: bool = False) -> None:
-        if not 0 < beta < math.inf:
-            raise OnrError(f"inverse temperature {beta:g}: expected a positive number")
+        if not isinstance(beta, numbers.Real) or not 0 < beta < math.inf:
+            raise OnrError(f"inverse temperature {beta}: expected a positive number")
         self.beta = float(beta)
         self.sign = -1 if targeted else 1
 
@@ -105,51 +206,75 @@ class CrossEntropy(BaseLoss):
         name = "cross-entropy" if self.sign == 1 else "targeted-cross-entropy"
         return name if self.beta == 1 else f"{name}:{written(self.beta)}"
 
-    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-        """The one-hot labels, ``exp(z_j - m)`` with 0 at the label, and ``z_y - m``.
+    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
+        """The one-hot labels, ``exp(z_j - m)`` with 0 at the label, ``z_y - m``, and ``z_y / beta``.
 
         Here ``z`` stands for ``beta`` times the logits, and ``m`` is the largest ``z_j``, j != y.
         """
+        _require_classes(self, logits, labels)
         xp = array_namespace(logits)
         target = one_hot(labels, logits)
-        scaled = self.beta * logits
-        best = xp.max(xp.where(target == 1, xp.zeros_like(scaled) - math.inf, scaled), axis=1)
-        gap = xp.sum(scaled * target, axis=1) - best
-        below = xp.minimum(scaled - best[:, None], xp.zeros_like(scaled))
-        others = xp.where(target == 1, xp.zeros_like(scaled), xp.exp(below))
-        return target, others, gap
+        zero, masked = xp.zeros_like(logits), xp.zeros_like(logits) - math.inf
+        others = xp.where(target == 1, masked, logits)
+        best = xp.max(others, axis=1, keepdims=True)
+        # The difference comes before the product with beta: beta times a logit can overflow.
+        below = xp.where(others == best, zero, self.beta * (others - best))
+        powers = xp.where(others == -math.inf, zero, xp.exp(below))
+        own = xp.sum(xp.where(target == 0, zero, logits * target), axis=1)
+        return target, powers, self.beta * (own - best[:, 0]), own
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The loss, as ``log(1 + sum exp(z_j - z_y))``: this form does not overflow or cancel."""
-        xp = array_namespace(logits)
-        _, others, gap = self._others(logits, labels)
-        total = xp.sum(others, axis=1)
-        zero = xp.zeros_like(gap)
-        # log(1 + total exp(-gap)), with the larger of the two terms taken out.
-        high = xp.maximum(-gap, zero)
-        return self.sign * (high + xp.log1p(xp.expm1(-high) + total * xp.exp(-gap - high)))
+        """The loss, ``log(1 + sum exp(z_j - z_y))``, without overflow, cancellation or noise.
+
+        Near equal logits, where the loss is ``log d`` and a rest that rounding would hide, the rest
+        is computed by itself: of two such losses the larger is never rounded to the smaller. The
+        loss is infinite where the class of the label is masked, and 0 where all others are.
+        """
+        z = in_float32(logits)
+        xp = array_namespace(z)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            _, others, gap, own = self._others(z, labels)
+            total = xp.sum(others, axis=1)
+            zero = xp.zeros_like(gap)
+            # log(1 + total exp(-gap)), with the larger of the two terms taken out.
+            high = xp.maximum(-gap, zero)
+            value = high + xp.log1p(xp.expm1(-high) + total * xp.exp(xp.minimum(-gap, zero)))
+            # log(count) + log(1 + mean of exp(z_j - z_y) - 1), for differences that are small.
+            seen = z > -math.inf
+            rest = xp.where(seen, xp.expm1(self.beta * (z - own[:, None])), xp.zeros_like(z))
+            count = xp.sum(xp.astype(seen, z.dtype), axis=1)
+            mean = xp.sum(rest, axis=1) / count
+            flat = xp.abs(mean) < 0.5
+            value = xp.where(flat, xp.log(count) + xp.log1p(xp.where(flat, mean, zero)), value)
+        return _checked(self.sign * value, logits, labels)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """``beta (softmax(beta z) - onehot(y))`` (Eq. 26), its negative for a target (Eq. 27).
 
         The entry of the label is computed as minus the sum of the others. Where softmax rounds to
         one-hot, the gradient is therefore small and not zero, until it underflows; ``direction``
-        does not underflow.
+        does not underflow. Where all other classes are masked, both are zero.
         """
         xp = array_namespace(logits)
-        target, others, gap = self._others(logits, labels)
-        total = xp.sum(others, axis=1)
-        high = xp.maximum(-gap, xp.zeros_like(gap))
-        factor = self.sign * self.beta * xp.exp(-gap - high)
-        factor = factor / (xp.exp(-high) + total * xp.exp(-gap - high))
-        return factor[:, None] * (others - total[:, None] * target)
+        with np.errstate(invalid="ignore", over="ignore"):
+            target, others, gap, _ = self._others(in_float32(logits), labels)
+            total = xp.sum(others, axis=1)
+            zero = xp.zeros_like(gap)
+            high, low = xp.maximum(-gap, zero), xp.minimum(-gap, zero)
+            factor = self.sign * self.beta * xp.exp(low) / (xp.exp(-high) + total * xp.exp(low))
+            gradient = factor[:, None] * (others - total[:, None] * target)
+        return _checked(_rounded(gradient, logits), logits, labels)
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The gradient divided by its largest magnitude, in a closed form that never underflows."""
         xp = array_namespace(logits)
-        target, others, _ = self._others(logits, labels)
-        total = xp.sum(others, axis=1)[:, None]
-        return self.sign * (others / total - target)
+        with np.errstate(invalid="ignore", over="ignore"):
+            target, others, gap, _ = self._others(in_float32(logits), labels)
+            total = xp.sum(others, axis=1)
+            alone = (total == 0) & (gap == gap)
+            direction = self.sign * (others / safe(total)[:, None] - target)
+            direction = xp.where(alone[:, None], xp.zeros_like(direction), direction)
+        return _checked(_rounded(direction, logits), logits, labels)
 
 
 @final
@@ -182,15 +307,20 @@ class LogitDistance(BaseLoss):
     def _moved(self, logits: Array, clean: Array | None) -> Array:
         if clean is None:
             raise OnrError(f"loss {self.name} compares with the clean logits: none were given")
-        return logits - clean
+        if logits.dtype == object:
+            return logits - clean
+        xp = array_namespace(logits)
+        masked = (logits == -math.inf) & (clean == -math.inf)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return xp.where(masked, xp.zeros_like(logits), logits - clean)
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The distance of each example."""
-        return self.norm(self._moved(logits, clean))
+        """The distance of each example; classes that are masked at both inputs do not count."""
+        return _checked(self.norm(self._moved(logits, clean)), logits, None)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """``sign(u) |u|^(q-1) / ||u||_q^(q-1)`` with ``u = f(x*) - f(x)`` (Eqs. 28, 29, 108)."""
-        return self.norm.gradient(self._moved(logits, clean))
+        return _checked(self.norm.gradient(self._moved(logits, clean)), logits, None)
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The gradient unchanged: ``u_k`` of Eq. 108, whose dual norm is 1."""
@@ -214,17 +344,39 @@ class Margin(BaseLoss):
         """``margin``."""
         return "margin"
 
-    def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The margin of each example."""
+    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
+        """The one-hot labels, the logits with -inf at the label, and the largest of these."""
+        _require_classes(self, logits, labels)
         xp = array_namespace(logits)
         target = one_hot(labels, logits)
         others = xp.where(target == 1, xp.zeros_like(logits) - math.inf, logits)
-        return xp.max(others, axis=1) - xp.sum(logits * target, axis=1)
+        return target, others, xp.max(others, axis=1, keepdims=True)
+
+    def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
+        """The margin of each example: inf where its label is masked, -inf where all others are."""
+        xp = array_namespace(logits)
+        with np.errstate(invalid="ignore", over="ignore"):
+            target, _, best = self._others(logits, labels)
+            own = xp.sum(xp.where(target == 0, xp.zeros_like(logits), logits * target), axis=1)
+            margin = best[:, 0] - own
+        return _checked(margin, logits, labels)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
-        """The indicator of the best other class minus the indicator of the label."""
+        """The indicator of the best other class minus the indicator of the label.
+
+        The gradient is zero where all other classes are masked.
+        """
         xp = array_namespace(logits)
-        target = one_hot(labels, logits)
-        others = xp.where(target == 1, xp.zeros_like(logits) - math.inf, logits)
-        best = xp.astype(others == xp.max(others, axis=1, keepdims=True), logits.dtype)
-        return best / xp.sum(best, axis=1, keepdims=True) - target
+        with np.errstate(invalid="ignore"):
+            target, others, largest = self._others(logits, labels)
+            best = xp.astype(others == largest, logits.dtype)
+            gradient = best / xp.sum(best, axis=1, keepdims=True) - target
+            gradient = xp.where(largest == -math.inf, xp.zeros_like(gradient), gradient)
+        return _checked(gradient, logits, labels)
+
+
+def _rounded(values: Array, logits: Array) -> Array:
+    """The values in the float type of the logits."""
+    if is_half(logits):
+        return array_namespace(logits).astype(values, logits.dtype)
+    return values

@@ -8,18 +8,22 @@ from __future__ import annotations
 import math
 import numbers
 from abc import ABC, abstractmethod
-from functools import partial
-from typing import final
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, final
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, max_abs, safe, sqrt
+from onr.arrays import array_namespace, column, flatten, in_float32, is_half, max_abs, safe, sqrt
 from onr.errors import NotAvailableError, OnrError
 from onr.numerals import written
 from onr.projections import project_lp_ball, project_simplex
 from onr.protocols import Array, Norm, Ties
 
 __all__ = ["BaseNorm", "LpNorm", "as_norm", "dual_exponent"]
+
+CUBE = 1e8
+"""No smaller exponent has a ball that is the cube up to rounding, in any float type."""
 
 
 class BaseNorm(ABC):
@@ -69,7 +73,8 @@ class BaseNorm(ABC):
 
         """
         xp = array_namespace(y)
-        if bool(xp.any(self(y) < radius * (1 - 100 * xp.finfo(y.dtype).eps))):
+        slack = 0 if y.dtype == object else 100 * xp.finfo(y.dtype).eps
+        if bool(xp.any(self(y) < radius * (1 - slack))):
             raise NotAvailableError(
                 f"no projection onto the sphere of norm {self.name} from inside it: use a larger "
                 "alpha, or alpha = inf"
@@ -108,15 +113,36 @@ def dual_exponent(p: float) -> float:
     return 1.0 if p == math.inf else p / (p - 1)
 
 
+def _full_range(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method of a norm overflow in silence, and compute in float32 for arrays of fewer bits.
+
+    The result has the float type of the array.
+    """
+
+    @wraps(method)
+    def ranged(self: Any, x: Array, /, *others: Any, **options: Any) -> Array:
+        half = is_half(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not half:
+                return method(self, x, *others, **options)
+            others = tuple(in_float32(o) if hasattr(o, "dtype") else o for o in others)
+            found = method(self, in_float32(x), *others, **options)
+            return array_namespace(x).astype(found, x.dtype)
+
+    return ranged
+
+
 @final
 class LpNorm(BaseNorm):
     """``||x||_p = (sum |x_i|^p)^(1/p)``, for every real ``p >= 1`` and ``inf``.
 
-    Every method divides by the largest magnitude before it takes a power, so that neither
-    ``1e-30 x`` nor ``1e30 x`` underflows or overflows where ``x`` does not.
+    Every method divides by the largest magnitude before it takes a power, so that magnitudes from
+    the smallest subnormal number to the largest number of the float type neither underflow nor
+    overflow. Only a norm that is itself too large for the float type is ``inf``. Arrays of fewer
+    than 32 bits are computed in float32, and the result is rounded; arrays of integers are refused.
 
     Raises:
-        OnrError: ``p`` is nan, or below 1, where the triangle inequality fails.
+        OnrError: ``p`` is no number, nan, or below 1, where the triangle inequality fails.
 
     Example:
         >>> norm, x = LpNorm(math.inf), np.array([[3.0, -4.0]])
@@ -128,9 +154,12 @@ class LpNorm(BaseNorm):
     """
 
     def __init__(self, p: float) -> None:
-        if not p >= 1:
-            raise OnrError(f"p = {p:g} gives no norm: expected a number >= 1, or inf")
-        self.p = float(p)
+        if not isinstance(p, numbers.Real) or not p >= 1:
+            raise OnrError(f"p = {p} gives no norm: expected a number >= 1, or inf")
+        try:
+            self.p = float(p)
+        except OverflowError:
+            raise OnrError("p is too large for a number: expected at most 1e308, or inf") from None
 
     @property
     def name(self) -> str:
@@ -142,6 +171,7 @@ class LpNorm(BaseNorm):
         """The norm with the Hoelder conjugate exponent."""
         return LpNorm(dual_exponent(self.p))
 
+    @_full_range
     def __call__(self, x: Array, /) -> Array:
         """``||x||_p`` of each example, shape ``(batch,)``."""
         xp = array_namespace(x)
@@ -151,11 +181,12 @@ class LpNorm(BaseNorm):
         if self.p == 1:
             return xp.sum(a, axis=1)
         largest = xp.max(a, axis=1)
-        scaled = a / safe(largest)[:, None]
+        scaled = a / _divisor(largest)[:, None]
         if self.p == 2:
             return largest * sqrt(xp.sum(scaled * scaled, axis=1))
         return largest * xp.sum(scaled**self.p, axis=1) ** (1 / self.p)
 
+    @_full_range
     def duality_map(self, z: Array, /, *, ties: Ties = "average") -> Array:
         """``argmax <v, z>`` over ``||v||_p <= 1`` (Lemma 1, Eqs. 16, 34, 35), shaped as ``z``.
 
@@ -176,14 +207,17 @@ class LpNorm(BaseNorm):
             if ties == "vertex":
                 tied = _first(tied)
             count = xp.sum(flatten(xp.astype(tied, xp.int64)), axis=1)
-            share = safe(largest) * column(xp.astype(count, z.dtype), z)
-            return xp.where(tied, z / share, xp.zeros_like(z))
-        scaled = a / safe(largest)
+            # The product with the largest entry keeps NaN.
+            share = z / safe(largest) / column(xp.astype(count, z.dtype), z)
+            return xp.where(tied, share, xp.zeros_like(z) * largest)
         if self.p == 2:
-            return z / safe(largest) / safe(column(LpNorm(2)(scaled), z))
-        powers = scaled ** (dual_exponent(self.p) - 1)
+            return z / safe(largest) / safe(column(LpNorm(2)(a / safe(largest)), z))
+        exponent = dual_exponent(self.p) - 1
+        # A power below 1 needs no scale, and a small quotient that underflows would miss there.
+        powers = (a if exponent < 1 else a / safe(largest)) ** exponent
         return xp.sign(z) * powers / safe(column(self(powers), z))
 
+    @_full_range
     def project_ball(self, y: Array, /, radius: Array | float) -> Array:
         """The closest point (in l2) of ``{||v||_p <= radius}``; points inside are unchanged.
 
@@ -192,22 +226,29 @@ class LpNorm(BaseNorm):
         """
         xp = array_namespace(y)
         r = column(radius, y)
-        if self.p == math.inf:
+        if self.p == math.inf or (self.p > CUBE and self.p * xp.finfo(y.dtype).eps > 100):
             return xp.minimum(xp.maximum(y, xp.zeros_like(y) - r), xp.zeros_like(y) + r)
         size = column(self(y), y)
         if self.p == 2:
-            return xp.where(size > r, y * (r / safe(size)), y)
+            # In two factors: r / size alone can underflow, and size overflow.
+            largest = column(max_abs(y), y)
+            unit = y / safe(largest)
+            return xp.where(size > r, unit * (r / safe(column(self(unit), y))), y)
         flat, row = flatten(y), flatten(size)
         r = flatten(xp.zeros_like(size) + r)
         a = xp.abs(flat)
         if self.p == 1:
             projected = project_simplex(a, r)
         else:
+            # Beyond a quotient of eps^-2 the projection is that of the direction, up to rounding.
+            far = xp.max(a, axis=1, keepdims=True) * xp.finfo(y.dtype).eps ** 2
             # Rows inside the ball get a radius that puts them outside; their result is unused.
-            scale = xp.where(row > r, safe(r), safe(row) / 2)
-            projected = xp.where(r > 0, project_lp_ball(a / scale, self.p) * r, xp.zeros_like(a))
+            scale = safe(xp.where(row > r, xp.maximum(r, far), row))
+            w = a / scale * xp.where(row > r, xp.ones_like(row), xp.ones_like(row) * 2)
+            projected = xp.where(r > 0, project_lp_ball(w, self.p) * r, xp.zeros_like(a))
         return xp.where(row > r, xp.sign(flat) * projected, flat).reshape(y.shape)
 
+    @_full_range
     def project_face(self, y: Array, direction: Array, /, radius: Array | float) -> Array:
         """``lim project_ball(y + alpha direction, radius)``, ``alpha -> inf`` (Lemma 2, Eq. 45).
 
@@ -228,12 +269,13 @@ class LpNorm(BaseNorm):
             along = flatten(y) * signs
             best = xp.max(xp.where(tied, along, xp.min(along, axis=1, keepdims=True)), axis=1)
             # Entries off the face get a value below the threshold, which is at least -radius.
-            weights = project_simplex(xp.where(tied, along - best[:, None], -2 * row), row)
+            weights = project_simplex(xp.where(tied, along - best[:, None], -row), row)
             face = (signs * xp.where(tied, weights, xp.zeros_like(weights))).reshape(y.shape)
         else:
             face = self.duality_map(direction) * r
         return xp.where(size == 0, self.project_ball(y, radius), face)
 
+    @_full_range
     def project_sphere(self, y: Array, /, radius: Array | float) -> Array:
         """A closest point (in l2) of ``{||v||_p = radius}``, which Eqs. 9 and 11 need.
 
@@ -261,7 +303,9 @@ class LpNorm(BaseNorm):
         elif self.p == 1:
             inside = flat + signs * (row - size) / flat.shape[1]
         else:
-            inside = xp.where(size == 0, xp.where(first, row, a), flat * (row / safe(size)))
+            unit = flat / safe(largest)
+            scaled = unit * (row / safe(self(unit)[:, None]))
+            inside = xp.where(size == 0, xp.where(first, row, a), scaled)
         outside = flatten(self.project_ball(y, radius))
         return xp.where(size >= row, outside, inside).reshape(y.shape)
 
@@ -284,6 +328,14 @@ class LpNorm(BaseNorm):
         return (signs * magnitude).reshape(shape)
 
 
+def _divisor(largest: Array) -> Array:
+    """The largest magnitudes with 1 in place of zeros and infinities, by which one can divide."""
+    if largest.dtype == object:
+        return safe(largest)
+    xp = array_namespace(largest)
+    return xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
+
+
 def _first(mask: Array) -> Array:
     """The mask with only the first true entry of each example kept."""
     xp = array_namespace(mask)
@@ -304,7 +356,7 @@ def as_norm(norm: Norm | float) -> Norm:
 
     """
     if isinstance(norm, numbers.Real) and not isinstance(norm, bool):
-        return LpNorm(float(norm))
+        return LpNorm(norm)  # type: ignore[arg-type]  # a Real that LpNorm converts
     if isinstance(norm, bool | type) or not callable(norm):
         raise OnrError(
             f"p or q = {norm!r}: expected a number, as 2 or math.inf, or a norm, which "

@@ -15,7 +15,9 @@ def project_simplex(w: Array, total: Array | float) -> Array:
 
     This function also accepts negative entries in ``w``. Sorting and a cumulative sum give ``tau``
     (Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", ICML
-    2008). Subtracting the largest entry first changes only the rounding.
+    2008). The entries are first moved so that the largest is 0. Entries that are then below
+    ``-total`` have weight zero and become ``-total``. All are divided by ``total``, so that neither
+    huge entries nor a tiny total overflow.
 
     Example:
         >>> project_simplex(np.array([[3.0, 2.0]]), 2.0)
@@ -23,14 +25,15 @@ def project_simplex(w: Array, total: Array | float) -> Array:
 
     """
     xp = array_namespace(w)
-    w = w - xp.max(w, axis=1, keepdims=True)
+    total = xp.zeros_like(w[:, :1]) + total
+    w = xp.maximum(w - xp.max(w, axis=1, keepdims=True), -total) / safe(total)
     ordered = xp.flip(xp.sort(w, axis=1), axis=1)
-    excess = xp.cumulative_sum(ordered, axis=1) - total
+    excess = xp.cumulative_sum(ordered, axis=1) - 1
     rank = xp.cumulative_sum(xp.ones_like(w), axis=1)
     active = xp.astype(xp.sum(xp.astype(ordered * rank > excess, xp.int64), axis=1), xp.int64)
     last = xp.maximum(active - 1, xp.zeros_like(active))[:, None]
     tau = xp.take_along_axis(excess, last, axis=1) / xp.take_along_axis(rank, last, axis=1)
-    return xp.maximum(w - tau, xp.zeros_like(w))
+    return xp.maximum(w - tau, xp.zeros_like(w)) * total
 
 
 def _roots(w: Array, c: Array, p: float) -> Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from onr.attacks.soundness import require_sound
 from onr.errors import OnrError
-from onr.feasible import Bounds, boxed, require_inside, require_radius
+from onr.feasible import Bounds, boxed, require_inside, require_radius, require_range
 from onr.protocols import Array, Loss, Network, Norm
 from onr.typing import Rng
 
@@ -53,10 +54,14 @@ class FastGradient:
         """Return the perturbed inputs, at distance ``eps`` before clipping; ``rng`` is unused.
 
         Raises:
-            OnrError: an input is outside the box.
+            OnrError: an input is outside the box, a label is no class, or a logit or the gradient
+                of an image is NaN.
 
         """
         require_inside(x, self.bounds)
+        require_range(x, eps=self.eps)
         here = network.linearize(x)
         gradient = here.vjp(self.loss.direction(here.value, labels=y))
-        return boxed(x, self.eps * self.p.duality_map(gradient), self.bounds)
+        moved = boxed(x, self.eps * self.p.duality_map(gradient), self.bounds)
+        value = self.loss.value(here.value, labels=y)
+        return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)

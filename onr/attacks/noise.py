@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from onr.arrays import better, column, like
+from onr.attacks.soundness import require_sound
 from onr.errors import OnrError
-from onr.feasible import Bounds, boxed, require_inside, require_radius
+from onr.feasible import Bounds, boxed, require_inside, require_radius, require_range
 from onr.protocols import Array, Loss, Network, Norm
 from onr.typing import Rng
 
@@ -23,7 +24,7 @@ class Noise:
         p: the norm of the ball.
         loss: selects among several draws.
         eps: the radius, in the units of the input; 0 returns the input.
-        restarts: the number of draws. Each example keeps the draw of largest loss, the first among
+        restarts: the number of draws. Each example keeps the draw of largest loss, the last among
             equals. With a single draw the network is not evaluated.
         bounds: the box of valid inputs, to which each draw is clipped; ``None`` for no box.
 
@@ -60,11 +61,13 @@ class Noise:
         """Return the perturbed inputs.
 
         Raises:
-            OnrError: an input is outside the box.
+            OnrError: an input is outside the box; with several draws, a label is no class, or a
+                logit of an image is NaN.
             NotAvailableError: the norm has no sampler.
 
         """
         require_inside(x, self.bounds)
+        require_range(x, eps=self.eps)
         drawn = self._draw(x, rng)
         if self.restarts == 1:
             return drawn
@@ -75,7 +78,8 @@ class Noise:
             value = self.loss.value(network(drawn), labels=y, clean=clean)
             best = better(best, (value, drawn))
         assert best is not None  # noqa: S101 - for the type checker; restarts >= 1
-        return best[1]
+        value, moved = best
+        return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)
 
     def _draw(self, x: Array, rng: np.random.Generator) -> Array:
         direction = self.p.sample_ball(rng, tuple(x.shape))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from onr.arrays import better, like
+from onr.attacks.soundness import require_sound
 from onr.errors import OnrError
-from onr.feasible import Bounds, boxed, require_inside, require_radius
+from onr.feasible import Bounds, boxed, require_inside, require_radius, require_range
 from onr.jacobians.iterations import Ascent, projected_gradient_ascent
 from onr.norms import as_norm
 from onr.protocols import Array, Loss, Network, Norm
@@ -27,8 +28,8 @@ class ProjectedGradientAscent:
             larger and larger steps.
         restarts: how many random starts, uniform by volume in the ball (Eq. 15).
         bounds: the box of valid inputs, clipped to after each projection; ``None`` for no box.
-        keep: ``best`` returns, for each example, the evaluated iterate of largest loss; ``last``
-            returns the last iterate and allows only one start.
+        keep: ``best`` returns, for each example, the evaluated iterate of largest loss, the last
+            among equals; ``last`` returns the last iterate and allows only one start.
 
     Raises:
         OnrError: an argument is out of its range.
@@ -71,17 +72,20 @@ class ProjectedGradientAscent:
         """Return the perturbed inputs, inside the ball (up to rounding) and inside the box.
 
         Raises:
-            OnrError: an input is outside the box.
+            OnrError: an input is outside the box, a label is no class, or a logit or the gradient
+                of an image is NaN.
             NotAvailableError: the norm has no sampler.
 
         """
         require_inside(x, self.bounds)
+        require_range(x, eps=self.eps, alpha=self.alpha)
         found = self._ascend(network, x, y, rng)
-        best = found.value, found.delta
+        best: tuple[Array, ...] = found.value, found.delta
         for _ in range(self.restarts - 1):
             found = self._ascend(network, x, y, rng)
             best = better(best, (found.value, found.delta))
-        return boxed(x, best[1], self.bounds)
+        value, moved = best[0], boxed(x, best[1], self.bounds)
+        return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)
 
     def _ascend(self, network: Network, x: Array, y: Array, rng: np.random.Generator) -> Ascent:
         start = self.eps * like(self.p.sample_ball(rng, tuple(x.shape)), x)

@@ -119,7 +119,7 @@ def estimate_operator_norm(
         ties: which representative of the duality map to take for ``p`` (Lemma 1).
 
     Returns:
-        For each example the estimate of largest value, the first among equals.
+        For each example the estimate of largest value, the last among equals.
 
     Raises:
         OnrError: ``restarts`` or ``steps`` is less than 1.

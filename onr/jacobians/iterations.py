@@ -180,7 +180,7 @@ def projected_gradient_ascent(
             then clips to the box. For ``x`` in the box clipping shrinks each entry of the
             perturbation, so it stays in the ball of a norm that depends on magnitudes alone.
         keep: ``last`` returns the last iterate; ``best``, for each example, the evaluated iterate
-            of largest loss, the first among equals.
+            of largest loss, the last among equals. An example keeps the loss NaN, whenever it was.
         raw_gradient: step along the gradient instead of its duality map. For ``p`` outside
             {1, 2, inf}, Eq. 18 normalises twice, and only the raw gradient has Eq. 12 as its limit.
         trace: called with each :class:`Step`.

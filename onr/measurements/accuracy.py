@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onr.arrays import to_numpy
-from onr.errors import OnrError
+from onr.arrays import in_float32, to_numpy
+from onr.errors import ImageError, OnrError
 from onr.jacobians.dense import singular_values
+from onr.losses import require_values
 from onr.measurements.batches import Inputs, batches
 from onr.measurements.perturbations import paper_attack
 from onr.protocols import Attack, Network, Norm
@@ -22,6 +23,7 @@ __all__ = [
     "attack_outcome",
     "largest_singular_values",
     "logits",
+    "require_labels",
     "share",
     "target_classes",
 ]
@@ -32,6 +34,11 @@ BATCH = 250
 def logits(network: Network, x: Inputs, /) -> np.ndarray:
     """The logits of all inputs, ``(N, d)``; the predicted class is the first largest logit.
 
+    Raises:
+        ImageError: a logit is NaN, or all logits of an input are ``-inf``, so that no class is
+            predicted.
+        OnrError: there are no inputs, or fewer than two logits.
+
     Example:
         >>> from onr.architectures import Affine, Architecture
         >>> from onr_numpy.backend import NumpyBackend
@@ -40,8 +47,54 @@ def logits(network: Network, x: Inputs, /) -> np.ndarray:
         (5, 2)
 
     """
-    parts = range(0, len(x), BATCH)
-    return np.concatenate([to_numpy(network(x[k : k + BATCH])) for k in parts])
+    if len(x) == 0:
+        raise OnrError("no inputs: expected at least one")
+    return np.concatenate(
+        [_sound(network(x[k : k + BATCH]), first=k) for k in range(0, len(x), BATCH)]
+    )
+
+
+def _sound(logits: Array, *, first: int, where: str = "") -> np.ndarray:
+    """The logits as a NumPy array, of inputs from number ``first`` on; refuse what is no class."""
+    found = to_numpy(in_float32(logits))
+    if found.ndim != 2 or found.shape[1] < 2:
+        raise OnrError(
+            f"the network gives outputs of shape {found.shape}: expected two logits or more for "
+            "each image; a single output z for two classes is torch.cat([0 * z, z], 1)"
+        )
+    best = found.max(axis=1)
+    try:
+        require_values(np.where(best == -math.inf, math.nan, best), found, where=where)
+    except ImageError as error:
+        raise error.after(first) from None
+    return found
+
+
+def require_labels(labels: np.ndarray, classes: int, *, first: int = 0) -> None:
+    """Check that the labels are classes.
+
+    Args:
+        labels: the labels, ``(N,)``.
+        classes: the number of classes.
+        first: the number of images before these.
+
+    Raises:
+        ImageError: a label is not a whole number in ``[0, classes)``; the message names the image.
+        OnrError: there is not one label for each image.
+
+    Example:
+        >>> require_labels(np.array([0, 2]), 3)
+
+    """
+    if labels.ndim != 1:
+        raise OnrError(f"labels have shape {labels.shape}: expected one for each image")
+    wrong = ~np.isin(labels, np.arange(classes))
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise ImageError(
+            first + index,
+            f"label {labels[index]} is no class: expected a whole number, 0 to {classes - 1}",
+        )
 
 
 def share(correct: np.ndarray, /) -> tuple[float, float]:
@@ -136,6 +189,10 @@ def attack_outcome(
             ``[*seed, index of its first input]``.
         on_batch: called after each batch with the number of inputs done so far.
 
+    Raises:
+        ImageError: a label is no class, or a logit is NaN at an input, during the attack or at
+            what the attack returns; the message names the input by its number in ``x``.
+
     Example:
         >>> from onr import LpNorm
         >>> from onr.architectures import Affine, Architecture
@@ -150,8 +207,14 @@ def attack_outcome(
     predicted, size = [], []
     for index, images, labels in batches(x, y, BATCH):
         rng = np.random.default_rng([*seed, index * BATCH])
-        attacked = attack(network, images, labels, rng=rng)
-        predicted.append(to_numpy(network(attacked)).argmax(axis=1))
+        first = index * BATCH
+        try:
+            attacked = attack(network, images, labels, rng=rng)
+        except ImageError as error:
+            raise error.after(first) from None
+        found = _sound(network(attacked), first=first, where="under attack")
+        require_labels(to_numpy(labels), found.shape[1], first=first)
+        predicted.append(found.argmax(axis=1))
         size.append(norm(to_numpy(attacked).astype(np.float64) - to_numpy(images)))
         on_batch(index * BATCH + len(images))
     return AttackOutcome(np.concatenate(predicted), np.concatenate(size))
@@ -183,6 +246,9 @@ def accuracy(
         attack: makes the attack for a norm and a radius; by default the paper's, inside the box.
         seed: the seed of the attack's random starts.
 
+    Raises:
+        ImageError: a label is no class, or a logit is NaN; no accuracy counts such an input.
+
     Example:
         >>> from onr import LpNorm
         >>> from onr.architectures import Affine, Architecture
@@ -199,7 +265,9 @@ def accuracy(
     rows = []
     for index, radius in enumerate([0.0, *eps]):
         if radius == 0:
-            predicted = logits(network, x).argmax(axis=1)
+            clean = logits(network, x)
+            require_labels(labels, clean.shape[1])
+            predicted = clean.argmax(axis=1)
         else:
             outcome = attack_outcome(network, make(p, radius), x, y, norm=p, seed=(seed, index))
             predicted = outcome.predicted

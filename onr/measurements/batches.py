@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from onr.arrays import to_numpy
+from onr.errors import OnrError
 from onr.typing import Array
 
 __all__ = ["Inputs", "Values", "batches"]
@@ -28,12 +29,17 @@ class Inputs(Protocol):
 def batches(x: Inputs, y: Array, size: int) -> Iterator[tuple[int, Array, Array]]:
     """Yield the number of each batch, its inputs and its labels, ``size`` inputs at a time.
 
+    Raises:
+        OnrError: there are no inputs, or there is not one label for each input.
+
     Example:
         >>> x, y = np.zeros((5, 3)), np.arange(5)
         >>> [(index, len(images), labels.tolist()) for index, images, labels in batches(x, y, 2)]
         [(0, 2, [0, 1]), (1, 2, [2, 3]), (2, 1, [4])]
 
     """
+    if len(x) == 0 or len(y) != len(x):
+        raise OnrError(f"{len(x)} inputs and {len(y)} labels: expected as many, at least one")
     for index, start in enumerate(range(0, len(x), size)):
         part = slice(start, start + size)
         yield index, x[part], y[part]

@@ -17,6 +17,7 @@ from onr.measurements.accuracy import (
     attack_outcome,
     largest_singular_values,
     logits,
+    require_labels,
     share,
     target_classes,
 )
@@ -167,6 +168,7 @@ def evaluate(
     x, y = subject.inputs(images, config.part)
     true = to_numpy(y)
     clean = logits(subject.network, x)
+    require_labels(true, clean.shape[1])
     guessed = clean.argmax(axis=1)
     columns = {"example": np.arange(images), "label": true, "predicted": guessed}
     accuracies = [share(guessed == true)]
