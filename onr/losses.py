@@ -82,19 +82,35 @@ class BaseLoss(ABC):
 def one_hot(labels: Array, logits: Array) -> Array:
     """The one-hot labels, with the shape and float type of the logits.
 
-    The row of a label that is no class is NaN, so that what is computed from it is NaN too.
-
     Example:
         >>> one_hot(np.array([2, 0]), np.zeros((2, 3)))
         array([[0., 0., 1.],
                [1., 0., 0.]])
 
     """
+    return array_namespace(logits).astype(_at_label(labels, logits), logits.dtype)
+
+
+def _at_label(labels: Array, logits: Array) -> Array:
+    """Whether a logit is that of the label, shaped as the logits."""
     xp = array_namespace(logits)
-    classes = xp.arange(logits.shape[1], device=device(logits))
-    found = xp.astype(classes == labels[:, None], logits.dtype)
-    with np.errstate(invalid="ignore"):
-        return found / xp.sum(found, axis=1, keepdims=True)
+    return xp.arange(logits.shape[1], device=device(logits)) == labels[:, None]
+
+
+def _split(logits: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
+    """Split the logits of each image into that of its label and the others.
+
+    Returns:
+        Where the label is, ``(batch, d)``; the logits with -inf there; the largest of these,
+        ``(batch, 1)``; and the logit of the label, ``(batch,)``, NaN if the label is no class.
+
+    """
+    xp = array_namespace(logits)
+    mine = _at_label(labels, logits)
+    others = xp.where(mine, -math.inf, logits)
+    own = xp.sum(xp.where(mine, logits, 0), axis=1)
+    own = xp.where(xp.any(mine, axis=1), own, math.nan)
+    return mine, others, xp.max(others, axis=1, keepdims=True), own
 
 
 def require_values(
@@ -206,22 +222,17 @@ class CrossEntropy(BaseLoss):
         name = "cross-entropy" if self.sign == 1 else "targeted-cross-entropy"
         return name if self.beta == 1 else f"{name}:{written(self.beta)}"
 
-    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
-        """The one-hot labels, ``exp(z_j - m)`` with 0 at the label, ``z_y - m``, and ``z_y / beta``.
+    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
+        """Where the label is, ``z_j - m`` with -inf at the label, and ``z_y - m``.
 
         Here ``z`` stands for ``beta`` times the logits, and ``m`` is the largest ``z_j``, j != y.
         """
         _require_classes(self, logits, labels)
         xp = array_namespace(logits)
-        target = one_hot(labels, logits)
-        zero, masked = xp.zeros_like(logits), xp.zeros_like(logits) - math.inf
-        others = xp.where(target == 1, masked, logits)
-        best = xp.max(others, axis=1, keepdims=True)
+        mine, others, best, own = _split(logits, labels)
         # The difference comes before the product with beta: beta times a logit can overflow.
-        below = xp.where(others == best, zero, self.beta * (others - best))
-        powers = xp.where(others == -math.inf, zero, xp.exp(below))
-        own = xp.sum(xp.where(target == 0, zero, logits * target), axis=1)
-        return target, powers, self.beta * (own - best[:, 0]), own
+        below = xp.where(others == best, 0.0, self.beta * (others - best))
+        return mine, below, self.beta * (own - best[:, 0])
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The loss, ``log(1 + sum exp(z_j - z_y))``, without overflow, cancellation or noise.
@@ -232,20 +243,21 @@ class CrossEntropy(BaseLoss):
         """
         z = in_float32(logits)
         xp = array_namespace(z)
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            _, others, gap, own = self._others(z, labels)
-            total = xp.sum(others, axis=1)
-            zero = xp.zeros_like(gap)
+        with np.errstate(invalid="ignore", over="ignore"):
+            _, below, gap = self._others(z, labels)
             # log(1 + total exp(-gap)), with the larger of the two terms taken out.
-            high = xp.maximum(-gap, zero)
-            value = high + xp.log1p(xp.expm1(-high) + total * xp.exp(xp.minimum(-gap, zero)))
-            # log(count) + log(1 + mean of exp(z_j - z_y) - 1), for differences that are small.
-            seen = z > -math.inf
-            rest = xp.where(seen, xp.expm1(self.beta * (z - own[:, None])), xp.zeros_like(z))
-            count = xp.sum(xp.astype(seen, z.dtype), axis=1)
-            mean = xp.sum(rest, axis=1) / count
-            flat = xp.abs(mean) < 0.5
-            value = xp.where(flat, xp.log(count) + xp.log1p(xp.where(flat, mean, zero)), value)
+            total, high = xp.sum(xp.exp(below), axis=1), xp.maximum(-gap, xp.zeros_like(gap))
+            low = xp.minimum(-gap, xp.zeros_like(gap))
+            value = high + xp.log1p(xp.expm1(-high) + total * xp.exp(low))
+            # log(count) + log(1 + rest / count), where rest is the sum of exp(z_j - z_y) - 1.
+            seen = below > -math.inf
+            rest = xp.sum(xp.where(seen, xp.expm1(below), 0.0), axis=1)
+            others = xp.sum(xp.astype(seen, z.dtype), axis=1)
+            more = xp.expm1(-gap)
+            mean = (rest + more * (rest + others)) / (others + 1)
+            near = xp.abs(mean) < 0.5
+            flat = xp.log(others + 1) + xp.log1p(xp.where(near, mean, 0.0))
+            value = xp.where(near, flat, value)
         return _checked(self.sign * value, logits, labels)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
@@ -257,23 +269,25 @@ class CrossEntropy(BaseLoss):
         """
         xp = array_namespace(logits)
         with np.errstate(invalid="ignore", over="ignore"):
-            target, others, gap, _ = self._others(in_float32(logits), labels)
-            total = xp.sum(others, axis=1)
-            zero = xp.zeros_like(gap)
-            high, low = xp.maximum(-gap, zero), xp.minimum(-gap, zero)
-            factor = self.sign * self.beta * xp.exp(low) / (xp.exp(-high) + total * xp.exp(low))
-            gradient = factor[:, None] * (others - total[:, None] * target)
+            mine, below, gap = self._others(in_float32(logits), labels)
+            others, zero = xp.exp(below), xp.zeros_like(gap)
+            total, low = xp.sum(others, axis=1), xp.minimum(-gap, zero)
+            factor = xp.exp(low) / (xp.exp(xp.minimum(gap, zero)) + total * xp.exp(low))
+            factor = self.sign * self.beta * factor
+            gradient = factor[:, None] * xp.where(mine, -total[:, None], others)
         return _checked(_rounded(gradient, logits), logits, labels)
 
     def direction(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The gradient divided by its largest magnitude, in a closed form that never underflows."""
         xp = array_namespace(logits)
         with np.errstate(invalid="ignore", over="ignore"):
-            target, others, gap, _ = self._others(in_float32(logits), labels)
-            total = xp.sum(others, axis=1)
-            alone = (total == 0) & (gap == gap)
-            direction = self.sign * (others / safe(total)[:, None] - target)
-            direction = xp.where(alone[:, None], xp.zeros_like(direction), direction)
+            mine, below, gap = self._others(in_float32(logits), labels)
+            others = xp.exp(below)
+            total = xp.sum(others, axis=1, keepdims=True)
+            # Zero where all other classes are masked; NaN where the loss is not defined.
+            scale = self.sign * xp.where(gap == math.inf, 0.0, gap * 0 + 1)
+            scale = xp.where(gap == -math.inf, float(self.sign), scale)
+            direction = scale[:, None] * xp.where(mine, -1.0, others / total)
         return _checked(_rounded(direction, logits), logits, labels)
 
 
@@ -344,34 +358,27 @@ class Margin(BaseLoss):
         """``margin``."""
         return "margin"
 
-    def _others(self, logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-        """The one-hot labels, the logits with -inf at the label, and the largest of these."""
-        _require_classes(self, logits, labels)
-        xp = array_namespace(logits)
-        target = one_hot(labels, logits)
-        others = xp.where(target == 1, xp.zeros_like(logits) - math.inf, logits)
-        return target, others, xp.max(others, axis=1, keepdims=True)
-
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The margin of each example: inf where its label is masked, -inf where all others are."""
-        xp = array_namespace(logits)
+        _require_classes(self, logits, labels)
         with np.errstate(invalid="ignore", over="ignore"):
-            target, _, best = self._others(logits, labels)
-            own = xp.sum(xp.where(target == 0, xp.zeros_like(logits), logits * target), axis=1)
-            margin = best[:, 0] - own
-        return _checked(margin, logits, labels)
+            _, _, best, own = _split(logits, labels)
+            return _checked(best[:, 0] - own, logits, labels)
 
     def gradient(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The indicator of the best other class minus the indicator of the label.
 
         The gradient is zero where all other classes are masked.
         """
+        _require_classes(self, logits, labels)
         xp = array_namespace(logits)
         with np.errstate(invalid="ignore"):
-            target, others, largest = self._others(logits, labels)
+            mine, others, largest, own = _split(logits, labels)
             best = xp.astype(others == largest, logits.dtype)
-            gradient = best / xp.sum(best, axis=1, keepdims=True) - target
-            gradient = xp.where(largest == -math.inf, xp.zeros_like(gradient), gradient)
+            best = best / xp.sum(best, axis=1, keepdims=True)
+            gradient = xp.where(mine, -1.0, best)
+            gradient = xp.where(largest == -math.inf, 0.0, gradient)
+            gradient = xp.where(own[:, None] == own[:, None], gradient, math.nan)
         return _checked(gradient, logits, labels)
 
 

@@ -207,9 +207,9 @@ class LpNorm(BaseNorm):
             if ties == "vertex":
                 tied = _first(tied)
             count = xp.sum(flatten(xp.astype(tied, xp.int64)), axis=1)
-            # The product with the largest entry keeps NaN.
+            # The product with the largest entry keeps NaN, which ties with nothing.
             share = z / safe(largest) / column(xp.astype(count, z.dtype), z)
-            return xp.where(tied, share, xp.zeros_like(z) * largest)
+            return xp.where(tied, share, largest * 0)
         if self.p == 2:
             return z / safe(largest) / safe(column(LpNorm(2)(a / safe(largest)), z))
         exponent = dual_exponent(self.p) - 1
@@ -228,12 +228,13 @@ class LpNorm(BaseNorm):
         r = column(radius, y)
         if self.p == math.inf or (self.p > CUBE and self.p * xp.finfo(y.dtype).eps > 100):
             return xp.minimum(xp.maximum(y, xp.zeros_like(y) - r), xp.zeros_like(y) + r)
-        size = column(self(y), y)
         if self.p == 2:
             # In two factors: r / size alone can underflow, and size overflow.
             largest = column(max_abs(y), y)
             unit = y / safe(largest)
-            return xp.where(size > r, unit * (r / safe(column(self(unit), y))), y)
+            root = column(sqrt(xp.sum(flatten(unit * unit), axis=1)), y)
+            return xp.where(largest * root > r, unit * (r / safe(root)), y)
+        size = column(self(y), y)
         flat, row = flatten(y), flatten(size)
         r = flatten(xp.zeros_like(size) + r)
         a = xp.abs(flat)

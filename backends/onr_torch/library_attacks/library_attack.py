@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from onr.arrays import column
-from onr.errors import OnrError, missing_extra
+from onr.arrays import column, to_numpy
+from onr.errors import ImageError, OnrError, missing_extra
 from onr.feasible import Bounds, boxed, require_inside, require_radius
+from onr.losses import CrossEntropy
 from onr.protocols import Network, Norm
 from onr_torch.modes import constant_parameters
 from onr_torch.network import TorchNetwork
@@ -25,6 +26,8 @@ __all__ = ["Classifier", "LibraryAttack", "accepted", "library"]
 
 LEAD = 8.0
 """The lead of the best logit at which cross-entropy's float32 gradient has three digits left."""
+MASKED = 200.0
+"""How far below all others a masked class is shown; its softmax is 0 in float32."""
 
 
 class Classifier(nn.Module):
@@ -33,8 +36,9 @@ class Classifier(nn.Module):
     The logits keep their direction, but from :data:`LEAD` on the lead of the best logit over the
     second grows only like a logarithm. Libraries let the cross-entropy of a confident network
     underflow, and divide by a norm to which they have added a constant; without the change their
-    attacks would stand still on logits times 30. Gradients are contiguous, because libraries take
-    views of them.
+    attacks would stand still on logits times 30. A class that is masked by ``-inf`` is shown as one
+    that is far below all others, because libraries subtract logits. Gradients are contiguous,
+    because libraries take views of them.
 
     Example:
         >>> classifier = Classifier(nn.Identity(), torch.float32)
@@ -49,6 +53,8 @@ class Classifier(nn.Module):
         self.module = module
         self.dtype = dtype
         self.training = False
+        self.failed: torch.Tensor | None = None
+        """An image at which the network gave NaN; NaN if there was none."""
 
     def train(self, mode: bool = True) -> Classifier:
         """Ignore the mode: the classifier stays in evaluation mode."""
@@ -60,10 +66,20 @@ class Classifier(nn.Module):
         # return a channels-last gradient.
         images = x.flatten(1).reshape(x.shape)
         logits: torch.Tensor = self.module(images.to(self.dtype))
+        self._watch(x.detach(), logits.detach())
+        least = logits.detach().where(logits > -torch.inf, torch.inf).amin(1, keepdim=True)
+        logits = torch.where(logits == -torch.inf, least - MASKED, logits)
         best = logits.detach().topk(2).values
         lead = best[:, :1] - best[:, 1:]
         shorter = (LEAD + torch.log1p((lead - LEAD).clamp(min=0))) / lead
         return (logits * torch.where(lead > LEAD, shorter, 1)).to(x.dtype)
+
+    def _watch(self, images: torch.Tensor, logits: torch.Tensor) -> None:
+        """Keep the first image of numbers whose logits are not; without a look at the values."""
+        failed = logits.isnan().any(dim=1) & images.flatten(1).isfinite().all(dim=1)
+        image = images.index_select(0, failed.to(torch.uint8).argmax(dim=0, keepdim=True))
+        image = image.where(failed.any(), torch.nan)
+        self.failed = image if self.failed is None else self.failed.where(~self.failed.isnan(), image)
 
 
 Run = Callable[[Classifier, torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -114,7 +130,8 @@ class LibraryAttack:
 
         Raises:
             OnrError: the network is not a :class:`TorchNetwork`, or the inputs are not images or
-                lie outside the box.
+                lie outside the box; a label is no class; or the network gives NaN at an image, or
+                wherever the library asks it.
 
         """
         if not isinstance(network, TorchNetwork):
@@ -125,7 +142,10 @@ class LibraryAttack:
                 f"inputs of shape {tuple(x.shape)}: expected (batch, channels, height, width)"
             )
         require_inside(x, self.bounds)
-        if self.eps == 0 or not len(x):
+        if not len(x):
+            return x.clone()
+        CrossEntropy().value(network(x).cpu(), labels=y.cpu())  # refuses NaN, and labels
+        if self.eps == 0:
             return x.clone()
         seed = int(rng.integers(2**31))
         images = x.detach().clone(memory_format=torch.contiguous_format)
@@ -138,11 +158,28 @@ class LibraryAttack:
             torch.enable_grad(),
         ):
             found = self._run(classifier, images, y.detach().clone(), seed)
+        _require_numbers(classifier, x.detach())
         found = found.detach().to(x.dtype)
         finite = column(found.isfinite().flatten(1).all(dim=1), x)
         delta = self.p.project_ball(torch.where(finite, found - x.detach(), 0), self.eps)
         moved: torch.Tensor = boxed(x.detach(), delta, self.bounds)
         return moved
+
+
+def _require_numbers(classifier: Classifier, x: torch.Tensor) -> None:
+    """Refuse a network that gave NaN at an image that the library asked for.
+
+    Raises:
+        ImageError: it did; the error names the closest of the images ``x``.
+
+    """
+    if classifier.failed is None or bool(classifier.failed.isnan().any()):
+        return
+    distance = (x - classifier.failed.to(x.dtype)).flatten(1).norm(dim=1)
+    raise ImageError(
+        int(to_numpy(distance).argmin()),
+        "the network gives logits of nan under attack: expected numbers",
+    )
 
 
 @contextmanager
