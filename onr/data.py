@@ -35,6 +35,13 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
 
+    def __post_init__(self) -> None:
+        """Store arrays in the byte order of the machine, which other libraries need."""
+        for name in ("images", "labels"):
+            array = getattr(self, name)
+            if not array.dtype.isnative:
+                object.__setattr__(self, name, array.astype(array.dtype.newbyteorder("=")))
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.labels)

@@ -22,7 +22,8 @@ EXTRAS = {
 class OnrError(Exception):
     """A request cannot be met. The message names the value, what was expected, and what to do.
 
-    The command line prints the message as one line and exits with code 2.
+    The message is one line; line breaks in texts of other libraries become spaces. The command line
+    prints the message and exits with code 2.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -33,6 +34,11 @@ class OnrError(Exception):
         p = 0.5 gives no norm: expected a number >= 1, or inf
 
     """
+
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        super().__init__(" ".join(text.split()) if len(text.splitlines()) > 1 else text)
 
 
 class UnknownNameError(OnrError):
@@ -59,6 +65,10 @@ class ImageError(OnrError):
     def __init__(self, index: int, what: str) -> None:
         super().__init__(f"image {index}: {what}")
         self.index, self.what = index, what
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[int, str]]:
+        """How pickle makes the error again in another process."""
+        return type(self), (self.index, self.what)
 
     def after(self, count: int) -> ImageError:
         """The same error, where ``count`` other images precede the inputs."""

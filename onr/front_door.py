@@ -77,7 +77,7 @@ def radius(eps: float | str, /) -> float:
     if isinstance(eps, str):
         return require_radius(number(eps))
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
-        raise OnrError(f"eps is a {_described(eps)}: expected a number, or a text as '8/255'")
+        raise OnrError(f"eps is {_described(eps)}: expected a number, or a text as '8/255'")
     return require_radius(float(eps))
 
 
@@ -100,12 +100,12 @@ def network_of(model: Any, x: Array, /) -> BackendNetwork:
     names = [name for name, packages in known.items() if _from(x, packages)]
     if not names:
         expected = ", ".join(package for _, *packages in known.values() for package in packages)
-        raise OnrError(f"x is a {_described(x)}: expected an array of {expected}")
+        raise OnrError(f"x is {_described(x)}: expected an array of {expected}")
     owners = [name for name, packages in known.items() if _from(model, packages)]
     shared = [name for name in names if name in owners]
     if owners and not shared:
         raise OnrError(
-            f"x is a {_described(x)} and the model a {_described(model)}: give x as an array of "
+            f"x is {_described(x)} and the model {_described(model)}: give x as an array of "
             f"{' or '.join(known[owners[0]][1:])}"
         )
     chosen = (shared or names)[0]
@@ -119,8 +119,10 @@ def _from(value: Any, packages: tuple[str, ...]) -> bool:
 
 
 def _described(value: Any) -> str:
+    """The type of a value with its article, such as ``an int`` or ``a numpy.ndarray``."""
     kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
@@ -133,7 +135,7 @@ def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
     try:
         labels = np.asarray(y if isinstance(y, list | tuple) else to_numpy(y))
     except (TypeError, ValueError, AttributeError) as error:
-        raise OnrError(f"y is a {_described(y)}: expected one label for each input") from error
+        raise OnrError(f"y is {_described(y)}: expected one label for each input") from error
     if labels.shape != (len(x),):
         raise OnrError(
             f"y has shape {labels.shape}: expected one label for each input, ({len(x)},)"
@@ -185,7 +187,7 @@ def _jacobian_of(J: Any, x: Array | None) -> Linearization:
     if getattr(J, "ndim", 0) != 3:
         shape = f" of shape {tuple(J.shape)}" if hasattr(J, "shape") else ""
         raise OnrError(
-            f"a {_described(J)}{shape}: expected matrices (batch, d, n), a linearisation, or a "
+            f"{_described(J)}{shape}: expected matrices (batch, d, n), a linearisation, or a "
             "model and inputs x"
         )
     dense.check_matrices(J)
@@ -277,7 +279,7 @@ def singular_triplets(
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise OnrError(
-            f"k is a {_described(k)}: expected a whole number; of a model, write "
+            f"k is {_described(k)}: expected a whole number; of a model, write "
             "onr.singular_triplets(onr.linearize(model, x), k)"
         )
     return lanczos.singular_triplets(_jacobian_of(J, None), int(k), rng=generator(rng), **options)
@@ -475,7 +477,7 @@ def train(
 
     """
     if not isinstance(config, TrainConfig):
-        raise OnrError(f"config is a {_described(config)}: expected an onr.TrainConfig")
+        raise OnrError(f"config is {_described(config)}: expected an onr.TrainConfig")
     run_training(
         config,
         Path(out),

@@ -16,7 +16,7 @@ from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.plots import accuracy_figure, svg
 from onr.registry import bare
-from onr.training.evaluation import EvaluationConfig
+from onr.training.evaluation import EvaluationConfig, UnfinishedError
 from onr.training.evaluation import evaluate as evaluated
 from onr.training.subject import require_model
 
@@ -99,7 +99,8 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
 
     An example counts as robust if the perturbed image that the attack returns is still classified
     correctly; pga returns the image with the largest loss that it evaluated. The command writes
-    evaluation.json, evaluation.csv (one row for each example) and evaluation.svg.
+    evaluation.json, evaluation.csv (one row for each example) and evaluation.svg. The same command
+    goes on from the radii that are finished if it was interrupted.
     """
     if plot:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
@@ -110,21 +111,19 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
             require_model(options["subject"])
             raise OnrError("a model that is no run has no folder for the evaluation: give --out")
     subject = opened(options)
+    failure: UnfinishedError | None = None
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("attacking", total=None)
-        found = evaluated(
-            subject,
-            EvaluationConfig(**options),
-            lambda done, total: progress.update(task, completed=done, total=total),
-            out=folder,
-        )
+        try:
+            found = evaluated(
+                subject,
+                EvaluationConfig(**options),
+                lambda done, total: progress.update(task, completed=done, total=total),
+                out=folder,
+            )
+        except UnfinishedError as error:
+            found, failure = error.evaluation, error
     record = found.record
-    written = "evaluation.json, evaluation.csv"
-    if plot:
-        figure = accuracy_figure([found.curve], p=record["p"], trained=found.trained_eps)
-        write_atomic(folder / "evaluation.svg", svg(figure))
-        written += ", evaluation.svg"
-
     where = announce(subject, record["images"], record["part"])
     trained = "" if subject.run is None else f"{found.name}, "
     table = Table(title=f"{bare(record['attack'])} on {trained}{where}")
@@ -148,4 +147,11 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     asked = subject.config.epochs
     if subject.epochs is not None and subject.epochs < asked and not subject.best:
         click.echo(f"the run is not finished: {subject.epochs} of {asked} epochs")
+    if failure is not None:
+        raise failure
+    written = "evaluation.json, evaluation.csv"
+    if plot:
+        figure = accuracy_figure([found.curve], p=record["p"], trained=found.trained_eps)
+        write_atomic(folder / "evaluation.svg", svg(figure))
+        written += ", evaluation.svg"
     click.echo(f"written to {folder}: {written}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +15,10 @@ from onr.training.schedules import schedule
 __all__ = ["DTYPES", "TrainConfig"]
 
 DTYPES = ("float32", "float64", "bfloat16")
+LARGEST_RATE = 1e30
+"""The largest learning rate: what a step multiplies with it stays a float32."""
+SEEDS = 2**63
+"""How many seeds every random generator takes."""
 TYPE_NAMES = {
     str: "text",
     int: "a whole number",
@@ -59,6 +62,9 @@ class TrainConfig:
     method_options: dict[str, str] = field(default_factory=dict)
     epochs: int = 20
     batch_size: int = 128
+    """How many examples a step takes. A last batch of one example joins the batch before: batch
+    normalisation has no statistics of a single example.
+    """
     optimizer: str = "adam"
     momentum: float = 0.9
     nesterov: bool = False
@@ -88,10 +94,10 @@ class TrainConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise OnrError(f"{name} = {getattr(self, name)}: expected at least 1")
-        if not 0 < self.lr < math.inf:
-            raise OnrError(f"lr = {self.lr}: expected a positive number")
-        if self.seed < 0:
-            raise OnrError(f"seed = {self.seed}: expected a number >= 0")
+        if not 0 < self.lr <= LARGEST_RATE:
+            raise OnrError(f"lr = {self.lr}: expected a positive number, {LARGEST_RATE:g} at most")
+        if not 0 <= self.seed < SEEDS:
+            raise OnrError(f"seed = {self.seed}: expected a number >= 0 and below 2^63")
         if self.dtype not in DTYPES:
             raise OnrError(f"dtype = {self.dtype!r}: expected one of {', '.join(DTYPES)}")
         self.optimizer_settings()

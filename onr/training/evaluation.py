@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.measurements.accuracy import (
+    AttackOutcome,
     attack_outcome,
     largest_singular_values,
     logits,
@@ -29,10 +32,12 @@ from onr.text import norm as norm_named
 from onr.training.factories import norm_of_method, versions
 from onr.training.subject import Subject
 
-__all__ = ["Evaluation", "EvaluationConfig", "evaluate"]
+__all__ = ["Evaluation", "EvaluationConfig", "UnfinishedError", "evaluate"]
 
 DEFAULT_IMAGES = 1000
 USUAL_RADIUS = 0.5
+PARTIAL = "evaluation.partial.json"
+"""The file with the radii that are finished, as long as the evaluation is not."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,59 @@ class Evaluation:
         return Curve(self.name, record["eps"], record["accuracy"], record["images"])
 
 
+class UnfinishedError(OnrError):
+    """An evaluation was interrupted, or cannot be written.
+
+    Args:
+        message: what happened.
+        evaluation: what was measured: the radii that are finished.
+
+    Example:
+        >>> found = Evaluation({"eps": [0.0]}, np.ones(2), trained_eps=None)
+        >>> UnfinishedError("interrupted", found).evaluation.record
+        {'eps': [0.0]}
+
+    """
+
+    def __init__(self, message: str, evaluation: Evaluation) -> None:
+        super().__init__(message)
+        self.evaluation = evaluation
+
+
+class _Finished:
+    """The outcomes of the radii that are finished, also of an evaluation that was interrupted.
+
+    Args:
+        path: the file that keeps them.
+        key: what they depend on; outcomes of another key do not count.
+
+    """
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        self._path = path
+        self._key = json.loads(json.dumps(key))
+        self.outcomes: list[AttackOutcome] = []
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(path.read_text())
+            if kept["key"] == self._key:
+                self.outcomes = [
+                    AttackOutcome(np.array(one["predicted"]), np.array(one["size"]))
+                    for one in kept["outcomes"]
+                ]
+
+    def add(self, outcome: AttackOutcome) -> None:
+        """Keep one more outcome; a folder that cannot be written to is reported at the end."""
+        self.outcomes.append(outcome)
+        kept = [{k: v.tolist() for k, v in vars(one).items()} for one in self.outcomes]
+        with contextlib.suppress(OnrError):
+            write_atomic(self._path, json.dumps({"key": self._key, "outcomes": kept}).encode())
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
 def evaluate(
     subject: Subject,
     config: EvaluationConfig,
@@ -123,6 +181,8 @@ def evaluate(
     the attack was given, the share that the network classifies as the target.
 
     The function writes ``evaluation.json`` and ``evaluation.csv``, with one row for each example.
+    Until then ``evaluation.partial.json`` keeps the radii that are finished, and the same
+    evaluation of the same model goes on from there.
 
     Args:
         subject: a run, or another model.
@@ -133,6 +193,9 @@ def evaluate(
 
     Raises:
         OnrError: the configuration does not fit the subject.
+        ImageError: a logit of an image is NaN.
+        UnfinishedError: the evaluation was interrupted during the attacks, or the folder cannot be
+            written to; the error holds what was measured.
 
     Example:
         >>> from onr.training.config import TrainConfig
@@ -171,35 +234,11 @@ def evaluate(
     require_labels(true, clean.shape[1])
     guessed = clean.argmax(axis=1)
     columns = {"example": np.arange(images), "label": true, "predicted": guessed}
-    accuracies = [share(guessed == true)]
     labels = guessed if config.labels == "predicted" else true
     target = labels
     if config.target is not None:
         rng = np.random.default_rng(np.random.SeedSequence(config.seed).spawn(1)[0])
         target = columns["target"] = target_classes(config.target, labels, clean, rng=rng)
-    success = [_rate(guessed == target, target != labels)]
-    total = len(radii) * images
-    for index, (eps, attack) in enumerate(zip(radii, attacks, strict=True)):
-
-        def on_batch(done: int, before: int = index * images) -> None:
-            on_progress(before + done, total)
-
-        outcome = attack_outcome(
-            subject.network,
-            attack,
-            x,
-            subject.network.asarray(target),
-            norm=norm,
-            seed=(config.seed, index),
-            on_batch=on_batch,
-        )
-        correct = outcome.predicted == true
-        columns[f"correct at {eps!r}"] = correct.astype(int)
-        columns[f"perturbation at {eps!r}"] = outcome.size
-        accuracies.append(share(correct))
-        if config.target is not None:
-            columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
-            success.append(_rate(outcome.predicted == target, target != labels))
     sigma = largest_singular_values(subject.network, x[: config.spectrum])
     names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss_spec is not None:
@@ -224,18 +263,62 @@ def evaluate(
         "labels": config.labels,
         "target": config.target,
         "seed": config.seed,
-        "eps": [0.0, *radii],
-        "accuracy": [found for found, _ in accuracies],
-        "standard_error": [error for _, error in accuracies],
+        "eps": [0.0],
+        "accuracy": [share(guessed == true)[0]],
+        "standard_error": [share(guessed == true)[1]],
         "sigma_1": {"images": len(sigma), "mean": float(sigma.mean()), "max": float(sigma.max())},
         "versions": versions() | getattr(attacks[0], "versions", {}),
         "served": served(names),
     }
     if config.target is not None:
-        record["targeted_success"] = success
-    write_atomic(out / "evaluation.csv", csv_table(columns_as_rows(columns)))
-    write_atomic(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
-    return Evaluation(record, sigma, trained)
+        record["targeted_success"] = [_rate(guessed == target, target != labels)]
+    key = {"config": asdict(config), "radii": radii, "norm": norm.name, "target": target.tolist()}
+    key |= {name: record[name] for name in ("loss", "versions", "served")}
+    # The clean logits tell one model and data set from another.
+    key["logits"] = hashlib.sha256(clean.tobytes() + true.tobytes()).hexdigest()
+    finished = _Finished(out / PARTIAL, key)
+    total = len(radii) * images
+    for index, (eps, attack) in enumerate(zip(radii, attacks, strict=True)):
+
+        def on_batch(done: int, before: int = index * images) -> None:
+            on_progress(before + done, total)
+
+        if index == len(finished.outcomes):
+            try:
+                outcome = attack_outcome(
+                    subject.network,
+                    attack,
+                    x,
+                    subject.network.asarray(target),
+                    norm=norm,
+                    seed=(config.seed, index),
+                    on_batch=on_batch,
+                )
+            except KeyboardInterrupt:
+                raise UnfinishedError(
+                    f"interrupted with {index} of {len(radii)} radii finished: the same command "
+                    "goes on from there",
+                    Evaluation(record, sigma, trained),
+                ) from None
+            finished.add(outcome)
+        outcome = finished.outcomes[index]
+        correct = outcome.predicted == true
+        columns[f"correct at {eps!r}"] = correct.astype(int)
+        columns[f"perturbation at {eps!r}"] = outcome.size
+        record["eps"].append(eps)
+        record["accuracy"].append(share(correct)[0])
+        record["standard_error"].append(share(correct)[1])
+        if config.target is not None:
+            columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
+            record["targeted_success"].append(_rate(outcome.predicted == target, target != labels))
+    found = Evaluation(record, sigma, trained)
+    try:
+        write_atomic(out / "evaluation.csv", csv_table(columns_as_rows(columns)))
+        write_atomic(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+    except OnrError as error:
+        raise UnfinishedError(str(error), found) from error
+    finished.remove()
+    return found
 
 
 def _settings(subject: Subject) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from onr.arrays import to_numpy
 from onr.data import validation_split
-from onr.errors import NotAvailableError, OnrError
+from onr.errors import ImageError, NotAvailableError, OnrError
 from onr.measurements.accuracy import attack_outcome, logits, share
 from onr.measurements.perturbations import paper_attack
 from onr.protocols import Attack
@@ -87,8 +87,11 @@ class Training:
             augmentation=config.augment or self.dataset.augmentation,
         )
         self.records: list[dict[str, Any]] = []
-        self.steps = math.ceil(len(self.fit) / config.batch_size)
-        """The number of steps in one epoch; the last batch may be smaller."""
+        whole, left = divmod(len(self.fit), config.batch_size)
+        self.steps = max(1, whole + (left > 1))
+        """The number of steps in one epoch. The last batch takes what is left: it may be smaller
+        than the others, or one example larger, since no batch is a single example that is left.
+        """
         self.step = 0
         """The number of steps taken so far, over all epochs."""
         self._rate = schedule(config.schedule)
@@ -194,11 +197,15 @@ class Training:
             rng = np.random.default_rng([config.seed, epoch])
             self._order = rng.permutation(len(self.fit))
         progress = (self.step + 0.5) / (config.epochs * self.steps)
-        cost = self.learner.step(
-            self._order[step * config.batch_size : (step + 1) * config.batch_size],
-            lr=config.lr * self._rate(progress),
-            rng=np.random.default_rng([config.seed, epoch, step]),
-        )
+        stop = (step + 1) * config.batch_size if step + 1 < self.steps else len(self._order)
+        try:
+            cost = self.learner.step(
+                self._order[step * config.batch_size : stop],
+                lr=config.lr * self._rate(progress),
+                rng=np.random.default_rng([config.seed, epoch, step]),
+            )
+        except ImageError as error:  # a loss that finds NaN, before the cost is looked at
+            raise self._diverged("a logit is no longer a number") from error
         self._recent.append(cost)
         self.step += 1
 
@@ -206,13 +213,22 @@ class Training:
         self._costs += [float(to_numpy(cost)) for cost in self._recent]
         self._recent = []
         if not np.isfinite(self._costs).all():
-            raise OnrError(
-                f"training diverged in epoch {len(self.records) + 1} (the cost is no longer "
-                "finite): try a smaller lr, eps or lam"
-            )
+            raise self._diverged("the cost is no longer finite")
+
+    def _diverged(self, why: str) -> OnrError:
+        return OnrError(
+            f"training diverged in epoch {len(self.records) + 1} ({why}): try a smaller lr, eps "
+            "or lam"
+        )
 
     def _record(self, epoch: int) -> dict[str, Any]:
         self._check_costs()
+        try:
+            return self._measured(epoch)
+        except ImageError as error:
+            raise self._diverged(f"validation {error}") from error
+
+    def _measured(self, epoch: int) -> dict[str, Any]:
         network = self.learner.network.frozen()
         labels = self.validation.labels
         x = LoadedImages(self.learner.network, self.validation.images)

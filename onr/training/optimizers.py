@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from onr.errors import OnrError
 
 __all__ = ["Optimizer"]
+
+LARGEST_DECAY = 1e30
+"""The largest weight decay that is a float32 with room to multiply."""
 
 
 @dataclass(frozen=True)
@@ -39,5 +41,8 @@ class Optimizer:
             raise OnrError(f"momentum = {self.momentum}: expected a number in [0, 1)")
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             raise OnrError("nesterov: expected sgd with a momentum")
-        if not 0 <= self.weight_decay < math.inf:
-            raise OnrError(f"weight_decay = {self.weight_decay}: expected a number >= 0")
+        if not 0 <= self.weight_decay <= LARGEST_DECAY:
+            raise OnrError(
+                f"weight_decay = {self.weight_decay}: expected a number >= 0, {LARGEST_DECAY:g} at "
+                "most"
+            )

@@ -140,7 +140,7 @@ def open_run(
 
     """
     if not isinstance(path, str | os.PathLike):
-        raise OnrError(f"path is a {type(path).__name__}: expected the folder of a run")
+        raise OnrError(f"path = {path!r}: expected the folder of a run")
     run = Run.open(Path(path))
     parameters, epochs = run.model(best=best)
     place = None if data_dir is None else str(data_dir)

@@ -32,6 +32,8 @@ CIFAR10_CLASSES = (
     "truck",
 )
 DIGITS_TRAIN = 1437
+CHANNELS = (1, 3, 4)
+"""How many channels grey, colour and transparent images have."""
 
 
 def digits(*, data_dir: Path, download: bool = False) -> Dataset:
@@ -134,7 +136,8 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
         download: ignored.
 
     Raises:
-        OnrError: a file or an array is missing, damaged, or has the wrong shape or type.
+        OnrError: a file or an array is missing, damaged, or has the wrong shape or type; square
+            images with the channels first, (N, C, H, W), are refused.
 
     Example:
         >>> images = np.zeros((3, 8, 8), dtype=np.uint8)
@@ -166,6 +169,13 @@ def npz(stem: str, *, data_dir: Path, download: bool = False) -> Dataset:
             images = images[..., None]
         if images.ndim != 4:
             raise OnrError(f"{path}: images have shape {images.shape}, expected (N, H, W[, C])")
+        _, height, width, channels = images.shape
+        if height in CHANNELS and channels == width > max(CHANNELS):
+            raise OnrError(
+                f"{path}: images have shape {images.shape}, which reads as {height} x {width} "
+                f"pixels of {channels} channels: expected (N, H, W[, C]); give "
+                "images.transpose(0, 2, 3, 1)"
+            )
         parts.append(Split(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels))
     if classes is None:
         labels = parts[0].labels
