@@ -231,7 +231,8 @@ class CrossEntropy(BaseLoss):
         xp = array_namespace(logits)
         mine, others, best, own = _split(logits, labels)
         # The difference comes before the product with beta: beta times a logit can overflow.
-        below = xp.where(others == best, 0.0, self.beta * (others - best))
+        high = xp.where(best == -math.inf, 0.0, best)
+        below = xp.where(others == high, 0.0, self.beta * (others - high))
         return mine, below, self.beta * (own - best[:, 0])
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
@@ -283,11 +284,10 @@ class CrossEntropy(BaseLoss):
         with np.errstate(invalid="ignore", over="ignore"):
             mine, below, gap = self._others(in_float32(logits), labels)
             others = xp.exp(below)
-            total = xp.sum(others, axis=1, keepdims=True)
-            # Zero where all other classes are masked; NaN where the loss is not defined.
-            scale = self.sign * xp.where(gap == math.inf, 0.0, gap * 0 + 1)
-            scale = xp.where(gap == -math.inf, float(self.sign), scale)
-            direction = scale[:, None] * xp.where(mine, -1.0, others / total)
+            total = xp.where(gap == gap, xp.sum(others, axis=1), math.nan)[:, None]
+            direction = self.sign * xp.where(mine, -1.0, others / total)
+            # Where all other classes are masked there is no way to go.
+            direction = xp.where(total == 0, 0.0, direction)
         return _checked(_rounded(direction, logits), logits, labels)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from onr.errors import OnrError
+from onr.errors import ImageError, OnrError
 from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
 from onr.text import cross_entropy, targeted_cross_entropy
@@ -278,3 +278,196 @@ def test_missing_clean_logits_are_named():
     assert loss.uses_clean
     assert not CrossEntropy().uses_clean
     assert not Margin().uses_clean
+
+
+# The ends of the range
+
+CLASSIFYING = CROSS_ENTROPIES | {"margin": Margin()}
+every_classifying_loss = pytest.mark.parametrize("loss", CLASSIFYING.values(), ids=CLASSIFYING)
+PARTS = ("value", "gradient", "direction")
+
+
+def given_as(kind, *arrays):
+    return [torch.from_numpy(a) for a in arrays] if kind == "torch" else list(arrays)
+
+
+@every_classifying_loss
+@laws
+@given(logits=logit_batches, labels=label_batches, shift=st.integers(-64, 64))
+def test_a_shift_of_all_logits_changes_nothing(loss, logits, labels, shift):
+    for part in PARTS:
+        found = getattr(loss, part)(logits, labels=labels)
+        shifted = getattr(loss, part)(logits + shift, labels=labels)
+        np.testing.assert_allclose(shifted, found, rtol=1e-9, atol=1e-12)
+
+
+@every_loss
+@dtypes
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@laws
+@given(
+    logits=logit_batches,
+    clean=logit_batches,
+    labels=arrays(np.int64, 4, elements=st.integers(0, 2)),
+    masked=st.lists(st.integers(0, 5), min_size=3, max_size=3, unique=True),
+)
+def test_a_masked_class_counts_as_no_class(loss, dtype, kind, logits, clean, labels, masked):
+    logits, clean, place = logits.astype(dtype), clean.astype(dtype), np.sort(masked)
+    kept = np.setdiff1d(np.arange(8), place)
+    wide, still = (np.full((4, 8), -np.inf, dtype) for _ in range(2))
+    wide[:, kept], still[:, kept] = logits, clean
+    for part in PARTS:
+        z, c, y = given_as(kind, logits, clean, labels)
+        cut = np.asarray(getattr(loss, part)(z, labels=y, clean=c))
+        z, c, y = given_as(kind, wide, still, kept[labels])
+        found = np.asarray(getattr(loss, part)(z, labels=y, clean=c))
+        tolerance = 1e-5 if dtype == "float32" else 1e-13
+        np.testing.assert_allclose(found if part == "value" else found[:, kept], cut, tolerance)
+        assert part == "value" or not found[:, place].any()
+
+
+@dtypes
+@pytest.mark.parametrize("targeted", [False, True])
+@laws
+@given(logits=logit_batches, labels=label_batches, power=st.integers(-100, 100))
+def test_scaled_logits_at_the_inverse_temperature_are_the_same(
+    dtype, targeted, logits, labels, power
+):
+    scale = 2.0**power
+    logits = logits.astype(dtype)
+    plain, other = (CrossEntropy(beta, targeted=targeted) for beta in (1, 1 / scale))
+    scaled = logits * np.dtype(dtype).type(scale)
+    for part in ("value", "direction"):
+        found = getattr(other, part)(scaled, labels=labels)
+        wanted = getattr(plain, part)(logits, labels=labels)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@every_classifying_loss
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@dtypes
+@pytest.mark.parametrize("scale", [1e-45, 1e-30, 1e-7, 1e4, 1e30, 1e37])
+def test_finite_logits_have_losses_and_directions(loss, kind, dtype, scale):
+    logits, labels, _ = draw(batch=30)
+    logits = (logits * scale / 9).astype(dtype)
+    z, y = given_as(kind, logits, labels)
+    for part in PARTS:
+        found = np.asarray(getattr(loss, part)(z, labels=y))
+        assert np.isfinite(found).all()
+        assert part != "direction" or np.abs(found).max(axis=1).all()
+    if isinstance(loss, Margin):
+        own = logits[np.arange(30), labels].astype(float)
+        others = np.where(np.arange(5) == labels[:, None], -np.inf, logits).max(axis=1)
+        np.testing.assert_allclose(loss.value(z, labels=y), others - own, rtol=1e-5)
+
+
+@dtypes
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("scale", [1e-3, 1e-7, 1e-12, 1e-30])
+def test_rounding_inverts_no_two_losses_of_nearly_equal_logits(dtype, kind, scale):
+    rng = np.random.default_rng(0)
+    logits, step = (scale * rng.standard_normal((2, 500, 10))).astype(dtype)
+    labels = rng.integers(0, 10, 500)
+    values, exact = [], []
+    for z in (logits, logits + step / 16):
+        wide = z.astype(np.longdouble)
+        apart = wide - wide[np.arange(500), labels][:, None]
+        exact.append(np.log1p(np.mean(np.expm1(apart), axis=1)))
+        given_z, given_y = given_as(kind, z, labels)
+        values.append(np.asarray(CrossEntropy().value(given_z, labels=given_y)).astype(float))
+    one, two = values
+    larger = exact[1] - exact[0]
+    clear = np.abs(larger) > 100 * np.finfo(dtype).eps * scale
+    assert np.all(((two - one) * np.sign(larger))[clear] >= 0)
+    np.testing.assert_allclose(one, np.log(10) + exact[0].astype(float), rtol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_logit_that_is_nan_names_its_image(loss, part, kind, place):
+    logits, labels, clean = draw()
+    labels[2] = 3
+    logits[2, place] = math.nan
+    z, y, c = given_as(kind, logits, labels, clean)
+    with pytest.raises(ImageError, match=r"^image 2: the network gives logits \[.*nan") as error:
+        getattr(loss, part)(z, labels=y, clean=c)
+    assert error.value.index == 2
+
+
+@every_classifying_loss
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("label", [5, -1, 0.5, 2**40])
+def test_a_label_that_is_no_class_names_its_image(loss, part, label):
+    logits, labels, _ = draw()
+    labels = labels.astype(type(label))
+    labels[4] = label
+    for z, y in ((logits, labels), given_as("torch", logits, labels)):
+        with pytest.raises(ImageError, match=f"^image 4: label {label} is no class: .* 0 to 4$"):
+            getattr(loss, part)(z, labels=y)
+
+
+@every_classifying_loss
+@pytest.mark.parametrize("part", PARTS)
+def test_one_logit_is_no_classifier(loss, part):
+    for logits in (np.ones((2, 1)), torch.ones(2, 1), np.ones(2)):
+        labels = given_as("torch" if isinstance(logits, torch.Tensor) else "", np.zeros(2, int))[0]
+        with pytest.raises(OnrError, match="needs two logits or more"):
+            getattr(loss, part)(logits, labels=labels)
+    for labels in (np.zeros(3, int), np.zeros((2, 1), int), [0, 1]):
+        with pytest.raises(OnrError, match="expected one label for each image"):
+            getattr(loss, part)(np.ones((2, 3)), labels=labels)
+
+
+@every_classifying_loss
+def test_infinite_logits_have_the_limit(loss):
+    inf = math.inf
+    logits = np.array([[1.0, inf, 0, 2], [inf, 1, 0, 2], [-inf, 1, 0, 2], [1, -inf, -inf, -inf]])
+    labels, sign = np.zeros(4, int), getattr(loss, "sign", 1)
+    wanted = [inf, -inf if isinstance(loss, Margin) else 0, inf, 0]
+    if isinstance(loss, Margin):
+        wanted[3] = -inf
+    assert np.array_equal(sign * loss.value(logits, labels=labels), wanted)
+    direction = sign * loss.direction(logits, labels=labels)
+    assert np.array_equal(direction[0], [-1, 1, 0, 0])
+    assert direction[1, 0] == direction[2, 0] == -1
+    np.testing.assert_allclose(direction.sum(axis=1), 0, atol=1e-12)
+    assert not direction[3].any()
+    for row in ([-inf] * 4, [inf, inf, 0, 0]):
+        logits[1] = row
+        for part in PARTS[:1] if isinstance(loss, Margin) else PARTS:
+            with pytest.raises(ImageError, match="^image 1: "):
+                getattr(loss, part)(logits, labels=labels)
+
+
+@every_loss
+@pytest.mark.parametrize("wrong", ["logit", "label"])
+def test_where_a_look_would_wait_the_row_is_nan(loss, wrong, monkeypatch):
+    monkeypatch.setattr("onr.losses.on_cpu", lambda x: False)
+    logits, labels, clean = draw()
+    if wrong == "logit":
+        logits[2, labels[2]] = math.nan
+    elif isinstance(loss, LogitDistance):
+        return
+    else:
+        labels[2] = 7
+    for z, y, c in ((logits, labels, clean), given_as("torch", logits, labels, clean)):
+        for part in PARTS:
+            found = np.asarray(getattr(loss, part)(z, labels=y, clean=c)).reshape(6, -1)
+            assert np.isnan(found).any(axis=1).tolist() == [False, False, True, *[False] * 3]
+
+
+@every_classifying_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_know_a_thousand_classes(loss, dtype):
+    logits = torch.randn(6, 1000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels = torch.tensor([0, 255, 257, 511, 998, 999])
+    found = loss.direction(logits, labels=labels)
+    assert found.dtype == loss.gradient(logits, labels=labels).dtype == dtype
+    at_label = found.float().gather(1, labels[:, None])
+    assert torch.equal(at_label, torch.full((6, 1), -float(getattr(loss, "sign", 1))))
+    wide = loss.value(logits.float(), labels=labels)
+    np.testing.assert_allclose(loss.value(logits, labels=labels).float(), wide, rtol=0.01)
+    with pytest.raises(OnrError, match="an array of int8: expected floats"):
+        CrossEntropy().value(np.zeros((1, 2), np.int8), labels=np.zeros(1, int))

@@ -117,7 +117,7 @@ def target_classes(
     Args:
         target: ``next`` is the class after the label (class 0 after the last); ``random`` is any
             other class, all equally likely; ``least-likely`` is the other class of smallest logit,
-            the first among equals; a number is that class for all, even for examples that have it.
+            the first among equals, that is not masked by ``-inf``; a number is that class for all, even for examples that have it.
         labels: the label of each example, ``(N,)``.
         logits: the logits of the clean images, ``(N, d)``.
         rng: draws the random targets.
@@ -139,7 +139,8 @@ def target_classes(
     elif target == "random":
         chosen = (labels + rng.integers(1, classes, count)) % classes
     elif target == "least-likely":
-        chosen = np.where(np.arange(classes) == labels[:, None], np.inf, logits).argmin(axis=1)
+        other = (np.arange(classes) != labels[:, None]) & (logits > -np.inf)
+        chosen = np.where(other, logits, np.inf).argmin(axis=1)
     elif target.isdecimal() and int(target) < classes:
         chosen = np.full(count, int(target))
     else:
@@ -215,7 +216,8 @@ def attack_outcome(
         found = _sound(network(attacked), first=first, where="under attack")
         require_labels(to_numpy(labels), found.shape[1], first=first)
         predicted.append(found.argmax(axis=1))
-        size.append(norm(to_numpy(attacked).astype(np.float64) - to_numpy(images)))
+        moved, there = (to_numpy(in_float32(z)).astype(np.float64) for z in (attacked, images))
+        size.append(norm(moved - there))
         on_batch(index * BATCH + len(images))
     return AttackOutcome(np.concatenate(predicted), np.concatenate(size))
 
@@ -282,6 +284,9 @@ def accuracy(
 def largest_singular_values(network: Network, x: Inputs, /) -> np.ndarray:
     """The largest singular value of the logits' Jacobian at each input, exact; ``(N,)``.
 
+    Raises:
+        ImageError: a value is not finite.
+
     Example:
         >>> from onr.architectures import Affine, Architecture
         >>> from onr_numpy.backend import NumpyBackend
@@ -294,5 +299,13 @@ def largest_singular_values(network: Network, x: Inputs, /) -> np.ndarray:
     found = []
     for start in range(0, len(x), BATCH):
         J = network.linearize(x[start : start + BATCH])
-        found.append(to_numpy(singular_values(J))[:, 0])
+        largest = to_numpy(singular_values(J))[:, 0]
+        if not np.isfinite(largest).all():
+            index = int(np.isfinite(largest).argmin())
+            raise ImageError(
+                start + index,
+                f"the largest singular value of its Jacobian is {largest[index]}: expected a "
+                "network with finite derivatives",
+            )
+        found.append(largest)
     return np.concatenate(found)
