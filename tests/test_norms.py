@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from onr.errors import OnrError
-from onr.norms import LpNorm, as_norm, dual_exponent
+from onr.errors import NotAvailableError, OnrError
+from onr.norms import BaseNorm, LpNorm, as_norm, dual_exponent
 from onr.text import lp
 
 EXPONENTS = (1, 1.01, 1.3, 2, 3, 10, math.inf)
@@ -350,3 +350,142 @@ def test_exact_sphere_projection(p, y, radius):
     # The distance to the nearest facet, in closed form.
     assert np.all(moved == (gap * gap / y.shape[1] if p == 1 else gap * gap))
     assert np.array_equal(found[~inside], norm.project_ball(y, radius)[~inside])
+
+
+# The ends of the range
+
+RANGES = {"float32": 120, "float64": 1000}
+ranges = pytest.mark.parametrize(("dtype", "power"), RANGES.items())
+kinds = pytest.mark.parametrize("kind", ["numpy", "torch"])
+far_p = pytest.mark.parametrize("p", (*EXPONENTS, 1.0001, 1001, 1e10, 1e300))
+sixteenths = arrays(np.float64, (3, 5), elements=st.integers(-48, 48).map(lambda k: k / 16))
+
+
+def wide_norm(x, p):
+    """The norm in 80 bits, whose exponents reach further than those of float64."""
+    wide = np.abs(x.astype(np.longdouble))
+    largest = np.maximum(wide.max(axis=1), np.longdouble(2) ** -16000)
+    if p == math.inf:
+        return wide.max(axis=1)
+    return largest * np.sum((wide / largest[:, None]) ** p, axis=1) ** (1 / np.longdouble(p))
+
+
+def given_as(kind, x):
+    return torch.from_numpy(x) if kind == "torch" else x
+
+
+@far_p
+@kinds
+@ranges
+@pytest.mark.parametrize("end", [-1, 1])
+@laws
+@given(x=sixteenths)
+def test_powers_of_two_scale_the_norm_and_keep_the_duality_map(p, kind, dtype, power, end, x):
+    norm, plain = LpNorm(p), x.astype(dtype)
+    scaled = np.ldexp(plain, end * power).astype(dtype)
+    found = np.asarray(norm(given_as(kind, scaled)))
+    tolerance = 50 * np.finfo(dtype).eps
+    np.testing.assert_allclose(np.ldexp(found, -end * power), norm(plain), rtol=tolerance)
+    for ties in TIES:
+        v = np.asarray(norm.duality_map(given_as(kind, scaled), ties=ties)).astype(np.longdouble)
+        reached = np.sum(v * scaled.astype(np.longdouble), axis=1)
+        dual = wide_norm(scaled, dual_exponent(p))
+        assert np.all(np.abs(reached - dual) <= 1000 * np.finfo(dtype).eps * dual)
+        assert np.all(wide_norm(v, p) <= 1 + 1000 * np.finfo(dtype).eps)
+
+
+@far_p
+@kinds
+@ranges
+@pytest.mark.parametrize("end", [-1, 0, 1])
+@pytest.mark.parametrize("radius_end", [-1, 0, 1])
+def test_projections_at_every_size_of_point_and_radius(p, kind, dtype, power, end, radius_end):
+    norm, radius = LpNorm(p), 2.0 ** (radius_end * power)
+    y = np.ldexp(planted(), end * power).astype(dtype)
+    size = wide_norm(y, p)
+    slack = 1e-5 * radius + 40 * float(np.finfo(dtype).smallest_subnormal)
+    found = np.asarray(norm.project_ball(given_as(kind, y), radius))
+    assert found.dtype == dtype
+    outside = size > radius * (1 + 1e-5)
+    assert np.all(np.abs(wide_norm(found, p) - radius)[outside] <= slack)
+    inside = size < radius * (1 - 1e-5)
+    assert np.array_equal(found[inside], y[inside])
+    face = np.asarray(norm.project_face(given_as(kind, found), given_as(kind, y), radius))
+    some = np.any(y, axis=1)
+    assert np.all(np.abs(wide_norm(face, p) - radius)[some] <= slack)
+    if p in (1, 2, math.inf):
+        found = np.asarray(norm.project_sphere(given_as(kind, y), radius))
+        assert np.all(np.abs(wide_norm(found, p) - radius) <= slack)
+
+
+@pytest.mark.parametrize("p", [1.3, 3])
+def test_far_points_are_projected_as_their_direction(p):
+    y = planted()[:5].astype(np.float32)
+    norm = LpNorm(p)
+    near = norm.project_ball(y * np.float32(1e8), 1.0)
+    for scale, radius in ((1e38, 1.0), (1.0, 1e-42), (1e30, 1e-30)):
+        found = norm.project_ball(y * np.float32(scale), radius)
+        np.testing.assert_allclose(found / np.float32(radius), near, atol=2e-2 if radius < 1e-40 else 1e-5)
+
+
+@every_p
+@every_method
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_are_the_rounded_result_of_float32(p, method, dtype):
+    x = torch.randn(3, 700, generator=torch.Generator().manual_seed(0)).to(dtype)
+    norm = LpNorm(p)
+    found, wanted = method(norm, x), method(norm, x.float())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+
+
+@every_p
+def test_integers_are_no_directions(p):
+    for x in (np.array([[-128, 3]], np.int8), torch.tensor([[-128, 3]], dtype=torch.int8)):
+        for method in ("__call__", "duality_map"):
+            with pytest.raises(OnrError, match="an array of int8: expected floats"):
+                getattr(LpNorm(p), method)(x)
+        with pytest.raises(OnrError, match="an array of int8"):
+            LpNorm(p).project_ball(x, 1.0)
+
+
+@every_p
+@kinds
+def test_infinite_entries_have_an_infinite_norm_and_nan_stays(p, kind):
+    norm = LpNorm(p)
+    x = np.array([[1.0, math.inf], [math.nan, 1.0], [2.0, 0.0]])
+    assert np.array_equal(norm(given_as(kind, x)), [math.inf, math.nan, 2], equal_nan=True)
+    v = np.asarray(norm.duality_map(given_as(kind, x)))
+    assert np.isnan(v[1]).any()
+    assert np.isnan(np.asarray(norm.project_ball(given_as(kind, x), 0.5))[1]).any()
+
+
+def test_numbers_that_are_too_large_for_an_exponent():
+    for make in (LpNorm, as_norm):
+        with pytest.raises(OnrError, match="p is too large for a number"):
+            make(10**400)
+    for wrong in ("2", None, 2j):
+        with pytest.raises(OnrError, match="expected a number"):
+            LpNorm(wrong)
+
+
+def test_a_sphere_of_exact_numbers_from_inside_is_refused_in_words():
+    class Plain(BaseNorm):
+        name, dual = "plain", None
+
+        def __call__(self, x):
+            return LpNorm(1)(x)
+
+        def duality_map(self, z, *, ties="average"):
+            return z
+
+        def project_ball(self, y, radius):
+            return LpNorm(1).project_ball(y, radius)
+
+        def project_face(self, y, direction, radius):
+            return y
+
+    y = np.array([[Fraction(1), Fraction(1)]], dtype=object)
+    assert list(Plain().project_sphere(y, Fraction(1))[0]) == [Fraction(1, 2)] * 2
+    with pytest.raises(NotAvailableError, match="no projection onto the sphere"):
+        Plain().project_sphere(y, Fraction(3))
