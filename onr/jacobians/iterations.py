@@ -79,6 +79,8 @@ class Ascent:
     """The loss at ``x + delta``, shape ``(batch,)``; ``None`` if ``keep`` is ``last``: the last
     iterate is not evaluated.
     """
+    largest: Array = None
+    """The largest loss of the evaluated iterates, shape ``(batch,)``; NaN where any was NaN."""
 
 
 def walk(
@@ -186,7 +188,7 @@ def projected_gradient_ascent(
         trace: called with each :class:`Step`.
 
     Returns:
-        The perturbation, and its loss if ``keep`` is ``best``.
+        The perturbation, its loss if ``keep`` is ``best``, and the largest loss.
 
     Raises:
         OnrError: ``keep`` is neither ``last`` nor ``best``.
@@ -210,8 +212,7 @@ def projected_gradient_ascent(
     for k in range(1, steps + 1):
         here = network.linearize(x + delta)
         value = loss.value(here.value, labels=labels, clean=clean)
-        if keep == "best":
-            best = better(best, (value, delta))
+        best = better(best, (value, delta) if keep == "best" else (value,))
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -225,7 +226,7 @@ def projected_gradient_ascent(
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
     if keep == "last":
-        return Ascent(delta, None)
+        return Ascent(delta, None, None if best is None else best[0])
     value = loss.value(network(x + delta), labels=labels, clean=clean)
     value, delta = better(best, (value, delta))
-    return Ascent(delta, value)
+    return Ascent(delta, value, value)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.hookspecs import Entry
@@ -25,6 +26,7 @@ from onr.training.evaluation import EvaluationConfig, evaluate
 from onr.training.factories import make_dataset
 from onr.training.runs import Run
 from onr.training.subject import open_run
+from onr_numpy.network import DenseNetwork
 
 COUNT = 40
 SMALL = ("--images", str(COUNT), "--spectrum", "2", "--no-plot", "--eps", "0.5,1")
@@ -316,3 +318,111 @@ def test_predictions_are_the_largest_logits(run: Path) -> None:
     x, _ = subject.batch(COUNT)
     _, table = evaluated(run, "--steps", "1")
     assert np.array_equal(logits(subject.network, x).argmax(axis=1), table["predicted"])
+
+
+# An evaluation that does not end
+
+
+FOLDER_FILES = {"evaluation.json", "evaluation.csv"}
+THREE = ("--images", "20", "--spectrum", "2", "--no-plot", "--steps", "2", "--eps", "0.5,1,2")
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int, failure: BaseException) -> list[int]:
+    """Let the attack of the radius after so many fail; count the attacks."""
+    count: list[int] = []
+    real = ProjectedGradientAscent.__call__
+
+    def attack(self: Any, *arguments: Any, **more: Any) -> Any:
+        count.append(len(count))
+        if len(count) == after + 1:
+            raise failure
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(ProjectedGradientAscent, "__call__", attack)
+    return count
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("evaluation*")}
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    assert onr("evaluate", whole, *THREE).exit_code == 0
+    with monkeypatch.context() as patch:
+        stopping(patch, after, KeyboardInterrupt())
+        stopped = onr("evaluate", run, *THREE)
+    assert stopped.exit_code == 2
+    told = f"interrupted with {after} of 3 radii finished: the same command goes on from there"
+    assert stopped.stderr.splitlines()[-1] == f"Error: {told}"
+    table = [row for row in stopped.stdout.splitlines() if "%" in row]
+    assert len(table) == 1 + after
+    assert contents(run).keys() == ({"evaluation.partial.json"} if after else set())
+    with monkeypatch.context() as patch:
+        count = stopping(patch, 99, KeyboardInterrupt())
+        assert onr("evaluate", run, *THREE).exit_code == 0
+    assert len(count) == 3 - after
+    assert contents(run) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    "changed", [("--seed", "1"), ("--steps", "3"), ("--eps", "0.5,1"), ("--images", "19")]
+)
+def test_another_evaluation_does_not_go_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, KeyboardInterrupt())
+        onr("evaluate", run, *THREE)
+    with monkeypatch.context() as patch:
+        count = stopping(patch, 99, KeyboardInterrupt())
+        assert onr("evaluate", run, *THREE, *changed).exit_code == 0
+    assert len(count) == (2 if changed[0] == "--eps" else 3)
+    assert contents(run).keys() == FOLDER_FILES
+
+
+def test_another_model_does_not_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, KeyboardInterrupt())
+        onr("evaluate", run, *THREE)
+    with monkeypatch.context() as patch:
+        count = stopping(patch, 99, KeyboardInterrupt())
+        assert onr("evaluate", run, *THREE, "--best").exit_code == 0
+    same = Run.open(run).load().step == Run.open(run).load(best=True).step
+    assert len(count) == (1 if same else 3)
+
+
+def test_a_damaged_part_counts_as_none(run: Path) -> None:
+    for damaged in (b"", b"{}", b"[]", b'{"key": 1, "outcomes": 2}'):
+        (run / "evaluation.partial.json").write_bytes(damaged)
+        assert onr("evaluate", run, *THREE).exit_code == 0
+        assert contents(run).keys() == FOLDER_FILES
+
+
+def test_a_folder_that_cannot_be_written_to_still_shows_the_table(
+    run: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    result = onr("evaluate", run, *THREE, "--out", file / "folder")
+    assert result.exit_code == 2
+    assert len([row for row in result.stdout.splitlines() if "%" in row]) == 4
+    assert "cannot be written" in result.stderr.splitlines()[-1]
+
+
+def test_logits_that_are_nan_have_no_accuracy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = DenseNetwork.__call__
+
+    def spoilt(self: Any, x: Any, /) -> Any:
+        found = real(self, x)
+        found[7, 3] = np.nan
+        return found
+
+    monkeypatch.setattr(DenseNetwork, "__call__", spoilt)
+    result = onr("evaluate", run, *THREE)
+    assert result.exit_code == 2
+    assert "image 7: the network gives logits [" in result.stderr
+    assert not contents(run)
