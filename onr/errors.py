@@ -35,7 +35,6 @@ class OnrError(Exception):
 
     """
 
-
     def __init__(self, message: object = "") -> None:
         text = str(message)
         super().__init__(" ".join(text.split()) if len(text.splitlines()) > 1 else text)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import numbers
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -211,7 +211,9 @@ class CrossEntropy(BaseLoss):
     """
 
     def __init__(self, beta: float = 1.0, *, targeted: bool = False) -> None:
-        if not isinstance(beta, numbers.Real) or not 0 < beta < math.inf:
+        given: Any = beta
+        known = isinstance(given, numbers.Real) and bool(0 < given < math.inf)  # type: ignore[operator]
+        if not known:
             raise OnrError(f"inverse temperature {beta}: expected a positive number")
         self.beta = float(beta)
         self.sign = -1 if targeted else 1

@@ -154,10 +154,12 @@ class LpNorm(BaseNorm):
     """
 
     def __init__(self, p: float) -> None:
-        if not isinstance(p, numbers.Real) or not p >= 1:
+        given: Any = p  # a Fraction is a number too, and float() would read a text
+        known = isinstance(given, numbers.Real) and bool(given >= 1)  # type: ignore[operator]
+        if not known:
             raise OnrError(f"p = {p} gives no norm: expected a number >= 1, or inf")
         try:
-            self.p = float(p)
+            self.p = float(given)
         except OverflowError:
             raise OnrError("p is too large for a number: expected at most 1e308, or inf") from None
 

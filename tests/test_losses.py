@@ -437,7 +437,7 @@ def test_infinite_logits_have_the_limit(loss):
     for row in ([-inf] * 4, [inf, inf, 0, 0]):
         logits[1] = row
         for part in PARTS[:1] if isinstance(loss, Margin) else PARTS:
-            with pytest.raises(ImageError, match="^image 1: "):
+            with pytest.raises(ImageError, match=r"^image 1: "):
                 getattr(loss, part)(logits, labels=labels)
 
 

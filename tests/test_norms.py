@@ -357,7 +357,7 @@ def test_exact_sphere_projection(p, y, radius):
 RANGES = {"float32": 120, "float64": 1000}
 ranges = pytest.mark.parametrize(("dtype", "power"), RANGES.items())
 kinds = pytest.mark.parametrize("kind", ["numpy", "torch"])
-far_p = pytest.mark.parametrize("p", (*EXPONENTS, 1.0001, 1001, 1e10, 1e300))
+far_p = pytest.mark.parametrize("p", [*EXPONENTS, 1.0001, 1001, 1e10, 1e300])
 sixteenths = arrays(np.float64, (3, 5), elements=st.integers(-48, 48).map(lambda k: k / 16))
 
 
@@ -425,7 +425,9 @@ def test_far_points_are_projected_as_their_direction(p):
     near = norm.project_ball(y * np.float32(1e8), 1.0)
     for scale, radius in ((1e38, 1.0), (1.0, 1e-42), (1e30, 1e-30)):
         found = norm.project_ball(y * np.float32(scale), radius)
-        np.testing.assert_allclose(found / np.float32(radius), near, atol=2e-2 if radius < 1e-40 else 1e-5)
+        np.testing.assert_allclose(
+            found / np.float32(radius), near, atol=2e-2 if radius < 1e-40 else 1e-5
+        )
 
 
 @every_p

@@ -117,7 +117,8 @@ def target_classes(
     Args:
         target: ``next`` is the class after the label (class 0 after the last); ``random`` is any
             other class, all equally likely; ``least-likely`` is the other class of smallest logit,
-            the first among equals, that is not masked by ``-inf``; a number is that class for all, even for examples that have it.
+            the first among equals, that is not masked by ``-inf``; a number is that class for all,
+            even for examples that have it.
         labels: the label of each example, ``(N,)``.
         logits: the logits of the clean images, ``(N, d)``.
         rng: draws the random targets.

@@ -214,7 +214,7 @@ def test_the_error_counts_images_over_all_batches() -> None:
             seed=(),
         ),
     ):
-        with pytest.raises(ImageError, match="^image 260: ") as error:
+        with pytest.raises(ImageError, match=r"^image 260: ") as error:
             measure()
         assert error.value.index == 260
 
@@ -266,7 +266,7 @@ def test_radii_from_subnormal_to_huge(p: str, dtype: torch.dtype) -> None:
         with pytest.raises(OnrError, match=r"^eps = .*: expected at most .* for float"):
             attack(module, x, y, rng=rng())
     far = ProjectedGradientAscent(p=norm(p), loss=CrossEntropy(), eps=0.5, alpha=info.max / 2)
-    with pytest.raises(OnrError, match="^alpha = "):
+    with pytest.raises(OnrError, match=r"^alpha = "):
         far(module, x, y, rng=rng())
     for wrong in ("8/255", None, -1, math.nan):
         with pytest.raises(OnrError, match="expected a finite number >= 0"):
@@ -327,7 +327,7 @@ def test_a_library_is_given_no_nan_and_no_wrong_labels() -> None:
         with pytest.raises(ImageError, match=r"^image \d+: the network gives logits .*nan"):
             library(descent)(network(change), x, y, rng=rng())
     y[7] = 6
-    with pytest.raises(ImageError, match="^image 7: label 6 is no class"):
+    with pytest.raises(ImageError, match=r"^image 7: label 6 is no class"):
         library(descent)(network(), x, y, rng=rng())
     with pytest.raises(OnrError, match="two logits or more"):
         library(descent)(network(classes=1), x, 0 * y, rng=rng())
@@ -338,5 +338,5 @@ def test_the_image_at_which_a_library_met_nan_is_named() -> None:
         near = (x.detach() - images(12)[9]).flatten(1).abs().amax(dim=1)
         return torch.where(((near > 0) & (near < 0.06))[:, None], math.nan, z)
 
-    with pytest.raises(ImageError, match="^image 9: the network gives logits of nan under attack"):
+    with pytest.raises(ImageError, match=r"^image 9: the network gives logits of nan under attack"):
         library(descent)(network(one), images(), torch.zeros(12, dtype=torch.int64), rng=rng())

@@ -109,9 +109,7 @@ def test_npz_reads_the_names_of_classes(tmp_path: Path) -> None:
 def test_npz_reads_either_byte_order(order: str, kind: str, tmp_path: Path) -> None:
     stored = np.random.default_rng(0).random((4, 8, 8, 3)).astype(order + kind)
     for part in ("train", "test"):
-        np.savez(
-            tmp_path / f"set-{part}.npz", images=stored, labels=labels(4).astype(order + "i4")
-        )
+        np.savez(tmp_path / f"set-{part}.npz", images=stored, labels=labels(4).astype(order + "i4"))
     found = npz(str(tmp_path / "set"), data_dir=tmp_path).train
     assert found.images.dtype.isnative
     assert found.labels.dtype.isnative
@@ -119,7 +117,9 @@ def test_npz_reads_either_byte_order(order: str, kind: str, tmp_path: Path) -> N
     assert np.array_equal(found.labels, labels(4))
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 128, 9), (4, 3, 3, 3), (4, 3, 9, 8), (4, 4, 4), (4, 8, 8, 3)])
+@pytest.mark.parametrize(
+    "shape", [(4, 1, 128, 9), (4, 3, 3, 3), (4, 3, 9, 8), (4, 4, 4), (4, 8, 8, 3)]
+)
 def test_npz_takes_flat_images_and_many_channels(shape: tuple[int, ...], tmp_path: Path) -> None:
     for part in ("train", "test"):
         np.savez(tmp_path / f"set-{part}.npz", images=images(*shape), labels=labels(4))
@@ -141,7 +141,10 @@ def test_npz_needs_both_files(tmp_path: Path) -> None:
         ({"labels": labels(4)}, "images"),
         ({"images": images(4, 5), "labels": labels(4)}, "shape"),
         ({"images": images(4, 1, 5, 5, 3), "labels": labels(4)}, "shape"),
-        ({"images": images(4, 3, 8, 8), "labels": labels(4)}, r"3 x 8 pixels of 8 channels.*transpose"),
+        (
+            {"images": images(4, 3, 8, 8), "labels": labels(4)},
+            r"3 x 8 pixels of 8 channels.*transpose",
+        ),
         ({"images": images(4, 1, 5, 5), "labels": labels(4)}, "1 x 5 pixels of 5 channels"),
         ({"images": images(4, 5, 5), "labels": labels(3)}, "labels have shape"),
         ({"images": images(4, 5, 5), "labels": labels(4)[:, None]}, "labels have shape"),

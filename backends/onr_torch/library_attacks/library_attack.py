@@ -79,7 +79,9 @@ class Classifier(nn.Module):
         failed = logits.isnan().any(dim=1) & images.flatten(1).isfinite().all(dim=1)
         image = images.index_select(0, failed.to(torch.uint8).argmax(dim=0, keepdim=True))
         image = image.where(failed.any(), torch.nan)
-        self.failed = image if self.failed is None else self.failed.where(~self.failed.isnan(), image)
+        self.failed = (
+            image if self.failed is None else self.failed.where(~self.failed.isnan(), image)
+        )
 
 
 Run = Callable[[Classifier, torch.Tensor, torch.Tensor, int], torch.Tensor]
