@@ -90,7 +90,11 @@ def warnings(subject: Subject, *, dataset_chosen: bool) -> list[str]:
         return []
     found, model = [], subject.config.model
     if not dataset_chosen:
-        found.append(f"no --dataset given: the images are those of {bare(DEFAULTS.dataset)}")
+        shape = " x ".join(str(size) for size in subject.dataset.input_shape)
+        found.append(
+            f"no --dataset given: the images are those of {bare(DEFAULTS.dataset)} ({shape}), and "
+            "the numbers say nothing about a model that was made for others"
+        )
     if subject.drawn and registry().resolve("model", model).entry.name == OWN:
         found.append(
             f"no --weights given: the weights are those that {model} makes, random ones unless its "
