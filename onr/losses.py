@@ -134,7 +134,7 @@ def require_values(
         ...     require_values(logits.max(axis=1), logits)
         ... except ImageError as error:
         ...     print(error)
-        image 1: the network gives logits [0.0, nan]: expected numbers
+        image 1: the network gives logits [0, nan]: expected numbers
 
     """
     xp = array_namespace(values)

@@ -26,14 +26,18 @@ def project_simplex(w: Array, total: Array | float) -> Array:
     """
     xp = array_namespace(w)
     total = xp.zeros_like(w[:, :1]) + total
-    w = xp.maximum(w - xp.max(w, axis=1, keepdims=True), -total) / safe(total)
+    w = xp.maximum(w - xp.max(w, axis=1, keepdims=True), -total)
+    # Exact numbers have no range to leave, and the quotient of two integers would be a float.
+    scale = xp.ones_like(total) if w.dtype == object else safe(total)
+    if w.dtype != object:
+        w, total = w / scale, total / scale
     ordered = xp.flip(xp.sort(w, axis=1), axis=1)
-    excess = xp.cumulative_sum(ordered, axis=1) - 1
+    excess = xp.cumulative_sum(ordered, axis=1) - total
     rank = xp.cumulative_sum(xp.ones_like(w), axis=1)
     active = xp.astype(xp.sum(xp.astype(ordered * rank > excess, xp.int64), axis=1), xp.int64)
     last = xp.maximum(active - 1, xp.zeros_like(active))[:, None]
     tau = xp.take_along_axis(excess, last, axis=1) / xp.take_along_axis(rank, last, axis=1)
-    return xp.maximum(w - tau, xp.zeros_like(w)) * total
+    return xp.maximum(w - tau, xp.zeros_like(w)) * scale
 
 
 def _roots(w: Array, c: Array, p: float) -> Array:

@@ -112,9 +112,9 @@ class LibraryAttack:
         >>> def run(classifier, x, y, seed):
         ...     return x + 1
         >>> attack = LibraryAttack(run, origin="torch", p=LpNorm(2), eps=0.5, bounds=(0.0, 1.0))
-        >>> network, x = TorchNetwork(nn.Flatten(), (1, 1, 1)), torch.zeros(1, 1, 1, 1)
-        >>> attack(network, x, torch.tensor([0]), rng=np.random.default_rng(0)).item()
-        0.5
+        >>> network, x = TorchNetwork(nn.Flatten(), (1, 1, 2)), torch.zeros(1, 1, 1, 2)
+        >>> attack(network, x, torch.tensor([0]), rng=np.random.default_rng(0)).flatten()
+        tensor([0.3536, 0.3536])
 
     """
 
