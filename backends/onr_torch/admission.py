@@ -279,7 +279,7 @@ class _Trial:
         found = []
         if len(value) > 1:
             # Last among others that exceed its range, so that a maximum of the batch is theirs.
-            others = self._beside(len(value) - 1, widened=0.5)[1:]
+            others = self._beside(len(value) - 1, widened=2.0)[1:]
             with torch.inference_mode(False):
                 moved = torch.cat([others, self._first])
             found.append(self._run(moved)[-1:])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from onr.errors import OnrError
+from onr.errors import ImageError, OnrError
 from onr_torch.admission import Record, admit, check_inputs, record_of
 from onr_torch.forward_mode import forward_mode
 from onr_torch.hooks import sees_tensors
@@ -234,9 +234,8 @@ class TorchLinearization:
                 image = self._accumulated(u)
         if not image.is_meta and not image.isfinite().all():
             index = int(image.isfinite().flatten(1).all(dim=1).int().argmin())
-            raise OnrError(
-                f"J^T u is not finite at input {index}: the module has no derivative there, or u "
-                "is too large"
+            raise ImageError(
+                index, "J^T u is not finite: the module has no derivative there, or u is too large"
             )
         return image
 

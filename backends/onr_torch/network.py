@@ -66,7 +66,7 @@ class TorchNetwork:
         """
         admit(self.module, x, bfloat16=self.bfloat16)
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
-            return tensor_of(self.module(x), self.module).to(x.dtype)
+            return tensor_of(self.module(x), self.module).to(x.dtype).detach()
 
     def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``.
@@ -101,11 +101,12 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change the result.
         """
-        if self._folds is None:
-            self._folds = folded(self.module, self.example()) is not self.module
-        if not self._folds:
-            return self
-        twin = folded(self.module, None)
+        with torch.inference_mode(False):
+            if self._folds is None:
+                self._folds = folded(self.module, self.example()) is not self.module
+            if not self._folds:
+                return self
+            twin = folded(self.module, None)
         share_record(self.module, twin)
         return self._with(twin)
 

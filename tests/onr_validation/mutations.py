@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import onr.jacobians.cell_radius
+import onr.jacobians.inf_1_bound
 import onr.jacobians.inf_2_bound
 import onr.jacobians.interpolated_bounds
 import onr.jacobians.iterations
@@ -553,5 +554,12 @@ MUTATIONS = (
             _after(lambda found, factor=factor: (found[0] * factor, found[1])),
         )
         for factor in (1.15, 0.95)
+    ),
+    Mutation(
+        "the bound for (inf, 1) is multiplied by 0.8",
+        TABLE,
+        onr.jacobians.inf_1_bound,
+        "grothendieck_bound",
+        _after(lambda found: (found[0] * 0.8, *found[1:])),
     ),
 )

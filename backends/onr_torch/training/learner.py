@@ -14,7 +14,7 @@ from onr.data import Split, augment, pixels
 from onr.errors import OnrError
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod, Probe
 from onr.training.optimizers import Optimizer
-from onr_torch.admission import check_parameters
+from onr_torch.admission import admit, check_parameters
 from onr_torch.folding import overwriting
 from onr_torch.graphs import leaves_of
 from onr_torch.modes import evaluating, fixed_buffers, mixed_precision
@@ -66,10 +66,11 @@ class TorchLearner:
         self._method = method
         self._augmentation = augmentation
         self._parameters = dict(network.module.named_parameters())
-        if not self._parameters:
-            raise OnrError(f"{type(network.module).__name__} has no parameters to train")
+        if not any(p.requires_grad for p in self._parameters.values()):
+            raise OnrError(f"{type(network.module).__name__} has no parameter to train")
         check_parameters(network.module)
         parameter = network.example()
+        admit(network.module, parameter, bfloat16=network.bfloat16)
         self._dtype, device = str(parameter.dtype).removeprefix("torch."), parameter.device
         self._images = torch.from_numpy(np.ascontiguousarray(train.images)).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
