@@ -163,13 +163,16 @@ class TorchLinearization:
 
     @property
     def way(self) -> str:
-        """How ``jvp`` works: by ``replay``, ``double backward``, ``forward mode`` or ``rows``."""
-        return self._ways[0].name
+        """How ``jvp`` works, or will try first; ``none`` once all ways have failed.
+
+        Else it is ``replay``, ``double backward``, ``forward mode`` or ``rows``.
+        """
+        return self._ways[0].name if self._ways else "none"
 
     @property
     def recorder(self) -> Recorder | None:
         """The recording of the forward pass, if it can be replayed."""
-        return self._recorder if self._ways and self._ways[0].name == "replay" else None
+        return self._recorder if self.way == "replay" else None
 
     def jvp(self, v: torch.Tensor, /) -> torch.Tensor:
         """``J v``.
@@ -247,16 +250,17 @@ class TorchLinearization:
         return gradient
 
     def _possible_ways(self) -> list[_Way]:
-        recorder, hidden = self._recorder, not self._record.keeps_tensors
-        hidden = hidden and not sees_tensors(self._module)
+        recorder = self._recorder
+        # Whether the module can run on other tensors than activations, and nobody sees them.
+        unseen = not (self.draws or self._record.keeps_tensors or sees_tensors(self._module))
         ways = []
-        if hidden and not self.draws and recorder.refusal is None:
+        if unseen and recorder.refusal is None:
             proof, exact = frozenset(recorder.unproven), not recorder.unproven
             ways.append(_Way("replay", TorchLinearization._replayed, proof, exact))
         else:
             self._reasons.append(f"replay: {recorder.refusal or 'hooks or noise'}")
         ways.append(_Way("double backward", TorchLinearization._from_graph))
-        if hidden and not self.draws:
+        if unseen:
             ways.append(_Way("forward mode", TorchLinearization._forward))
         ways.append(_Way("rows", TorchLinearization._from_rows, exact=True))
         return ways

@@ -68,7 +68,12 @@ def trainable_jvp(
         recorder = here.recorder
         if recorder is not None and recorder.is_piecewise_linear:
             try:
-                with torch.enable_grad(), evaluating(module), mixed_precision(x, bfloat16):
+                with (
+                    torch.enable_grad(),
+                    uncompiled(),
+                    evaluating(module),
+                    mixed_precision(x, bfloat16),
+                ):
                     return replay(module, recorder, v).to(x.dtype)
             except NotReplayableError:
                 pass
