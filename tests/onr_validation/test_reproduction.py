@@ -553,7 +553,7 @@ def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest
 # The command
 
 
-SHOWN = ("fig6", "fig10", "table1", "norms")
+SHOWN = ("fig10", "table1", "norms")
 """What the command line reproduces here at the tiny scale: minutes of work, of every kind."""
 
 
