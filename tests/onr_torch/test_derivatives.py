@@ -281,28 +281,43 @@ def test_where_there_is_no_derivative_nothing_is_returned() -> None:
 # What a module does with its tensors
 
 
-def test_hooks_and_attributes_never_see_a_direction() -> None:
-    class Keeping(nn.Sequential):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.last = super().forward(x)
-            self.log.append(self.last)
-            return self.last
+class Keeping(nn.Sequential):
+    """Keeps its logits, in an attribute and in a list."""
 
-    module = made(
-        lambda: (
-            Keeping(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, CLASSES))
-            if not setattr(Keeping, "log", [])
-            else None
-        )
-    )
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = super().forward(x)
+        self.log = [*getattr(self, "log", []), self.last][-3:]
+        return self.last
+
+
+def small(kind: type[nn.Sequential] = nn.Sequential) -> nn.Sequential:
+    return kind(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+@pytest.mark.parametrize("keeps", ["attributes", "a hook", "a hook before", "a hook for all"])
+def test_nobody_is_given_a_direction_for_an_activation(keeps: str) -> None:
+    module = made(lambda: small(Keeping if keeps == "attributes" else nn.Sequential))
     seen: list[torch.Tensor] = []
     x = torch.rand(2, *SHAPE, dtype=F64)
-    assert check_products(module, x) != "replay"
-    module[1].register_forward_hook(lambda part, given, result: seen.append(result))
-    module[2].register_forward_pre_hook(lambda part, given: seen.append(given[0]))
-    assert check_products(module, x) != "replay"
+    handle = None
+    if keeps == "a hook":
+        module[1].register_forward_hook(lambda part, given, result: seen.append(result))
+    elif keeps == "a hook before":
+        module[2].register_forward_pre_hook(lambda part, given: seen.append(given[0]))
+    elif keeps == "a hook for all":
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda part, given, result: seen.append(result)
+        )
+    try:
+        assert check_products(module, x) == "double backward"
+        trainable_jvp(module, x, x)
+    finally:
+        if handle is not None:
+            handle.remove()
+    if isinstance(module, Keeping):
+        seen += [module.last, *module.log]
     assert seen
-    for kept in (*seen, module.last, *module.log):
+    for kept in seen:
         assert type(kept) is torch.Tensor
         kept.detach().numpy()
 
@@ -334,8 +349,8 @@ def test_inference_mode(inside: str) -> None:
 
 
 def test_autocast_of_the_caller_does_not_change_the_products() -> None:
-    module = made(CHECKED["encoder"])
-    x = torch.rand(2, *SHAPE, dtype=F64)
+    module = made(CHECKED["encoder"]).float()
+    x = torch.rand(2, *SHAPE)
     wanted = linearize(module, x).jvp(x)
     with torch.autocast("cpu", torch.bfloat16):
         at = linearize(module, x)
