@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from onr.errors import OnrError
-from onr_torch.modes import constant_parameters, generator_state, mixed_precision
+from onr_torch.modes import TORCHS, constant_parameters, generator_state, mixed_precision
 from onr_torch.outputs import logits
 
 __all__ = [
@@ -411,14 +411,12 @@ class _State:
 
 
 _PLAIN = (bool, int, float, str, type(None))
-_OWN = frozenset(vars(nn.Module()))
-"""The attributes by which torch keeps parameters, buffers, parts and hooks."""
 
 
 def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
     """The attributes of a module that its author made; of objects and containers, what they are."""
     for key, value in vars(part).items():
-        if key in _OWN:
+        if key in TORCHS:
             continue
         if isinstance(value, _PLAIN):
             yield key, value

@@ -12,6 +12,7 @@ from torch import nn
 from onr.errors import OnrError
 
 __all__ = [
+    "TORCHS",
     "bare",
     "constant_parameters",
     "converter",
@@ -49,7 +50,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module in evaluation mode; afterwards each submodule has its former mode.
 
     The flags are set one by one: ``module.eval()`` may do more, such as merge adapted weights into
-    a layer, and is refused by modules that ``torch.export`` has made.
+    a layer, and is refused by modules that ``torch.export`` has made. A part that keeps tensors
+    made from its weights, and drops them in a ``train`` of its own, drops them before and after,
+    since the weights may move.
 
     Example:
         >>> module = nn.Dropout()
@@ -60,14 +63,36 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         True
 
     """
-    training = [part for part in module.modules() if part.training]
-    for part in training:
+    training = [(part, part.training) for part in module.modules()]
+    _drop_kept_tensors(module)
+    for part, _ in training:
         part.training = False
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        _drop_kept_tensors(module)
+        for part, was_training in training:
+            part.training = was_training
+
+
+def _drop_kept_tensors(module: nn.Module) -> None:
+    """Call ``train`` of the parts that have one of their own and keep tensors in attributes."""
+    for part in module.modules():
+        is_plain = type(part).train is nn.Module.train or isinstance(part, torch.jit.ScriptModule)
+        kept = (value for key, value in vars(part).items() if key not in TORCHS)
+        if not is_plain and any(map(_holds_tensor, kept)):
+            part.train()
+
+
+TORCHS = frozenset(vars(nn.Module()))
+"""The attributes in which torch keeps parameters, buffers, parts and hooks of a module."""
+
+
+def _holds_tensor(attribute: object) -> bool:
+    if isinstance(attribute, dict):
+        attribute = list(attribute.values())
+    kept = attribute if isinstance(attribute, list | tuple) else [attribute]
+    return any(isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter) for x in kept)
 
 
 @contextmanager

@@ -142,7 +142,19 @@ class _Primitives(TorchFunctionMode):
         """Replace one call."""
         if func in (functional.hardsigmoid, torch._C._nn.hardsigmoid):
             return functional.relu6(args[0] + 3) / 6
+        if func is functional.normalize:
+            return _normalized(*args, **kwargs or {})
         return func(*args, **kwargs or {})
+
+
+def _normalized(
+    input: torch.Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None
+) -> torch.Tensor:
+    """``functional.normalize``; at zero its derivative is constant, where torch's has none."""
+    if p != 2 or out is not None:
+        return functional.normalize(input, p, dim, eps, out)
+    squares = (input * input).sum(dim, keepdim=True)
+    return input / squares.clamp_min(eps**2).sqrt()
 
 
 @contextmanager
@@ -155,7 +167,8 @@ def _for_two_passes() -> Iterator[None]:
 def _check_gradient(module: nn.Module, x: torch.Tensor) -> None:
     """Compare the gradient of ``<J^T w, v>`` in the parameters with differences, once a module.
 
-    The comparison is in float64, on two examples, along one random change of all parameters. A
+    The comparison is in float64, on two examples, beside the parameters, along one random change
+    of all of them. A
     module that cannot work in float64 is compared in its own dtype, more loosely.
 
     Raises:
@@ -192,8 +205,14 @@ def _agrees(module: nn.Module, x: torch.Tensor) -> bool:
 
     convert, v, leaf = converter(x.dtype), normal(x), x.clone().requires_grad_(True)
     trained = [p for p in module.parameters() if p.requires_grad]
-    values = [convert(p.detach()) for p in trained]
-    changes = [normal(p) * p.abs().mean() + normal(p) * (p.abs().max() == 0) for p in values]
+    own = [convert(p.detach()) for p in trained]
+
+    def change() -> list[torch.Tensor]:
+        return [normal(p) * torch.where(p.abs().max() > 0, p.abs().mean(), 1) for p in own]
+
+    # A little beside the parameters, whose zeros may put a ReLU exactly at its kink.
+    values = [p + 0.01 * d for p, d in zip(own, change(), strict=True)]
+    changes = change()
     w: torch.Tensor | None = None
 
     def product(parameters: list[torch.Tensor], *, graph: bool) -> torch.Tensor:

@@ -106,6 +106,14 @@ def solved(x: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve(matrix, x[:, 9:, None])[:, :, 0]
 
 
+class Zeroed(nn.Linear):
+    """Its bias is zero."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.bias)
+
+
 def attention(z: torch.Tensor, own: nn.Module) -> torch.Tensor:
     return own(z, z, z, need_weights=False)[0]
 
@@ -167,6 +175,11 @@ CHECKED = {
         nn.GELU(),
         nn.Linear(8, CLASSES),
     ),
+    "a kink at zero": between(
+        lambda z, own: functional.gelu(z) * own(torch.zeros_like(z)).relu().add(1),
+        Zeroed(12, 12),
+    ),
+    "normalised zeros": between(lambda z: functional.normalize(z * 0) + z.tanh()),
     "shared": lambda: nn.Sequential(
         nn.Flatten(),
         layer := nn.Linear(48, 48),
@@ -195,6 +208,7 @@ def rows(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     found = []
     for output in range(CLASSES):
         z = x.detach().clone().requires_grad_(True)
+        module.train().eval()  # a module may keep what it made of its weights
         module(z)[:, output].sum().backward()
         assert z.grad is not None
         found.append(z.grad)
@@ -229,6 +243,7 @@ def check_trained(module: nn.Module, x: torch.Tensor) -> None:
     errors = []
     found = gradient((trainable_jvp(module, x, v) * w).sum(), module)
     for h in (1e-4, 1e-5, 1e-6):
+        module.train().eval()
         slope = (module(x + h * v) - module(x - h * v)) / (2 * h)
         expected = gradient((slope * w).sum(), module)
         errors.append(float((found - expected).norm() / expected.norm()))
@@ -320,6 +335,42 @@ def test_nobody_is_given_a_direction_for_an_activation(keeps: str) -> None:
     for kept in seen:
         assert type(kept) is torch.Tensor
         kept.detach().numpy()
+
+
+class Cached(nn.Module):
+    """Keeps a tensor made from its weights in evaluation mode, and drops it in ``train``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.scale = nn.Linear(48, CLASSES), nn.Parameter(torch.rand(CLASSES))
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode:
+            self.kept = {}
+        return super().train(mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = self.scale.exp()
+        if not self.training:
+            scale = self.kept.setdefault("scale", scale)
+        return functional.gelu(self.layer(x.flatten(1))) * scale
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_what_a_module_keeps_of_its_weights_is_dropped(seen: bool) -> None:
+    module, x = Cached().to(F64).eval(), torch.rand(2, *SHAPE, dtype=F64)
+    if seen:
+        module(x)
+    check_trained(module, x)
+    with torch.no_grad():
+        module.scale.mul_(2)
+    assert check_products(module, x) == "replay"
+    fresh = Cached().to(F64).eval()
+    fresh.load_state_dict(module.state_dict())
+    torch.testing.assert_close(linearize(module, x).value, fresh(x))
+    assert module.kept == {}
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
