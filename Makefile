@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test benchmark norms lint clean
+.PHONY: install demo test fuzz benchmark norms lint clean
 
 install: $(VENV)/installed
 
@@ -23,6 +23,13 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Random modules, inputs and verbs: make fuzz MINUTES=60 SEED=3, or ARGS='--case cnn --verb jvp'.
+MINUTES ?= 5
+SEED ?= $(shell date +%s)
+
+fuzz: install
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark-only
