@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test fuzz benchmark norms lint clean
+.PHONY: install demo test fuzz derivatives benchmark norms lint clean
 
 install: $(VENV)/installed
 
@@ -30,6 +30,11 @@ SEED ?= $(shell date +%s)
 
 fuzz: install
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+# The table of docs/derivatives.md. It needs timm; what is measured is kept in build/.
+derivatives: install
+	$(BIN)/python -m pip install --quiet timm==1.0.31
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.families
 
 benchmark: install
 	$(BIN)/python -m pytest --benchmark-only

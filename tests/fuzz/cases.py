@@ -42,7 +42,7 @@ class Case:
     finite_only: bool = False
     """Whether the operation ends the process on inputs that are not finite."""
     trains: bool = True
-    """Whether there is a parameter to train."""
+    """Whether the logits depend on a parameter to train."""
     precision: float = 0.0
     """The relative rounding of the module itself, where it works in fewer bits than its input."""
     own_dtype: bool = False

@@ -463,8 +463,11 @@ def operations() -> Iterator[Case]:
         "nan_to_num",
         "bessel",
     }
+    # Where a factor is 0, another is infinite: the derivative of the backward pass is NaN.
+    once = {"sqrt-relu", "clamp-sqrt", "xlogy"}
     for name, function in rows.items():
-        yield of(name, function, expected=EITHER if name in either else RIGHT)
+        expected = EITHER if name in either else RIGHT
+        yield of(name, function, expected=expected, twice=name not in once)
     yield of(
         "float32-inside",
         lambda x: x.float().tanh().to(x.dtype),
@@ -768,10 +771,15 @@ def outputs() -> Iterator[Case]:
     yield whole("output-equal", lambda s, x: s.l(x)[:, :1].expand(-1, 3))
     yield whole("output-constant", lambda s, x: s.l(torch.ones_like(x)), expected=EITHER)
     yield whole("output-detached", lambda s, x: s.l(x.detach()), expected=EITHER, smooth=False)
-    yield whole("output-zeros", lambda s, x: torch.zeros(len(x), 3, dtype=x.dtype), expected=EITHER)
+    yield whole(
+        "output-zeros",
+        lambda s, x: torch.zeros(len(x), 3, dtype=x.dtype),
+        expected=EITHER,
+        trains=False,
+    )
     yield whole("output-parameter", lambda s, x: s.l.bias.expand(len(x), 3), expected=EITHER)
-    yield whole("output-is-the-input", lambda s, x: x, expected=RIGHT)
-    yield whole("output-view-of-the-input", lambda s, x: x[:, 1:4])
+    yield whole("output-is-the-input", lambda s, x: x, expected=RIGHT, trains=False)
+    yield whole("output-view-of-the-input", lambda s, x: x[:, 1:4], trains=False)
     yield whole(
         "output-bfloat16",
         lambda s, x: s.l(x).bfloat16(),
@@ -898,18 +906,20 @@ def _with_nan():
     return module
 
 
+PARTS = (
+    functions,
+    noise,
+    state,
+    mixing,
+    operations,
+    autograd,
+    compiled,
+    hooks,
+    outputs,
+    weights,
+)
+
+
 def hostile() -> list[Case]:
     """Every case of this file."""
-    parts = (
-        functions,
-        noise,
-        state,
-        mixing,
-        operations,
-        autograd,
-        compiled,
-        hooks,
-        outputs,
-        weights,
-    )
-    return [case for part in parts for case in part()]
+    return [case for part in PARTS for case in part()]

@@ -347,7 +347,9 @@ def vision() -> Iterator[Case]:
     yield layer("Conv2dNormActivation", lambda: ops.Conv2dNormActivation(4, 4), IMAGE)
 
 
+PARTS = (activations, norms, pooling, shapes, dropouts, sequences, others, vision)
+
+
 def layers() -> list[Case]:
     """Every case of this file."""
-    parts = (activations, norms, pooling, shapes, dropouts, sequences, others, vision)
-    return [case for part in parts for case in part()]
+    return [case for part in PARTS for case in part()]

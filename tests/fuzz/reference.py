@@ -214,25 +214,41 @@ def step_gradient(
 
     constant.eval()
     probe = method.perturb(DenseNetwork(constant, tuple(x.shape[1:])), x, y, rng=rng, memory=None)
-    parts = [x] * probe.clean + list(probe.perturbed)
-    trained.train()
-    with torch.random.fork_rng([]), torch.enable_grad():
-        torch.manual_seed(int(rng.integers(2**63)))
-        passed = list(logits(trained(torch.cat(parts).clone())).split(len(x)))
-    trained.eval()
+    # In evaluation mode, at the statistics before the training pass.
     tangent = None if probe.direction is None else times(jacobian(constant, x), probe.direction)
+    evaluated = value(constant, x) if probe.evaluated else None
+    parts = [x] * probe.clean + list(probe.perturbed)
+    passed: list[torch.Tensor] = []
+    if parts:
+        trained.train()
+        with torch.random.fork_rng([]), torch.enable_grad():
+            torch.manual_seed(int(rng.integers(2**63)))
+            passed = list(logits(trained(torch.cat(parts).clone())).split(len(x)))
+        trained.eval()
     clean = passed.pop(0) if probe.clean else None
     seen = Outputs(
-        None if clean is None else clean.detach(), tuple(p.detach() for p in passed), tangent
+        None if clean is None else clean.detach(),
+        tuple(p.detach() for p in passed),
+        tangent,
+        evaluated,
     )
     cost = method.objective(seen, y)
-    pairs = [(clean, cost.gradients.clean), *zip(passed, cost.gradients.perturbed, strict=True)]
-    used = [(out * slope).sum() for out, slope in pairs if out is not None and slope is not None]
-    gradient = weight_gradient(trained, lambda: sum(used, torch.zeros((), dtype=x.dtype)))
-    if tangent is not None and cost.gradients.tangent is not None:
+    slopes = cost.gradients
+
+    def paid(pairs: list[tuple[torch.Tensor | None, torch.Tensor | None]]) -> torch.Tensor:
+        used = [
+            (out * slope).sum() for out, slope in pairs if out is not None and slope is not None
+        ]
+        return sum(used, torch.zeros((), dtype=x.dtype))
+
+    pairs = [(clean, slopes.clean), *zip(passed, slopes.perturbed, strict=True)]
+    gradient = weight_gradient(trained, lambda: paid(pairs))
+    if slopes.evaluated is not None:
+        gradient = gradient + weight_gradient(
+            constant, lambda: paid([(logits(constant(x.clone())), slopes.evaluated)])
+        )
+    if tangent is not None and slopes.tangent is not None:
         size = float(probe.direction.norm()) or 1.0
         along = trained_gradient if smooth else convention
-        gradient = gradient + size * along(
-            constant, x, probe.direction / size, cost.gradients.tangent
-        )
+        gradient = gradient + size * along(constant, x, probe.direction / size, slopes.tangent)
     return gradient / len(x), cost.value.mean()

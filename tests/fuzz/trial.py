@@ -28,7 +28,7 @@ from onr.norms import LpNorm
 from onr.registry import load
 from onr.training.optimizers import Optimizer
 from onr_torch.backend import TorchBackend
-from onr_torch.linearization import trainable_jvp
+from onr_torch.trainable_jvp import trainable_jvp
 
 CASES = {case.name: case for case in [*layers(), *hostile()]}
 
@@ -588,8 +588,8 @@ def refusable(case: Case, kind: Kind, verb: str) -> str:
         return EITHER if verb in FREE or kind.batch == 0 or unseen else REFUSED
     if verb.startswith("train-") and (len(case.shape) > 3 or not case.trains):
         return EITHER  # training takes images, and networks with parameters
-    if not case.twice and (verb == "trainable_jvp" or verb in TANGENT):
-        return EITHER
+    if not (case.twice and case.smooth) and (verb == "trainable_jvp" or verb in TANGENT):
+        return EITHER  # the product compares the gradient with differences
     return case.expected if kind.is_plain else EITHER
 
 
