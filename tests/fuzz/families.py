@@ -30,7 +30,7 @@ from onr_torch.trainable_jvp import trainable_jvp
 
 PAGE = Path(__file__).parents[2] / "docs" / "derivatives.md"
 BEGIN, END = "<!-- begin table -->", "<!-- end table -->"
-SEED, BATCH, CLASSES = 0, 2, 5
+SEED, BATCH, CLASSES, IMAGES = 0, 2, 5, 64
 CPU_SECONDS, MEMORY = 180, 10 * 2**30
 BARS = {"differences": 1e-6, "adjoint": 1e-10, "gradient": 1e-6}
 """The largest errors that count as right."""
@@ -110,7 +110,7 @@ def used(module: nn.Module, size: int) -> nn.Module:
     """The module as after training: no part is switched off, and the statistics are of images.
 
     Parameters that all start at one value (scales, biases, and branches that start at zero) get
-    noise; batch normalisations get the statistics of eight random images.
+    noise; batch normalisations get the statistics of random images.
     """
     with torch.no_grad():
         for parameter in module.parameters():
@@ -123,7 +123,7 @@ def used(module: nn.Module, size: int) -> nn.Module:
             norm.momentum = None  # the mean over the passes: here, of one
         if norms:
             module.train()
-            module(torch.rand(8, 3, size, size, dtype=torch.float64))
+            module(torch.rand(IMAGES, 3, size, size, dtype=torch.float64))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return module.eval()

@@ -51,7 +51,9 @@ class Kind(NamedTuple):
             return self._replace(mode="enabled")
         if not verb.startswith("train-"):
             return self
-        return Kind(dtype=self.dtype, batch=max(self.batch, 1), fill=self.fill)
+        # Equal activations tie where statistics of the batch centre them: rounding decides.
+        fill = "random" if self.fill in ("zeros", "subnormal") else self.fill
+        return Kind(dtype=self.dtype, batch=max(self.batch, 1), fill=fill)
 
     @property
     def is_plain(self) -> bool:

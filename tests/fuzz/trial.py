@@ -37,6 +37,10 @@ class WrongError(Exception):
     """The outcome is wrong; the message says how."""
 
 
+class RaisedError(Exception):
+    """The product raised something else than its own error."""
+
+
 def require(holds: Any, told: str) -> None:
     if not holds:
         raise WrongError(told)
@@ -119,7 +123,7 @@ class Trial:
         """Whether there is a finite truth."""
         try:
             bad = self.value.isnan().any() or (self.value == math.inf).any()
-            return bool(self.J.isfinite().all()) and not bool(bad) and not self.x.isnan().any()
+            return bool(self.J.isfinite().all() and self.x.isfinite().all()) and not bool(bad)
         except Exception:
             return False
 
@@ -139,7 +143,7 @@ class Trial:
                 raise
             except Exception as error:
                 line = (str(error).splitlines() or [""])[0]
-                raise WrongError(f"raised {type(error).__name__}: {line[:160]}") from error
+                raise RaisedError(f"raised {type(error).__name__}: {line[:160]}") from error
             finally:
                 after = snapshot(self.module, self.x, self.case.writes)
                 if watched:
@@ -545,8 +549,8 @@ def tensors(value: Any) -> list[torch.Tensor]:
     )
 
 
-def tried(case: Case, kind: Kind, verb: str, seed: int = 0) -> tuple[str, bool]:
-    """The outcome in words, and whether it is one of those expected."""
+def outcome(case: Case, kind: Kind, verb: str, seed: int = 0) -> str:
+    """``right``, ``refused: ...``, ``undecided: ...`` or ``WRONG: ...``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if case.finite_only and kind.fill in ("nan", "inf"):
@@ -562,8 +566,12 @@ def tried(case: Case, kind: Kind, verb: str, seed: int = 0) -> tuple[str, bool]:
                 if len(lines) == 1
                 else f"WRONG: an error of {len(lines)} lines: {lines[:1]}"
             )
-        except WrongError as error:
+        except RaisedError as error:
             told = f"WRONG: {error}"
+        except WrongError as error:
+            # There is no truth about a module that is to be refused, where that cannot be seen.
+            unseen = case.expected == REFUSED and refusable(case, kind, verb) == EITHER
+            told = f"{'undecided' if unseen else 'WRONG'}: {error}"
         except UndecidedError as error:
             told = f"undecided: {error}"
         except Exception as error:
@@ -575,7 +583,7 @@ def tried(case: Case, kind: Kind, verb: str, seed: int = 0) -> tuple[str, bool]:
             told = "WRONG: an answer that means nothing: an error was expected"
         if told.startswith("refused") and refusable(case, kind, verb) == RIGHT and trial.known:
             told = f"WRONG: {told}"
-    return told, not told.startswith("WRONG")
+    return told
 
 
 def refusable(case: Case, kind: Kind, verb: str) -> str:
@@ -591,8 +599,3 @@ def refusable(case: Case, kind: Kind, verb: str) -> str:
     if not (case.twice and case.smooth) and (verb == "trainable_jvp" or verb in TANGENT):
         return EITHER  # the product compares the gradient with differences
     return case.expected if kind.is_plain else EITHER
-
-
-def outcome(case: Case, kind: Kind, verb: str, seed: int = 0) -> str:
-    """``right``, ``refused: ...``, ``undecided: ...`` or ``WRONG: ...``."""
-    return tried(case, kind, verb, seed)[0]
