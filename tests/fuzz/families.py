@@ -133,7 +133,7 @@ def measure(module: nn.Module, size: int) -> Measured:
     """The errors of ``J v``, ``J^T u`` and the gradient of ``J v``, and times in forward passes."""
     torch.manual_seed(SEED + 1)
     x = torch.rand(BATCH, 3, size, size, dtype=torch.float64)
-    v, u = torch.randn_like(x), torch.randn(module(x).shape, dtype=x.dtype)
+    v, u = torch.randn_like(x), torch.randn(BATCH, CLASSES, dtype=x.dtype)
     try:
         found = products(module, x, v, u)
     except OnrError as error:
@@ -194,6 +194,7 @@ def gradient_error(module: nn.Module, x: torch.Tensor, v: torch.Tensor, w: torch
         for parameter, d in zip(trained, changes, strict=True):
             parameter.add_(d, alpha=step - place)
         place = step
+        module.train().eval()  # clears what is kept of the parameters in evaluation mode
         at = x.clone().requires_grad_(True)
         (back,) = torch.autograd.grad(module(at.clone()), at, w)
         return float((back * v).sum())

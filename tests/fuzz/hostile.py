@@ -291,6 +291,35 @@ def state() -> Iterator[Case]:
         draws=True,
     )
 
+    class CachedWeights(nn.Module):
+        """Keeps a function of its weights in evaluation mode, until it is trained again."""
+
+        def __init__(self, caches: bool) -> None:
+            super().__init__()
+            self.scale, self.l = nn.Parameter(torch.rand(6)), nn.Linear(6, CLASSES)
+            self.caches, self.cache = caches, {}
+
+        def train(self, mode=True):
+            if mode:
+                self.cache = {}
+            return super().train(mode)
+
+        def forward(self, x):
+            if self.training or not self.caches:
+                return self.l((x * self.scale.exp()).tanh())
+            if "scale" not in self.cache:
+                self.cache["scale"] = self.scale.exp()
+            return self.l((x * self.cache["scale"]).tanh())
+
+    yield Case(
+        "cached-weights",
+        lambda: CachedWeights(True),
+        ROW,
+        EITHER,
+        plain=lambda: CachedWeights(False),
+        writes=frozenset({"cache"}),
+    )
+
     def last(self, x):
         self.last = self.h(x).tanh()
         return self.l(self.last)

@@ -434,6 +434,11 @@ def trainer(name: str, **options: Any) -> Callable[[Trial], None]:
         module = Images(trial.module, case.shape)
         x = trial.x64.reshape(len(trial.x64), *module.input_shape).numpy()
         y = trial.rng.integers(0, 3, len(x)) if len(x) else np.zeros(0, np.int64)
+        if trial.known and trial.value.shape[1] >= 3:
+            masked = trial.value.numpy()[np.arange(len(x)), y] == -math.inf
+            y[masked] = trial.value.argmax(1).numpy()[
+                masked
+            ]  # the loss is infinite at a masked class
         dtype = "float64" if trial.dtype == torch.float64 else "float32"
         lazy = any(nn.parameter.is_lazy(p) for p in module.parameters())
         start = [] if lazy else [p.detach().clone() for p in reference.floats(module)]
@@ -560,12 +565,7 @@ def outcome(case: Case, kind: Kind, verb: str, seed: int = 0) -> str:
             VERBS[verb](trial)
             told = "right"
         except onr.OnrError as error:
-            lines = str(error).splitlines()
-            told = (
-                f"refused: {error}"
-                if len(lines) == 1
-                else f"WRONG: an error of {len(lines)} lines: {lines[:1]}"
-            )
+            told = f"refused: {error}"
         except RaisedError as error:
             told = f"WRONG: {error}"
         except WrongError as error:
