@@ -34,7 +34,7 @@ def logits(output: Any) -> torch.Tensor:
 def value(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The logits in float64, without a graph."""
     with torch.no_grad():
-        return logits(module(x.clone())).double()
+        return logits(module(x.clone())).detach().double()
 
 
 def gradients(scalar: torch.Tensor, wanted: list[torch.Tensor]) -> list[torch.Tensor | None]:
