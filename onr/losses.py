@@ -36,7 +36,15 @@ from onr.norms import as_norm
 from onr.numerals import written
 from onr.protocols import Array, Norm
 
-__all__ = ["BaseLoss", "CrossEntropy", "LogitDistance", "Margin", "one_hot", "require_values"]
+__all__ = [
+    "BaseLoss",
+    "CrossEntropy",
+    "LogitDistance",
+    "Margin",
+    "logit_change",
+    "one_hot",
+    "require_values",
+]
 
 
 class BaseLoss(ABC):
@@ -293,6 +301,22 @@ class CrossEntropy(BaseLoss):
         return _checked(_rounded(direction, logits), logits, labels)
 
 
+def logit_change(logits: Array, clean: Array, /) -> Array:
+    """``logits - clean``, and zero for a class that is masked by ``-inf`` in both.
+
+    Example:
+        >>> logit_change(np.array([[3.0, -np.inf]]), np.array([[1.0, -np.inf]]))
+        array([[2., 0.]])
+
+    """
+    if logits.dtype == object:
+        return logits - clean
+    xp = array_namespace(logits)
+    masked = (logits == -math.inf) & (clean == -math.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return xp.where(masked, xp.zeros_like(logits), logits - clean)
+
+
 @final
 class LogitDistance(BaseLoss):
     """``||f(x*) - f(x)||_q`` (Eqs. 108, 112): how far the logits have moved; ignores the labels.
@@ -323,12 +347,7 @@ class LogitDistance(BaseLoss):
     def _moved(self, logits: Array, clean: Array | None) -> Array:
         if clean is None:
             raise OnrError(f"loss {self.name} compares with the clean logits: none were given")
-        if logits.dtype == object:
-            return logits - clean
-        xp = array_namespace(logits)
-        masked = (logits == -math.inf) & (clean == -math.inf)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return xp.where(masked, xp.zeros_like(logits), logits - clean)
+        return logit_change(logits, clean)
 
     def value(self, logits: Array, /, *, labels: Array, clean: Array | None = None) -> Array:
         """The distance of each example; classes that are masked at both inputs do not count."""

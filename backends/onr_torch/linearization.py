@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,8 @@ class TorchLinearization:
     derivatives of some operations are wrong or missing without a word. A way whose result is not
     finite has failed.
 
+    The row of a logit that is ``-inf`` is zero: such a class is masked, and does not change.
+
     No call computes or changes the gradient of a parameter, and each call restores the modes of the
     module.
 
@@ -142,6 +145,8 @@ class TorchLinearization:
             )
         if not self._value.requires_grad:
             raise OnrError(f"the outputs of {type(module).__name__} have no gradient in x")
+        self.masked = self._value.detach() == -math.inf
+        """Which logits are ``-inf``, of classes that are masked."""
         self.draws = not torch.equal(self.before, generator_state(x.device))
         self._state = _state(self._module)
         self._ways = self._possible_ways()
@@ -195,7 +200,7 @@ class TorchLinearization:
                 way = self._ways[0]
                 try:
                     self._check(way)
-                    image = way.apply(self, v)
+                    image = way.apply(self, v).masked_fill(self.masked, 0)
                     if way.exact or image.is_meta or image.isfinite().all():
                         return image
                     reason = "a result that is not finite"
@@ -224,7 +229,7 @@ class TorchLinearization:
             )
         # A checkpointed module runs again in the backward pass.
         with constant_parameters(self._module), mixed_precision(u, False):
-            u = u.clone() if u.is_inference() else u
+            u = (u.clone() if u.is_inference() else u).masked_fill(self.masked, 0)
             try:
                 (image,) = torch.autograd.grad(self._value, self._x, u, retain_graph=True)
             except torch.OutOfMemoryError:
@@ -309,7 +314,7 @@ class TorchLinearization:
             return torch.empty_like(like).copy_(draw)
 
         u, v = normal(self._value.detach()), normal(self._x.detach())
-        image, gradient = way.apply(self, v), self.vjp(u)
+        image, gradient = way.apply(self, v).masked_fill(self.masked, 0), self.vjp(u)
         gap = ((u * image).sum() - (gradient * v).sum()).abs()
         size = (u * image).norm() + (gradient * v).norm()
         precision = torch.bfloat16 if self._bfloat16 else v.dtype

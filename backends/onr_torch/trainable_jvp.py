@@ -74,7 +74,7 @@ def trainable_jvp(
                     evaluating(module),
                     mixed_precision(x, bfloat16),
                 ):
-                    return replay(module, recorder, v).to(x.dtype)
+                    return replay(module, recorder, v).to(x.dtype).masked_fill(here.masked, 0)
             except NotReplayableError:
                 pass
         image = here.jvp(v)
@@ -86,7 +86,7 @@ def trainable_jvp(
                 pulled = _Pulled(module, x)
     parameters = [p for p in leaves_of(pulled.value) if p.requires_grad and p is not pulled.x]
     attached: torch.Tensor = _Attached.apply(image, v, pulled, *parameters)
-    return attached
+    return attached.masked_fill(here.masked, 0)
 
 
 class _Pulled:

@@ -10,6 +10,7 @@ from onr.arrays import like
 from onr.errors import OnrError
 from onr.jacobians.iterations import walk
 from onr.jacobians.operator_norms import operator_norm
+from onr.losses import logit_change
 from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Linearization, Network, Norm, NormLike, Outputs, Probe
 from onr.text import norm as norm_named
@@ -182,7 +183,11 @@ class OperatorNormRegularization:
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """The cost and its gradients in the clean logits and in ``J v`` or the perturbed logits."""
         jacobian = self.form == "jacobian"
-        change = self.eps * outputs.tangent if jacobian else outputs.perturbed[0] - outputs.clean
+        change = (
+            self.eps * outputs.tangent
+            if jacobian
+            else logit_change(outputs.perturbed[0], outputs.clean)
+        )
         size, u = self.q(change), self.q.gradient(change)
         paid = self.lam / self.power * size**self.power
         gradient = (self.lam * size ** (self.power - 1))[:, None] * u

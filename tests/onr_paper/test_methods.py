@@ -284,6 +284,42 @@ def test_the_exact_penalty_is_the_square_of_the_singular_value(of: str) -> None:
     torch.testing.assert_close(found.cost - entropies, sigma**2, rtol=1e-10, atol=1e-10)
 
 
+class Masked(nn.Module):
+    """A network with a class that its logits mask."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf, 0.0], dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.module(x) + self.mask
+        return logits
+
+
+class Cut(Masked):
+    """The same network without the class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.module(x)[:, [0, 2]]
+        return logits
+
+
+@pytest.mark.parametrize("name", set(TWINS) - {"dd-snr-warm"})  # it draws a vector of logits
+def test_a_masked_class_costs_nothing(name: str) -> None:
+    method = load("method", TWINS[name][0])(**TWINS[name][1])
+    x, _ = examples()
+    found = []
+    for kind, y in ((Masked, torch.tensor([0, 2, 2, 0, 2])), (Cut, torch.tensor([0, 1, 1, 0, 1]))):
+        module = kind(layer_norms())
+        objective = Objective(TorchNetwork(module, SHAPE), method)
+        one: Paid = objective(x, y, None, np.random.default_rng(0))
+        found.append((one.cost, gradients(one.surrogate, module)))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-9, atol=1e-9)
+    for mine, theirs in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+
+
 # Operator norms
 
 EPS = 1e-4
