@@ -54,7 +54,7 @@ def gradients(scalar: torch.Tensor, wanted: list[torch.Tensor]) -> list[torch.Te
 
 
 def jacobian(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """``J`` by a backward pass a row, shape ``(batch, d, n)``."""
+    """``J`` by a backward pass a row, shape ``(batch, d, n)``; zero for a class that is masked."""
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_(True)
         found = logits(module(x.clone()))
@@ -62,7 +62,7 @@ def jacobian(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         for column in found.unbind(1):
             row = None
             if column.requires_grad:
-                (row,) = gradients(column.sum(), [x])
+                (row,) = gradients(column[~column.isneginf()].sum(), [x])
             rows.append(torch.zeros_like(x) if row is None else row)
     return torch.stack(rows, 1).flatten(2).double().detach()
 
@@ -142,6 +142,7 @@ def convention(
         u = torch.zeros_like(value, requires_grad=True)
         (back,) = torch.autograd.grad(value, x, u, create_graph=True, materialize_grads=True)
         (image,) = torch.autograd.grad(back, u, v, create_graph=True, materialize_grads=True)
+        image = image.masked_fill(value.isneginf(), 0)
     return weight_gradient(module, lambda: (image * w).sum())
 
 
