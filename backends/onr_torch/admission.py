@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from onr.errors import OnrError
-from onr_torch.modes import TORCHS, constant_parameters, generator_state, mixed_precision
+from onr_torch.modes import TORCHS, constant_parameters, generator_state, mixed_precision, seeded
 from onr_torch.outputs import logits
 
 __all__ = [
@@ -312,14 +312,12 @@ class _Trial:
 
     def _run(self, x: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         module = self._module
-        on_cuda = [x.device] if x.is_cuda else []
         with (
-            torch.random.fork_rng(on_cuda),
+            seeded(x.device, 0),
             constant_parameters(module),
             torch.set_grad_enabled(gradients),
             mixed_precision(x, self._bfloat16),
         ):
-            torch.manual_seed(0)
             start = generator_state(x.device)
             try:
                 found = logits(module, x.clone().requires_grad_(gradients).clone())

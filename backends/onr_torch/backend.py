@@ -18,7 +18,7 @@ from onr.training.optimizers import Optimizer
 from onr_torch.admission import admit, check_inputs, check_parameters
 from onr_torch.models.sequential import sequential
 from onr_torch.models.weights import read_weights
-from onr_torch.modes import converter, require_evaluation
+from onr_torch.modes import converter, require_evaluation, seeded
 from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import device_of_process, rank
 from onr_torch.training.learner import TorchLearner
@@ -64,8 +64,7 @@ class TorchBackend:
 
         """
         if callable(model) and not isinstance(model, Architecture | nn.Module):
-            with torch.random.fork_rng([]):
-                torch.manual_seed(seed)
+            with seeded(torch.device("cpu"), seed):
                 model = model()
         if isinstance(model, Architecture):
             module: nn.Module = sequential(model)

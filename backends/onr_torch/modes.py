@@ -23,6 +23,7 @@ __all__ = [
     "mixed_precision",
     "replaced",
     "require_evaluation",
+    "seeded",
     "uncompiled",
 ]
 
@@ -269,6 +270,28 @@ def generator_state(device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.get_rng_state()
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators that a module on this device draws from; restore them afterwards.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with seeded(torch.device("cpu"), 0):
+        ...     _ = torch.rand(1)
+        >>> torch.equal(torch.get_rng_state(), before)
+        True
+
+    """
+    on_cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(on_cuda):
+        # Unlike torch.manual_seed, this leaves the generators of other devices alone.
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
 
 
 def require_evaluation(module: nn.Module) -> None:

@@ -23,6 +23,7 @@ from onr_torch.modes import (
     fixed_buffers,
     mixed_precision,
     replaced,
+    seeded,
     uncompiled,
 )
 from onr_torch.outputs import logits, tensor_of
@@ -219,13 +220,12 @@ def _agrees(module: nn.Module, x: torch.Tensor) -> bool:
         nonlocal w
         by_id = {id(p): z for p, z in zip(trained, parameters, strict=True)}
         with (
-            torch.random.fork_rng([x.device] if x.is_cuda else []),
+            seeded(x.device, 0),
             torch.enable_grad(),
             evaluating(module),
             mixed_precision(x, False),
             replaced(module, lambda p: by_id[id(p)] if id(p) in by_id else convert(p.detach())),
         ):
-            torch.manual_seed(0)
             value = tensor_of(module(leaf.clone()), module).to(x.dtype)
             w = normal(value) if w is None else w
             (gradient,) = torch.autograd.grad(value, leaf, w, create_graph=graph)

@@ -17,7 +17,7 @@ from onr.training.optimizers import Optimizer
 from onr_torch.admission import admit, check_parameters
 from onr_torch.folding import overwriting
 from onr_torch.graphs import leaves_of
-from onr_torch.modes import evaluating, fixed_buffers, mixed_precision
+from onr_torch.modes import evaluating, fixed_buffers, mixed_precision, seeded
 from onr_torch.network import TorchNetwork
 from onr_torch.outputs import logits
 from onr_torch.trainable_jvp import trainable_jvp
@@ -233,10 +233,9 @@ class Objective(nn.Module):
         outputs: list[torch.Tensor] = []
         if parts:
             module.train()
-            on_cuda = [x.device] if x.is_cuda else []
-            with torch.random.fork_rng(on_cuda), mixed_precision(x, bfloat16):
-                # The seed is for dropout. It is drawn after the method's own noise.
-                torch.manual_seed(int(rng.integers(2**63)) + rank())
+            # The seed is for dropout. It is drawn after the method's own noise.
+            seed = int(rng.integers(2**63)) + rank()
+            with seeded(x.device, seed), mixed_precision(x, bfloat16):
                 together = logits(module, torch.cat(parts)).to(x.dtype)
                 outputs = list(together.tensor_split(len(parts)))
             module.eval()
