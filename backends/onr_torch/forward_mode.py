@@ -31,7 +31,7 @@ def plain_attention() -> Iterator[None]:
     Example:
         >>> q = torch.ones(1, 1, 2, 4)
         >>> with plain_attention():
-        ...     image = nn.functional.scaled_dot_product_attention(q, q, q)
+        ...     image = torch.nn.functional.scaled_dot_product_attention(q, q, q)
         >>> image.shape
         torch.Size([1, 1, 2, 4])
 
