@@ -120,14 +120,17 @@ def loss_of(spec: Loss | str, /) -> Loss:
 
     Raises:
         UnknownNameError: no plugin offers a loss of that name, or several do.
+        OnrError: neither a loss nor a text.
 
     Example:
         >>> loss_of("lq:1").name
         'lq:1'
 
     """
-    if not isinstance(spec, str):
+    if isinstance(spec, Loss):
         return spec
+    if not isinstance(spec, str):
+        raise OnrError(f"loss = {spec!r}: expected a loss, or the name of one")
     found: Loss = load("loss", spec)()
     return found
 

@@ -55,9 +55,11 @@ class Record:
     admitted: set[tuple[Any, ...]] = field(default_factory=set)
     """The kinds of inputs at which the checks passed."""
     proven: set[Any] = field(default_factory=set)
-    """Ways to a derivative that passed a check at this module."""
+    """The kinds of inputs at which the gradient of ``J v`` in the parameters passed its check."""
 
 
+MOST = 64
+"""The most examples that a check of a whole batch takes."""
 _RECORDS = WeakIdKeyDictionary()
 
 
@@ -109,10 +111,11 @@ def admit(
 ) -> Record:
     """Check a module in evaluation mode at inputs of this shape, dtype and device, once.
 
-    The first example of ``x`` and a random one beside it go through the module four times, and
-    once more if ``gradients`` are wanted. A module that takes batches of one size only gets
+    The module runs about ten times: on the first example of ``x`` beside a random one, and twice on
+    the first examples of ``x``, at most 64. A module that takes batches of one size only gets
     batches of that of ``x``. Torch's generators, those of Python and NumPy, and the module's
-    buffers are as before. An empty batch is not checked.
+    buffers are as before. An empty batch is not checked. A part of the module that is exchanged
+    makes another module.
 
     Args:
         module: the module.
@@ -126,7 +129,8 @@ def admit(
     Raises:
         OnrError: the module fails, gives something other than logits ``(batch, d)`` or gives NaN,
             gives two answers for one input or changes its own state, mixes examples, or, if
-            gradients are wanted, computes other values where a gradient is asked for, or has none.
+            gradients are wanted, computes other values where a gradient is asked for, or has none,
+            or one that is not linear in what it is given.
 
     Example:
         >>> admit(nn.Flatten(), torch.rand(5, 2, 2)).keeps_tensors
@@ -134,7 +138,8 @@ def admit(
 
     """
     record = record_of(module)
-    kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16)
+    parts = hash(tuple(map(id, module.modules())))
+    kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16, parts)
     if record.trusted or (gradients, *kind) in record.admitted:
         return record
     check_parameters(module)
@@ -147,7 +152,7 @@ def admit(
         with _restored_generators() as drawn:
             trial = _Trial(module, x, bfloat16)
             if (False, *kind) not in record.admitted:
-                record.keeps_tensors |= trial.check_values(drawn())
+                record.keeps_tensors |= trial.check_values(drawn(), x[:MOST])
             if gradients:
                 trial.check_gradients()
     record.admitted |= {(False, *kind), (gradients, *kind)}
@@ -256,7 +261,7 @@ class _Trial:
             others = torch.rand(shape, generator=self._rng, dtype=first.dtype).to(first.device)
             return torch.cat([first, low + spread * others])
 
-    def check_values(self, private: str) -> bool:
+    def check_values(self, private: str, x: torch.Tensor) -> bool:
         """Check calls without gradients; return whether the module keeps tensors of a call."""
         before, state = self._value, _State(self._module)
         gap = self._gap(before, self._run(self._batch))
@@ -272,7 +277,25 @@ class _Trial:
                 raise OnrError(f"{self._name} gives {wrong} for the first input: expected logits")
         if not self._draws:
             self._check_independence(before)
+            if len(x) > 2:
+                self._check_order(x)
         return keeps
+
+    def _check_order(self, x: torch.Tensor) -> None:
+        """Check that examples have the same logits in reverse order, as with room for a few."""
+        with torch.inference_mode(False):
+            x = x.detach().clone()
+            backwards = x.flip(0)
+        gap = self._gap(self._run(x), self._run(backwards).flip(0))
+        if gap is not None:
+            raise self._mixing(gap)
+
+    def _mixing(self, gap: str) -> OnrError:
+        return OnrError(
+            f"{self._name} mixes the examples of a batch: the logits of an example change by {gap} "
+            "with what stands beside it, so that no example has a Jacobian of its own; normalise "
+            "by running statistics, or by the example"
+        )
 
     def _check_independence(self, value: torch.Tensor) -> None:
         """Check that the first example has the same logits beside others, and alone."""
@@ -288,11 +311,7 @@ class _Trial:
         for other in found:
             gap = self._gap(value[:1], other[:1])
             if gap is not None:
-                raise OnrError(
-                    f"{self._name} mixes the examples of a batch: the logits of an example change "
-                    f"by {gap} with what stands beside it, so that no example has a Jacobian of "
-                    "its own; normalise by running statistics, or by the example"
-                )
+                raise self._mixing(gap)
 
     def check_gradients(self) -> None:
         """Check that a call with gradients has the values of one without, and a gradient."""
@@ -309,8 +328,31 @@ class _Trial:
                 f"the outputs of {self._name} have no gradient in x: something on the way is cut "
                 "off by detach, no_grad, rounding or argmax, or the weights are quantised"
             )
+        self._check_linearity()
 
-    def _run(self, x: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
+    def _check_linearity(self) -> None:
+        """Check that ``J^T u`` is linear in ``u``, which hooks that change gradients may end."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = self._batch.clone().requires_grad_(True)
+            draws = torch.randn(self._value.shape, generator=self._rng, dtype=leaf.dtype)
+            u = draws.to(leaf.device).masked_fill(~self._value.isfinite(), 0)
+            found = []
+            for direction in (u, -2 * u):
+                self._run(leaf, gradients=True, pulled=direction)
+                assert leaf.grad is not None  # noqa: S101 - the values depend on the leaf
+                found.append(leaf.grad)
+                leaf.grad = None
+        gap = self._gap(-2 * found[0], found[1])
+        if gap is not None:
+            raise OnrError(
+                f"the gradient of {self._name} is not linear in what it is given (a difference of "
+                f"{gap}): a hook or a function of its own changes gradients; remove it"
+            )
+
+    def _run(
+        self, x: torch.Tensor, *, gradients: bool = False, pulled: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The logits; with ``pulled``, their gradient along it goes into that of the leaf ``x``."""
         module = self._module
         with (
             seeded(x.device, 0),
@@ -320,7 +362,10 @@ class _Trial:
         ):
             start = generator_state(x.device)
             try:
-                found = logits(module, x.clone().requires_grad_(gradients).clone())
+                leaf = x if x.requires_grad else x.clone().requires_grad_(gradients)
+                found = logits(module, leaf.clone())
+                if pulled is not None:
+                    found.backward(pulled)  # type: ignore[no-untyped-call]  # torch's
             except (OnrError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever the module raises
@@ -399,12 +444,15 @@ class _State:
             for key, value in _attributes(part):
                 before, now = old.get(key), value
                 if key not in old or now != before:
-                    if isinstance(before, _PLAIN) and isinstance(now, _PLAIN):
-                        path = f"{name}.{key}".removeprefix(".")
-                        changed.append(f"attribute {path!r} changes from {before} to {now}")
-                        setattr(part, key, before)
-                    else:
+                    if key not in old or not _is_state(before, now):
                         keeps = True
+                        continue
+                    path = f"{name}.{key}".removeprefix(".")
+                    told = f"attribute {path!r} changes"
+                    if isinstance(before, _PLAIN):
+                        told += f" from {before} to {now}"
+                        setattr(part, key, before)
+                    changed.append(told)
         return ", ".join(changed[:3]), keeps
 
 
@@ -412,15 +460,33 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The attributes of a module that its author made; of objects and containers, what they are."""
+    """The attributes of a module that its author made, described so that changes are seen."""
     for key, value in vars(part).items():
-        if key in TORCHS:
-            continue
-        if isinstance(value, _PLAIN):
-            yield key, value
-        elif isinstance(value, list | tuple | deque | set):
-            yield key, tuple(map(id, value))
-        elif isinstance(value, dict):
-            yield key, tuple((id(k), id(v)) for k, v in value.items())
-        else:
-            yield key, (id(value),)
+        if key not in TORCHS:
+            yield key, _described(value)
+
+
+def _described(value: Any, depth: int = 3) -> Any:
+    """Numbers and texts as they are, and what is in containers and objects; others by identity."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, torch.Tensor):
+        return ("tensor", id(value), -1 if value.is_inference() else value._version)
+    if isinstance(value, nn.Module) or depth == 0:
+        return ("object", id(value))
+    if isinstance(value, dict):
+        return tuple((str(key), _described(item, depth - 1)) for key, item in value.items())
+    if isinstance(value, list | tuple | deque):
+        return tuple(_described(item, depth - 1) for item in value)
+    own = getattr(value, "__dict__", None)
+    inside = _described(own, depth - 1) if isinstance(own, dict) else None
+    return ("object", id(value), inside)
+
+
+def _is_state(before: Any, now: Any) -> bool:
+    """Whether a number has changed, or a tensor has been overwritten; not whether one is new."""
+    if isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
+        if before[:1] == ("tensor",) == now[:1]:
+            return bool(before[1] == now[1] and before[2] != now[2])
+        return any(map(_is_state, before, now))
+    return isinstance(before, _PLAIN) and isinstance(now, _PLAIN) and before != now

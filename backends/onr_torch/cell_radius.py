@@ -187,6 +187,10 @@ class _Units(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _keep(self, own: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if self._given is not None and len(self.pattern) == len(self._given):
+            raise OnrError(
+                "the module takes another way at other inputs: no cell radius is known for it"
+            )
         kept = own() if self._given is None else self._given[len(self.pattern)]
         self.pattern.append(kept)
         return kept

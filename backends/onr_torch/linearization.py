@@ -74,8 +74,6 @@ class _Way:
 
     name: str
     apply: Callable[[TorchLinearization, torch.Tensor], torch.Tensor]
-    proof: Any = None
-    """What to remember if the way is found right; ``None`` checks it at each linearisation."""
     exact: bool = False
     """Whether the way is the adjoint of ``vjp`` by construction."""
 
@@ -94,8 +92,9 @@ class TorchLinearization:
     - compute ``J`` row by row, for at most ``MANY`` outputs.
 
     The last, and a replay of operations whose rules are our own, are right by construction. Any
-    other way must first satisfy ``<u, J v> = <J^T u, v>`` for random ``u`` and ``v``, since torch's
-    derivatives of some operations are wrong or missing without a word. A way whose result is not
+    other way must first satisfy ``<u, J v> = <J^T u, v>`` for random ``u`` and ``v``, at each
+    linearisation: torch's derivatives of some operations are wrong or missing without a word, those
+    of others at some inputs only. A way whose result is not
     finite has failed.
 
     The row of a logit that is ``-inf`` is zero: such a class is masked, and does not change.
@@ -260,8 +259,8 @@ class TorchLinearization:
         unseen = not (self.draws or self._record.keeps_tensors or sees_tensors(self._module))
         ways = []
         if unseen and recorder.refusal is None:
-            proof, exact = frozenset(recorder.unproven), not recorder.unproven
-            ways.append(_Way("replay", TorchLinearization._replayed, proof, exact))
+            exact = not recorder.unproven
+            ways.append(_Way("replay", TorchLinearization._replayed, exact=exact))
         else:
             self._reasons.append(f"replay: {recorder.refusal or 'hooks or noise'}")
         ways.append(_Way("double backward", TorchLinearization._from_graph))
@@ -305,8 +304,6 @@ class TorchLinearization:
         """
         if way.exact or self._x.is_meta or way.name in self._checked:
             return
-        if way.proof is not None and way.proof in self._record.proven:
-            return
         rng = torch.Generator(self._x.device).manual_seed(0)
 
         def normal(like: torch.Tensor) -> torch.Tensor:
@@ -322,8 +319,6 @@ class TorchLinearization:
         if not gap <= 4 * torch.finfo(precision).eps ** 0.5 * size:
             raise OnrError("not the adjoint of J^T u")
         self._checked.add(way.name)
-        if way.proof is not None:
-            self._record.proven.add(way.proof)
 
 
 def _state(module: nn.Module) -> list[tuple[int, int, int]]:

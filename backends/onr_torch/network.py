@@ -48,6 +48,7 @@ class TorchNetwork:
         self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
     ) -> None:
         self.module = bare(module)
+        self._checked = self.module  # a module of the same function, whose parts stay the same
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
         self._folds: bool | None = None  # whether folding works; independent of the weights
@@ -64,7 +65,7 @@ class TorchNetwork:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
-        admit(self.module, x, bfloat16=self.bfloat16)
+        admit(self._checked, x, bfloat16=self.bfloat16)
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
             return tensor_of(self.module(x), self.module).to(x.dtype).detach()
 
@@ -75,7 +76,7 @@ class TorchNetwork:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
-        admit(self.module, x, gradients=True, bfloat16=self.bfloat16)
+        admit(self._checked, x, gradients=True, bfloat16=self.bfloat16)
         return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
@@ -108,7 +109,9 @@ class TorchNetwork:
                 return self
             twin = folded(self.module, None)
         share_record(self.module, twin)
-        return self._with(twin)
+        network = self._with(twin)
+        network._checked = self._checked
+        return network
 
     def features(self) -> TorchNetwork:
         """The network without its last affine layer, ``phi^(L-1)``; outputs ``(batch, features)``.

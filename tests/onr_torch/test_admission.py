@@ -33,10 +33,16 @@ class Of(nn.Module):
         self.function, self.calls, self.seen = function, 0, 0
         self.register_buffer("total", torch.zeros(()))
         self.own = torch.Generator().manual_seed(0)
+        self.count, self.counts = torch.zeros(()), {"calls": [0]}
 
     def forward(self, x: torch.Tensor) -> Any:
         self.seen_inputs = x
         return self.function(self, x)
+
+
+class Mixing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(0)
 
 
 def inputs(count: int = 4) -> torch.Tensor:
@@ -62,7 +68,28 @@ def scattered(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.layer(values)
 
 
+def overwritten(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.count += 1
+    return m.layer(x) * (1 + (m.count > 6))
+
+
+def in_a_list(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.counts["calls"][0] += 1
+    return m.layer(x) * (1 + (m.counts["calls"][0] > 6))
+
+
+def with_room_for_one(m: Any, x: torch.Tensor) -> torch.Tensor:
+    chosen = m.layer(x).argmax(1)
+    kept = torch.zeros(len(x), 1)
+    for expert in range(CLASSES):
+        kept[(chosen == expert).nonzero()[:1]] = 1
+    return m.layer(x) * kept
+
+
 NO_FUNCTION = {
+    "a tensor that counts": (overwritten, "attribute 'count' changes"),
+    "a number in a list": (in_a_list, "attribute 'counts' changes"),
+    "experts with little room": (with_room_for_one, "mixes the examples"),
     "python's generator": (lambda m, x: m.layer(x + random.gauss(0, 1)), "Python's random module"),
     "numpy's generator": (lambda m, x: m.layer(x * np.random.rand()), "NumPy's global generator"),  # noqa: NPY002
     "a generator of its own": (
@@ -132,6 +159,34 @@ def test_no_derivative_is_zero_because_the_graph_is_cut(name: str) -> None:
     assert TorchNetwork(module, (SIZE,))(x).shape == (4, CLASSES)
 
 
+def clipped(part: nn.Module, given: Any, result: Any) -> Any:
+    return (given[0].clamp(min=0),)
+
+
+def test_gradients_that_a_hook_changes_are_refused() -> None:
+    module = nn.Sequential(nn.Linear(SIZE, 8), nn.ReLU(), nn.Linear(8, CLASSES)).eval()
+    module[1].register_full_backward_hook(clipped)
+    with pytest.raises(OnrError, match="not linear in what it is given"):
+        linearize(module, inputs())
+
+    def clamped(m: Any, x: torch.Tensor) -> torch.Tensor:
+        hidden = m.layer(x)
+        if hidden.requires_grad:
+            hidden.register_hook(lambda g: g.clamp(-0.1, 0.1))
+        return hidden
+
+    with pytest.raises(OnrError, match="not linear in what it is given"):
+        linearize(Of(clamped).eval(), inputs())
+
+
+def test_a_module_with_another_part_is_checked_once_more() -> None:
+    module = nn.Sequential(nn.Linear(SIZE, SIZE), nn.ReLU(), nn.Linear(SIZE, CLASSES)).eval()
+    linearize(module, inputs())
+    module[1] = Mixing()
+    with pytest.raises(OnrError, match="mixes the examples"):
+        linearize(module, inputs())
+
+
 def test_values_must_not_depend_on_whether_a_gradient_is_asked_for() -> None:
     with pytest.raises(OnrError, match=r"change by .* where a gradient is asked for"):
         linearize(Of(fused).eval(), inputs())
@@ -175,7 +230,7 @@ def test_the_check_is_made_once_for_inputs_of_a_kind() -> None:
 
     module = Of(watched).eval()
     linearize(module, inputs())
-    assert 1 < len(calls) <= 8
+    assert 1 < len(calls) <= 12
     calls.clear()
     linearize(module, inputs(2))
     TorchNetwork(module, (SIZE,)).frozen()(inputs())

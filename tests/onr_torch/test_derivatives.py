@@ -286,6 +286,33 @@ def test_rows_are_computed_for_few_outputs_only(outputs: int) -> None:
         assert at.way == "rows"
 
 
+class Between(nn.Module):
+    """Smooth, but torch's two rules differ where entries are equal."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x.quantile(0.5, dim=1, keepdim=True)
+
+
+def test_a_way_is_checked_at_each_input() -> None:
+    torch.manual_seed(0)
+    prelu = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.PReLU(), nn.Flatten())
+    modules = [
+        nn.Sequential(*prelu, nn.Linear(64, CLASSES)),
+        nn.Sequential(nn.Flatten(), Between()),
+    ]
+    for module in modules:
+        module.to(F64).eval()
+        x = torch.rand(2, *SHAPE, dtype=F64)
+        ties = torch.zeros_like(x)
+        ties[..., 0] = 0.5
+        for at in (x, ties, x):
+            v = drawn(*SHAPE, seed=3).expand_as(x)
+            z = at.clone().requires_grad_(True)
+            u = drawn(*module(z).shape, seed=4)
+            (back,) = torch.autograd.grad(module(z), z, u)
+            torch.testing.assert_close((linearize(module, at).jvp(v) * u).sum(), (back * v).sum())
+
+
 def test_where_there_is_no_derivative_nothing_is_returned() -> None:
     module = made(between(lambda z: (z - z).abs().sqrt() + z))
     x = torch.rand(2, *SHAPE, dtype=F64)

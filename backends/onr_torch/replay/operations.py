@@ -18,7 +18,7 @@ __all__ = [
 # fmt: off
 ELEMENTWISE = frozenset({
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid",
-    "mish", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+    "mish", "prelu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
 })
 """Functions that work entry by entry: the derivative is one number for each, computed once."""
 FLAGGED = ELEMENTWISE | {"_threshold", "relu", "rrelu"}

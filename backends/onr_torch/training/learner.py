@@ -119,7 +119,15 @@ class TorchLearner:
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         memory = None if self._memory is None else self._memory[mine]
-        paid: Paid = self._objective(x, self._labels[mine], memory, row_rng)
+        try:
+            paid: Paid = self._objective(x, self._labels[mine], memory, row_rng)
+        except RuntimeError as error:
+            if "finished reduction in the prior iteration" not in str(error):
+                raise
+            raise OnrError(
+                "a step of training left parameters without a gradient in one of the processes, as "
+                "when layers are skipped at random: train in one process"
+            ) from error
         cost = paid.cost.sum() * weight
 
         for group in self._optimizer.param_groups:
