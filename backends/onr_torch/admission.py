@@ -58,7 +58,7 @@ class Record:
     """The kinds of inputs at which the gradient of ``J v`` in the parameters passed its check."""
 
 
-MOST = 64
+MOST = 32
 """The most examples that a check of a whole batch takes."""
 _RECORDS = WeakIdKeyDictionary()
 
@@ -112,7 +112,7 @@ def admit(
     """Check a module in evaluation mode at inputs of this shape, dtype and device, once.
 
     The module runs about ten times: on the first example of ``x`` beside a random one, and twice on
-    the first examples of ``x``, at most 64. A module that takes batches of one size only gets
+    the first examples of ``x``, at most 32. A module that takes batches of one size only gets
     batches of that of ``x``. Torch's generators, those of Python and NumPy, and the module's
     buffers are as before. An empty batch is not checked. A part of the module that is exchanged
     makes another module.
