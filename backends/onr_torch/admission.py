@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from onr.errors import OnrError
+from onr.errors import ImageError, OnrError
 from onr_torch.modes import TORCHS, constant_parameters, generator_state, mixed_precision, seeded
 from onr_torch.outputs import logits
 
@@ -274,7 +274,7 @@ class _Trial:
             )
         for wrong in (math.nan, math.inf):
             if (before[0].isnan() if math.isnan(wrong) else before[0] == wrong).any():
-                raise OnrError(f"{self._name} gives {wrong} for the first input: expected logits")
+                raise ImageError(0, f"{self._name} gives {wrong}: expected logits")
         if not self._draws:
             self._check_independence(before)
             if len(x) > 2:

@@ -242,7 +242,8 @@ class TorchLinearization:
         if not image.is_meta and not image.isfinite().all():
             index = int(image.isfinite().flatten(1).all(dim=1).int().argmin())
             raise ImageError(
-                index, "J^T u is not finite: the module has no derivative there, or u is too large"
+                index,
+                "J^T u is nan or infinite: the module has no derivative there, or u is too large",
             )
         return image
 
