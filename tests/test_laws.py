@@ -63,7 +63,7 @@ def test_the_lemmas_hold(arithmetic, seed):
 def test_the_table_holds(arithmetic, seed):
     laws = check_table(arithmetic, trials=6, seed=seed)
     assert broken(laws) == set()
-    assert len(laws) == len(ENTRIES) + (1 if arithmetic.exact else 7)
+    assert len(laws) == len(ENTRIES) + (1 if arithmetic.exact else 8)
     for law in laws:
         assert law.cases >= (6 * len(table1.SHAPES) if law.name.startswith("Table 1") else 10)
         assert law.expected
@@ -232,12 +232,12 @@ def test_a_law_that_was_not_checked_does_not_hold(capsys):
 # Broken on purpose
 
 VALUE, MAP = LpNorm.__call__, LpNorm.duality_map
-BALL, FACE = LpNorm.project_ball, LpNorm.project_face
+BALL, FACE, SAMPLE = LpNorm.project_ball, LpNorm.project_face, LpNorm.sample_ball
 
 
 def scaled_ball(norm, y, radius):
     """Points outside are scaled, whatever the norm."""
-    size = column(norm(y), y)
+    size, radius = column(norm(y), y), column(radius, y)
     return np.where(size > radius, y * (radius / safe(size)), y)
 
 
@@ -377,6 +377,24 @@ FLOAT_MUTATIONS = {
         "duality_map",
         lambda norm, z, ties="average": MAP(norm, z) * (1 + 1e-8),
         {("Lemma 1, Eqs. 38-43", "||v*||_p = 1")},
+    ),
+    "draws are too large": (
+        LpNorm,
+        "sample_ball",
+        lambda norm, rng, shape: 1.01 * SAMPLE(norm, rng, shape),
+        {("Draws from a ball", "||v||_p <= 1")},
+    ),
+    "draws are too small": (
+        LpNorm,
+        "sample_ball",
+        lambda norm, rng, shape: 0.99 * SAMPLE(norm, rng, shape),
+        {("Draws from a ball", "||v||_p^n is uniform on [0, 1]")},
+    ),
+    "draws have positive entries": (
+        LpNorm,
+        "sample_ball",
+        lambda norm, rng, shape: np.abs(SAMPLE(norm, rng, shape)),
+        {("Draws from a ball", "the entries are those of a cube's points in it")},
     ),
 }
 

@@ -124,12 +124,12 @@ def _silent_where_negative(right: Any) -> Any:
 
 
 def _scaled_into_ball(right: Any, norm: LpNorm, y: Any, radius: Any) -> Any:
-    size = column(norm(y), y)
+    size, radius = column(norm(y), y), column(radius, y)
     return np.where(size > radius, y * (radius / np.where(size > 0, size, 1)), y)
 
 
 def _onto_sphere(right: Any, norm: LpNorm, y: Any, radius: Any) -> Any:
-    size = column(norm(y), y)
+    size, radius = column(norm(y), y), column(radius, y)
     return np.where(size > 0, y * (radius / np.where(size > 0, size, 0 * size + 1)), y)
 
 
@@ -150,6 +150,21 @@ def _with_p_for_its_conjugate(right: Any, norm: LpNorm, z: Any, ties: str = "ave
 
 def _inside_stays(right: Any, norm: LpNorm, y: Any, radius: Any) -> Any:
     return norm.project_ball(y, radius)
+
+
+def _first_radius(right: Any) -> Any:
+    def project_ball(norm: LpNorm, y: Any, radius: Any) -> Any:
+        return right(norm, y, radius.flat[0] if getattr(radius, "ndim", 0) else radius)
+
+    return project_ball
+
+
+def _in_gaussian_directions(right: Any) -> Any:
+    def sample_ball(norm: LpNorm, rng: np.random.Generator, shape: tuple[int, ...], /) -> Any:
+        points, g = right(norm, rng, shape), rng.standard_normal(shape)
+        return g * column(norm(points) / norm(g), g)
+
+    return sample_ball
 
 
 def _clips_above(right: Any, norm: LpNorm, y: Any, radius: Any) -> Any:
@@ -334,6 +349,13 @@ MUTATIONS = (
         for p in (1, 2, math.inf)
     ),
     Mutation(
+        "the ball of the first example is that of all",
+        LEMMAS,
+        LpNorm,
+        "project_ball",
+        _first_radius,
+    ),
+    Mutation(
         "the face for p = 1 is a point at ties",
         LEMMAS,
         LpNorm,
@@ -344,6 +366,24 @@ MUTATIONS = (
                 column(radius, y) * norm.duality_map(direction)
             ),
         ),
+    ),
+    # The draws from balls
+    *(
+        Mutation(
+            f"points drawn from a ball are multiplied by {factor}",
+            LEMMAS,
+            LpNorm,
+            "sample_ball",
+            _after(lambda points, factor=factor: points * factor),
+        )
+        for factor in (1.5, 0.5)
+    ),
+    Mutation(
+        "points drawn from a ball lie in directions of a Gaussian",
+        LEMMAS,
+        LpNorm,
+        "sample_ball",
+        _in_gaussian_directions,
     ),
     # The iterations
     Mutation("the step size of Eq. 11 is multiplied by 2^-30", LEMMAS, LOOPS, "walk", _shrunk),
@@ -555,11 +595,27 @@ MUTATIONS = (
         )
         for factor in (1.15, 0.95)
     ),
-    Mutation(
-        "the bound for (inf, 1) is multiplied by 0.8",
-        TABLE,
-        onr.jacobians.inf_1_bound,
-        "grothendieck_bound",
-        _after(lambda found: (found[0] * 0.8, *found[1:])),
+    *(
+        Mutation(
+            f"the bound for (inf, 1) is multiplied by {factor}",
+            TABLE,
+            onr.jacobians.inf_1_bound,
+            "grothendieck_bound",
+            _after(lambda found, factor=factor: (found[0] * factor, *found[1:])),
+        )
+        for factor in (0.8, 1.3, 1.7)
+    ),
+    *(
+        Mutation(
+            f"the guarantee for (inf, 2) is {said}",
+            TABLE,
+            onr.jacobians.inf_2_bound,
+            "nesterov_factor",
+            _after(change),
+        )
+        for said, change in (
+            ("1", lambda factor: 0 * factor + 1),
+            ("doubled", lambda factor: 2 * factor),
+        )
     ),
 )

@@ -1,9 +1,9 @@
 """The bounds of ``onr.operator_norm`` for any p and q, beside the truth on matrices that have one.
 
-Three kinds of matrices have a norm that a few lines find. With two columns the unit vectors are a
+Four kinds of matrices have a norm that a few lines find. With two columns the unit vectors are a
 curve, which is searched. The norm of ``a b^T`` is ``||a||_q ||b||_p*`` at every size. The
 relaxation of (inf, 2) is a maximum over unit vectors, one for each column, which coordinate ascent
-finds.
+finds. With 17 rows or columns, one more than the product enumerates, the signs are enumerated here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from onr.errors import OnrError
 from onr.jacobians.dense import Matrices
+from onr.jacobians.inf_1_bound import grothendieck_bound
 from onr.jacobians.inf_2_bound import cube_bound
 from onr.jacobians.interpolated_bounds import interpolated, schur_bound
 from onr.jacobians.operator_norms import OperatorNorm, operator_norm
@@ -31,6 +32,8 @@ LARGE = ((math.inf, 2.0), (2.0, 1.0), (math.inf, 1.0), (3.0, 2.0), (1.5, 4.0))
 """Pairs without an exact algorithm where both sides of the matrix are above 16."""
 TIGHT = 0.002
 """How far a bound by relaxation may be above the relaxation's own value, relative to it."""
+KRIVINE = 1.7822139782
+"""``pi / (2 ln(1 + sqrt 2))``, which Grothendieck's constant is below."""
 NEAR = 1e-5
 """How far an iteration may stop below a maximum: it stops once a step gains less than 1e-6."""
 
@@ -45,10 +48,10 @@ def check_brackets(trials: int, rng: np.random.Generator) -> list[Law]:
     Example:
         >>> laws = check_brackets(2, np.random.default_rng(0))
         >>> [law.verdict for law in laws]
-        ['holds', 'holds', 'holds', 'holds', 'holds', 'holds']
+        ['holds', 'holds', 'holds', 'holds', 'holds', 'holds', 'holds']
 
     """
-    parts = (_two_columns, _rank_one, _products, _schur, _interpolation, _relaxation)
+    parts = (_two_columns, _rank_one, _products, _schur, _interpolation, _relaxation, _guarantees)
     return [part(trials, rng) for part in parts]
 
 
@@ -116,6 +119,16 @@ def _brackets(law: Law, J: np.ndarray, p: float, q: float, truth: np.ndarray) ->
     if found.kind == "exact":
         law.equal(found.lower, truth)
         law.equal(known_upper(law, found), truth)
+        _factors(law, found, truth, 1.0)
+
+
+def _factors(law: Law, found: OperatorNorm, truth: np.ndarray, most: float) -> None:
+    """Check that ``upper <= guarantee * truth`` and ``guarantee <= most``."""
+    if found.guarantee is None:
+        law.fail("no guarantee")
+        return
+    law.at_most(known_upper(law, found), found.guarantee * truth)
+    law.at_most(found.guarantee, np.full(len(truth), most))
 
 
 def _two_columns(trials: int, rng: np.random.Generator) -> Law:
@@ -154,6 +167,13 @@ def _rank_one(trials: int, rng: np.random.Generator) -> Law:
     J = a[:, :, None] * b[:, None, :]
     for p, q in LARGE:
         _brackets(law, J, p, q, size(a, q) * size(b, conjugate(p)))
+    # operator_norm takes the least of two bounds here; each relaxation is tight by itself.
+    for bound, truth in (
+        (grothendieck_bound(J)[0], size(a, 1) * size(b, 1)),
+        (cube_bound(J)[0], size(a, 2) * size(b, 1)),
+    ):
+        law.at_most(truth, bound)
+        law.at_most(bound, truth * (1 + TIGHT))
     return law
 
 
@@ -218,7 +238,7 @@ def _relaxation(trials: int, rng: np.random.Generator) -> Law:
     ``max ||J V||_F`` over matrices ``V`` with rows of length 1 is the semidefinite relaxation
     itself where ``V`` has as many columns as rows (Burer and Monteiro, 2003).
     """
-    law = Law("(inf, 2) in large", "the bound is the relaxation's value, to 1 %", "float")
+    law = Law("(inf, 2) in large", "the bound is the relaxation's value, to 0.2 %", "float")
     for d, n in ((4, 6), (3, 3), (6, 4), (1, 5)):
         J = rng.standard_normal((trials, d, n))
         J[0, :, 0] = 0
@@ -243,3 +263,33 @@ def _dual(J: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             V[:, i] = np.where(length > 0, pull / np.where(length > 0, length, 1.0), V[:, i])
     largest: np.ndarray = np.sqrt(((J @ V) ** 2).sum(axis=(1, 2)))
     return largest
+
+
+def _guarantees(trials: int, rng: np.random.Generator) -> Law:
+    """Check ``guarantee`` on matrices with 17 rows or columns.
+
+    The columns of the first matrix are 17 directions all around a circle. Its upper bound for
+    (inf, 2) is 1.109 times its norm, so that a guarantee of 1 is surely wrong.
+    """
+    law = Law("guarantee", "upper <= guarantee ||J||, guarantee <= the factor at rank r", "float")
+    angle = np.pi * np.arange(17) / 17
+    wide = [np.stack([np.cos(angle), np.sin(angle)]), *rng.standard_normal((2, 3, 17))]
+    signs = 1.0 - 2 * (np.arange(2**16)[:, None] >> np.arange(17) & 1)
+    for J in (*wide, rng.standard_normal((1, 17)) * rng.standard_normal((3, 1))):
+        rank = np.linalg.matrix_rank(J)
+        truth = size(signs @ J.T, 2).max(keepdims=True)
+        for matrix, p, q in ((J, math.inf, 2.0), (J.T, 2.0, 1.0)):
+            found = found_norm(law, matrix[None], p, q)
+            if found is not None:
+                _factors(law, found, truth, _nesterov(rank) * (1 + TIGHT))
+    J = rng.standard_normal((17, 17))
+    found = found_norm(law, J[None], math.inf, 1.0)
+    if found is not None:
+        _factors(law, found, size(signs @ J, 1).max(keepdims=True), KRIVINE * (1 + TIGHT))
+    return law
+
+
+def _nesterov(rank: int) -> float:
+    """``sqrt(pi / 2) E||g||_2 / sqrt(r)`` for a Gaussian ``g``: from 1 (r = 1) up to 1.2533."""
+    mean = math.sqrt(2) * math.gamma((rank + 1) / 2) / math.gamma(rank / 2)
+    return math.sqrt(math.pi / 2 / rank) * mean

@@ -14,6 +14,7 @@ from onr.norms import LpNorm
 from onr_validation.lemmas.iteration_laws import check_iterations
 from onr_validation.lemmas.laws import Arithmetic, Law
 from onr_validation.lemmas.projection_laws import check_projections
+from onr_validation.lemmas.sampling_laws import check_sampling
 from onr_validation.naive import closed_form, conjugate, size
 
 __all__ = ["check_lemmas"]
@@ -37,7 +38,8 @@ def check_lemmas(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]
         seed: the seed of the draws.
 
     Returns:
-        One law for each statement of the paper, with the outcome of its cases.
+        One law for each statement of the paper, with the outcome of its cases, and in floats those
+        of :mod:`onr_validation.lemmas.sampling_laws`.
 
     Example:
         >>> laws = check_lemmas(Arithmetic(exact=False), trials=4, seed=0)
@@ -54,7 +56,7 @@ def check_lemmas(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]
     # Each of these draws is used for many cases.
     for part in (check_projections, check_iterations):
         laws += part(arithmetic, max(2, trials // 3), rng)
-    return laws
+    return laws if arithmetic.exact else [*laws, *check_sampling(rng)]
 
 
 def _vectors(rng: np.random.Generator, trials: int) -> np.ndarray:

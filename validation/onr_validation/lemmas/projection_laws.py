@@ -37,18 +37,25 @@ def check_projections(
     y = rng.integers(-64, 65, (trials, WIDTH)) / 32
     y[::2] = rng.integers(-1, 2, y[::2].shape)
     y[-1] = 0
-    points = arithmetic.array(y)
+    one = arithmetic.array(np.ones(1))[0]
+    points = arithmetic.array(np.repeat(y, len(RADII), axis=0))
+    radii = arithmetic.array(np.tile(RADII, len(y)))
+    positive = radii > 0
     for p in TABLE if arithmetic.exact else TABLE + OTHERS:
         norm = LpNorm(p)
-        for radius in arithmetic.array(np.array(RADII)):
-            closest_in_ball(ball, points, norm.project_ball(points, radius), radius, p)
-            if radius > 0 and p in TABLE:
-                closest_on_sphere(sphere, points, norm.project_sphere(points, radius), radius, p)
+        # A radius for each point, then one for all.
+        for at, radius in ((points, radii), (points[:: len(RADII)], one)):
+            closest_in_ball(ball, at, norm.project_ball(at, radius), radius, p)
+        if p in TABLE:
+            for at, radius in ((points[positive], radii[positive]), (points[:: len(RADII)], one)):
+                closest_on_sphere(sphere, at, norm.project_sphere(at, radius), radius, p)
     yield from (ball, sphere)
 
 
-def closest_in_ball(law: Law, y: np.ndarray, z: np.ndarray, radius: Rational, p: float) -> None:
-    """Check that ``z`` is the closest point to ``y`` in the ball of this radius.
+def closest_in_ball(
+    law: Law, y: np.ndarray, z: np.ndarray, radius: np.ndarray | Rational, p: float
+) -> None:
+    """Check that ``z`` is the closest point to ``y`` in the ball of this radius, or of each row's.
 
     It is if and only if it lies in the ball and ``<y - z, w - z> <= 0`` for every ``w`` of the
     ball, that is ``radius ||y - z||_p* <= <y - z, z>``. For p = 2 squares are compared, which need
@@ -72,7 +79,9 @@ def closest_in_ball(law: Law, y: np.ndarray, z: np.ndarray, radius: Rational, p:
         law.at_most(radius * size(rest, conjugate(p)), reach)
 
 
-def closest_on_sphere(law: Law, y: np.ndarray, z: np.ndarray, radius: Rational, p: float) -> None:
+def closest_on_sphere(
+    law: Law, y: np.ndarray, z: np.ndarray, radius: np.ndarray | Rational, p: float
+) -> None:
     """Check that ``z`` is a closest point to ``y`` on the sphere of this radius, p in {1, 2, inf}.
 
     From outside it is the closest point of the ball. From inside the nearest point of a face is at
@@ -87,10 +96,11 @@ def closest_on_sphere(law: Law, y: np.ndarray, z: np.ndarray, radius: Rational, 
 
     """
     length = size(y, p)
+    radius = radius + 0 * length
     inside, far = length < radius, z - y
-    law.equal(size(z, p), radius + 0 * length)
+    law.equal(size(z, p), radius)
     if not inside.all():
-        closest_in_ball(law, y[~inside], z[~inside], radius, p)
+        closest_in_ball(law, y[~inside], z[~inside], radius[~inside], p)
     if inside.any():
         gap = (radius - length)[inside]
         share = y.shape[1] if p == 1 else 1

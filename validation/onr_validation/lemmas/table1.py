@@ -54,7 +54,7 @@ def check_table(arithmetic: Arithmetic, *, trials: int, seed: int) -> list[Law]:
     Example:
         >>> laws = check_table(Arithmetic(exact=False), trials=2, seed=0)
         >>> len(laws), all(law.holds for law in laws)
-        (16, True)
+        (17, True)
 
     """
     rng = np.random.default_rng([seed, 4])
