@@ -143,7 +143,7 @@ def admit(
     if record.trusted or (gradients, *kind) in record.admitted:
         return record
     check_parameters(module)
-    _check_dtype(x)
+    _check_floats(x)
     if gradients:
         _check_inference(module)
     if len(x) == 0:
@@ -194,11 +194,15 @@ def check_inputs(module: nn.Module, x: torch.Tensor) -> None:
         )
 
 
-def _check_dtype(x: torch.Tensor) -> None:
+def _check_floats(x: torch.Tensor) -> None:
     if not x.is_floating_point():
         raise OnrError(
             f"x holds {x.dtype}: expected floats; images of whole numbers are x.float() / 255"
         )
+
+
+def _check_dtype(x: torch.Tensor) -> None:
+    _check_floats(x)
     if torch.finfo(x.dtype).bits < 32:
         raise OnrError(f"x holds {x.dtype}: expected float32 or float64 for the model and for x")
 

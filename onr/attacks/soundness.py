@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onr.arrays import array_namespace, flatten, to_numpy
+from onr.arrays import array_namespace, device, flatten, to_numpy
 from onr.errors import ImageError
 from onr.protocols import Array, Loss, Network
 
@@ -39,7 +39,7 @@ def require_sound(
         array([[0., 0., 0.]])
 
     """
-    if moved.dtype == object or not len(moved):
+    if moved.dtype == object or not len(moved) or str(device(moved)) == "meta":
         return moved
     xp = array_namespace(moved)
     wrong = xp.any(xp.isnan(flatten(moved)), axis=1)
