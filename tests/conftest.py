@@ -1,13 +1,18 @@
-"""One thread for every test, and benchmarks only where they are asked for."""
+"""One thread for every test, fifty inputs for a law, and benchmarks where they are asked for."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # The arrays are small, and threads that share a core are slower.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# Laws that do not say otherwise are tried on fifty inputs, however long one takes.
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.load_profile("suite")
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
