@@ -48,6 +48,8 @@ class Record:
 
     """
 
+    parts: tuple[int, ...] = ()
+    """The identities of the module's parts when it was last admitted."""
     trusted: bool = False
     """Whether the checks are left out."""
     keeps_tensors: bool = False
@@ -138,8 +140,12 @@ def admit(
 
     """
     record = record_of(module)
-    parts = hash(tuple(map(id, module.modules())))
-    kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16, parts)
+    parts = tuple(map(id, module.modules()))
+    if parts != record.parts:
+        record.parts, record.keeps_tensors = parts, False
+        record.admitted.clear()
+        record.proven.clear()
+    kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16)
     if record.trusted or (gradients, *kind) in record.admitted:
         return record
     check_parameters(module)
@@ -414,7 +420,7 @@ def _restored_generators() -> Iterator[Callable[[], str]]:
     def used() -> str:
         if random.getstate() != python:
             return "Python's random module"
-        now: Any = np.random.get_state()  # noqa: NPY002
+        now: Any = np.random.get_state()  # noqa: NPY002 - the module's choice
         before: Any = numpy
         same = np.array_equal(now[1], before[1]) and now[2:] == before[2:]
         return "" if same else "NumPy's global generator"
@@ -423,7 +429,7 @@ def _restored_generators() -> Iterator[Callable[[], str]]:
         yield used
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        np.random.set_state(numpy)  # noqa: NPY002 - the module's choice
 
 
 class _State:
@@ -439,7 +445,7 @@ class _State:
         changed, keeps = [], False
         for name, buffer in self._module.named_buffers():
             before = self._buffers.get(name)
-            if before is not None and not torch.equal(buffer, before):
+            if before is not None and not _same(buffer, before):
                 changed.append(f"buffer {name!r} changes")
                 with torch.no_grad():
                     buffer.copy_(before)
@@ -473,7 +479,7 @@ def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
 def _described(value: Any, depth: int = 3) -> Any:
     """Numbers and texts as they are, and what is in containers and objects; others by identity."""
     if isinstance(value, _PLAIN):
-        return value
+        return value if value == value else "nan"
     if isinstance(value, torch.Tensor):
         return ("tensor", id(value), -1 if value.is_inference() else value._version)
     if isinstance(value, nn.Module) or depth == 0:
@@ -485,6 +491,14 @@ def _described(value: Any, depth: int = 3) -> Any:
     own = getattr(value, "__dict__", None)
     inside = _described(own, depth - 1) if isinstance(own, dict) else None
     return ("object", id(value), inside)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal, where NaN equals NaN."""
+    if torch.equal(one, other):
+        return True
+    numbers = one.shape == other.shape and (one.is_floating_point() or one.is_complex())
+    return numbers and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _is_state(before: Any, now: Any) -> bool:

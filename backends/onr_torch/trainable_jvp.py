@@ -142,10 +142,14 @@ class _Primitives(TorchFunctionMode):
     ) -> Any:
         """Replace one call."""
         if func in (functional.hardsigmoid, torch._C._nn.hardsigmoid):
-            return functional.relu6(args[0] + 3) / 6
+            return _hard_sigmoid(*args, **kwargs or {})
         if func is functional.normalize:
             return _normalized(*args, **kwargs or {})
         return func(*args, **kwargs or {})
+
+
+def _hard_sigmoid(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    return functional.relu6(input + 3) / 6
 
 
 def _normalized(
@@ -169,8 +173,7 @@ def _check_gradient(module: nn.Module, x: torch.Tensor) -> None:
     """Compare the gradient of ``<J^T w, v>`` in the parameters with differences, once a module.
 
     The comparison is in float64, on two examples, beside the parameters, along one random change
-    of all of them. A
-    module that cannot work in float64 is compared in its own dtype, more loosely.
+    of all of them. A module that cannot work in float64 is compared in its own dtype, more loosely.
 
     Raises:
         OnrError: the gradient is wrong or missing.

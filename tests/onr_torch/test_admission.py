@@ -237,6 +237,13 @@ def test_the_check_is_made_once_for_inputs_of_a_kind() -> None:
     assert calls == [(2, SIZE), (4, SIZE)]
 
 
+def test_nan_that_stays_is_no_change() -> None:
+    module = Of(lambda m, x: m.layer(x)).eval()
+    module.register_buffer("unused", torch.full((2,), math.nan))
+    module.best = math.nan
+    assert linearize(module, inputs()).value.shape == (4, CLASSES)
+
+
 def test_a_trusted_module_is_not_checked() -> None:
     module = trust(Of(lambda m, x: m.layer(x - x.mean(0))).eval())
     assert linearize(module, inputs()).value.shape == (4, CLASSES)

@@ -158,7 +158,7 @@ CHECKED = {
     "determinant": between(lambda z: torch.linalg.slogdet(z[:, :9].view(-1, 3, 3))[1][:, None]),
     "singular values": between(lambda z: torch.linalg.svdvals(z.view(-1, 3, 4))),
     "gated": between(nn.functional.glu),
-    "hard sigmoid": between(lambda z: functional.hardsigmoid(z) * z),
+    "hard sigmoid": between(lambda z: functional.hardsigmoid(input=z, inplace=False) * z),
     "cdist": between(lambda z, p: torch.cdist(z[:, None], p.weight)[:, 0], nn.Linear(12, 5)),
     "grid sample": on_image(
         lambda z: functional.grid_sample(
@@ -271,6 +271,15 @@ def test_a_trained_gradient_that_torch_does_not_have_is_refused(name: str) -> No
     x = torch.rand(2, *SHAPE, dtype=F64)
     with pytest.raises(OnrError, match="no right gradient of J v in the parameters"):
         trainable_jvp(made(HALF_KNOWN[name]), x, x)
+
+
+def test_a_gradient_is_checked_once_more_for_another_part() -> None:
+    module, x = made(CHECKED["layer norm"]), torch.rand(2, *SHAPE, dtype=F64)
+    assert isinstance(module, nn.Sequential)
+    trainable_jvp(module, x, x)
+    module[2] = Of(lambda z: z + Sine.apply(z))
+    with pytest.raises(OnrError, match="no right gradient of J v in the parameters"):
+        trainable_jvp(module, x, x)
 
 
 @pytest.mark.parametrize("outputs", [MANY, MANY + 1])
