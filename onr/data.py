@@ -1,17 +1,32 @@
-"""Labelled images in memory: data sets and their parts, float pixels, and augmentation."""
+"""Labelled images: data sets and their parts, images on disk, float pixels, and augmentation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from onr.architectures import Normalize
 from onr.arrays import array_namespace, device
+from onr.class_names import outputs_of
 from onr.errors import OnrError
 from onr.typing import Array
 
-__all__ = ["AUGMENTATIONS", "PARTS", "Dataset", "Split", "augment", "pixels", "validation_split"]
+__all__ = [
+    "AUGMENTATIONS",
+    "PARTS",
+    "Dataset",
+    "LaterSplit",
+    "Preparation",
+    "Split",
+    "StoredImages",
+    "augment",
+    "pixels",
+    "validation_split",
+]
 
 AUGMENTATIONS = ("none", "crop", "crop-flip")
 """The kinds of augmentation that :func:`augment` knows."""
@@ -19,6 +34,94 @@ PARTS = ("test", "validation")
 """The parts of a data set that a model can be measured on."""
 PAD = 4
 """The largest shift of an image by augmentation, in pixels."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How photographs become the inputs of a model: resized, then cropped at the centre.
+
+    Example:
+        >>> print(Preparation(256, (224, 224), "bilinear"))
+        shorter side resized to 256 (bilinear), centre crop of 224 x 224
+        >>> print(Preparation((224, 224), (224, 224)))
+        resized to 224 x 224 (bicubic)
+
+    """
+
+    resize: int | tuple[int, int]
+    """The length of the shorter side, the other in proportion; or height and width."""
+    crop: tuple[int, int]
+    """Height and width of the crop at the centre, which the model is given."""
+    interpolation: str = "bicubic"
+    """``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, with antialiasing."""
+
+    def __str__(self) -> str:
+        """The steps in words, for records."""
+        crop = " x ".join(map(str, self.crop))
+        if self.resize == self.crop:
+            return f"resized to {crop} ({self.interpolation})"
+        side = "resized to " + " x ".join(map(str, np.atleast_1d(self.resize)))
+        if isinstance(self.resize, int):
+            side = f"shorter side {side}"
+        return f"{side} ({self.interpolation}), centre crop of {crop}"
+
+
+class StoredImages:
+    """Images that are read from disk when they are used.
+
+    A slice, or indices, select images without reading them; ``np.asarray`` reads the selection.
+
+    Args:
+        shape: the shape of one image, ``(C, H, W)``.
+        dtype: uint8, or a float type.
+        rows: the numbers of the images.
+        read: gives the images of these numbers, ``(N, C, H, W)``.
+        where: how errors name the images.
+
+    Example:
+        >>> images = StoredImages((1, 2, 2), np.uint8, np.arange(9), lambda rows: np.stack(
+        ...     [np.full((1, 2, 2), row, np.uint8) for row in rows]), where="nines")
+        >>> images[2:5].shape, np.asarray(images[2:5])[:, 0, 0, 0].tolist()
+        ((3, 1, 2, 2), [2, 3, 4])
+
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype | type,
+        rows: np.ndarray,
+        read: Callable[[np.ndarray], np.ndarray],
+        *,
+        where: str,
+    ) -> None:
+        self.shape = (len(rows), *shape)
+        """``(N, C, H, W)``."""
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(dtype)
+        self._rows, self._read, self._where = rows, read, where
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._rows)
+
+    def __getitem__(self, part: slice | np.ndarray, /) -> StoredImages:
+        """Some of the images, which are not read yet."""
+        return StoredImages(
+            self.shape[1:], self.dtype, self._rows[part], self._read, where=self._where
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read the images.
+
+        Raises:
+            OnrError: an image cannot be read, or pixels are outside [0, 1].
+
+        """
+        images = self._read(self._rows)
+        if images.size:
+            _check_pixels(images, self._where)
+        return images if dtype is None else images.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -32,7 +135,7 @@ class Split:
 
     """
 
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     labels: np.ndarray
 
     def __post_init__(self) -> None:
@@ -57,12 +160,43 @@ class Split:
             return self
         if not 1 <= count <= len(self):
             raise OnrError(f"{count} images asked for: expected 1 to {len(self)}")
-        return replace(self, images=self.images[:count], labels=self.labels[:count])
+        return Split(self.images[:count], self.labels[:count])
+
+
+class LaterSplit(Split):
+    """A split that is made, by calling a function, when its images or labels are first used.
+
+    Example:
+        >>> split = LaterSplit(lambda: Split(np.zeros((3, 1, 8, 8)), np.array([0, 1, 2])))
+        >>> len(split)
+        3
+
+    """
+
+    def __init__(self, make: Callable[[], Split]) -> None:
+        object.__setattr__(self, "make", make)
+
+    @cached_property
+    def _made(self) -> Split:
+        made: Split = self.make()  # type: ignore[attr-defined]  # a frozen dataclass sets it so
+        return made
+
+    @property
+    def images(self) -> np.ndarray | StoredImages:
+        """Images ``(N, C, H, W)``, uint8 or float in [0, 1]."""
+        return self._made.images
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels ``(N,)``."""
+        return self._made.labels
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A training and a test part, the names of the classes, and how to augment the training part.
+
+    Parts are checked when they are made: a :class:`LaterSplit` when it is first used.
 
     Raises:
         OnrError: shapes, labels or pixels are invalid; the message says which.
@@ -80,42 +214,49 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     augmentation: str = "none"
+    preparation: str | None = None
+    """How the stored images became the images of the parts, in words; ``None`` for as they are."""
 
     def __post_init__(self) -> None:
-        for part, split in (("train", self.train), ("test", self.test)):
-            where = f"data set {self.name}, {part} part"
-            images, labels = split.images, split.labels
-            if images.ndim != 4 or images.shape[1:] != self.input_shape:
-                raise OnrError(
-                    f"{where}: images have shape {images.shape}, expected (N, C, H, W) with "
-                    f"(C, H, W) = {self.input_shape}"
-                )
-            if labels.shape != (len(images),) or len(images) == 0:
-                raise OnrError(
-                    f"{where}: labels have shape {labels.shape}, expected ({len(images)},), "
-                    "one for each of at least one image"
-                )
-            if 0 in images.shape:
-                raise OnrError(f"{where}: images have shape {images.shape}: none may be empty")
-            if images.dtype != np.uint8 and images.dtype.kind not in "fiub":
-                raise OnrError(f"{where}: images are {images.dtype}, expected uint8 or floats")
-            if not np.issubdtype(labels.dtype, np.integer):
-                raise OnrError(f"{where}: labels are {labels.dtype}, expected integers")
-            if labels.min() < 0 or labels.max() >= len(self.classes):
-                raise OnrError(
-                    f"{where}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
-                    f"{len(self.classes) - 1}"
-                )
-            if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
-                raise OnrError(
-                    f"{where}: pixels run from {images.min():g} to {images.max():g}, expected "
-                    "uint8, or floats in [0, 1]"
-                )
+        self._check("test", self.test)
+        train = self.train
+        if isinstance(train, LaterSplit):
+            object.__setattr__(self, "train", LaterSplit(lambda: self._check("train", train)))
+        else:
+            self._check("train", train)
+
+    def _check(self, part: str, split: Split) -> Split:
+        where = f"data set {self.name}, {part} part"
+        images, labels = split.images, split.labels
+        if images.ndim != 4 or images.shape[1:] != self.input_shape:
+            raise OnrError(
+                f"{where}: images have shape {images.shape}, expected (N, C, H, W) with "
+                f"(C, H, W) = {self.input_shape}"
+            )
+        if labels.shape != (len(images),) or len(images) == 0:
+            raise OnrError(
+                f"{where}: labels have shape {labels.shape}, expected ({len(images)},), "
+                "one for each of at least one image"
+            )
+        if 0 in images.shape:
+            raise OnrError(f"{where}: images have shape {images.shape}: none may be empty")
+        if images.dtype != np.uint8 and images.dtype.kind not in "fiub":
+            raise OnrError(f"{where}: images are {images.dtype}, expected uint8 or floats")
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise OnrError(f"{where}: labels are {labels.dtype}, expected integers")
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise OnrError(
+                f"{where}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
+                f"{len(self.classes) - 1}"
+            )
+        if isinstance(images, np.ndarray):
+            _check_pixels(images, where)
+        return split
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one image, ``(C, H, W)``."""
-        return self.train.images.shape[1:]
+        return self.test.images.shape[1:]
 
     def part(self, name: str) -> Split:
         """The ``test`` part, or the ``validation`` part, on which no run trains.
@@ -128,17 +269,52 @@ class Dataset:
             raise OnrError(f"part = {name!r}: expected {' or '.join(PARTS)}")
         return self.test if name == "test" else validation_split(self.train)[1]
 
+    def labelled_for(self, names: Sequence[str], *, model: str) -> Dataset:
+        """The same images, labelled by the outputs of a model, whose classes become the data set's.
+
+        Args:
+            names: the class of each output; :func:`onr.class_names.outputs_of` says how they are
+                compared with the data set's.
+            model: how errors name the model.
+
+        Raises:
+            OnrError: it is not beyond doubt which output a class of the data set is.
+
+        """
+        outputs = np.array(
+            outputs_of(self.classes, names, data=f"data set {self.name}", model=model), np.int64
+        )
+
+        def relabelled(split: Split) -> Split:
+            return Split(split.images, outputs[split.labels])
+
+        train = self.train
+        return replace(
+            self,
+            test=relabelled(self.test),
+            train=LaterSplit(lambda: relabelled(train)),
+            classes=tuple(names),
+        )
+
     def normalization(self) -> Normalize:
         """The mean and standard deviation of each channel over the training part, pixels in [0, 1].
 
         A standard deviation of zero (a constant channel) is replaced by 1.
         """
-        x = self.train.images
+        x = np.asarray(self.train.images)
         scale = 255.0 if x.dtype == np.uint8 else 1.0
         mean = np.array([np.mean(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
         std = np.array([np.std(x[:, c], dtype=np.float64) for c in range(x.shape[1])]) / scale
         std = np.where(std > 0, std, 1.0)
         return Normalize(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _check_pixels(images: np.ndarray, where: str) -> None:
+    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+        raise OnrError(
+            f"{where}: pixels run from {images.min():g} to {images.max():g}, expected uint8, or "
+            "floats in [0, 1]"
+        )
 
 
 def validation_split(train: Split) -> tuple[Split, Split]:

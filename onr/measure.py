@@ -1,8 +1,11 @@
 """Measurements of any model around inputs: the public form of :mod:`onr.measurements`.
 
-Every function takes ``(model, x, y)``. ``accuracy`` gives a number, ``robust_accuracy`` an array.
-The others give a table: a list of rows, texts and numbers by column, which ``pandas.DataFrame``
-takes as it is. A row has the mean over the inputs, its standard error, and the number of inputs.
+Every function takes ``(model, x, y)``, or ``(model, x)`` where ``x`` has the labels: a torch
+``Dataset`` of pairs (image, label), or an iterable of batches ``(images, labels)`` such as a
+``DataLoader`` (:func:`onr.measurements.loaders.labelled`). ``accuracy`` gives a number and
+``robust_accuracy`` an array. The others give a table: a list of rows, texts and numbers by column,
+which ``pandas.DataFrame`` takes as it is. A row has the mean over the inputs, its standard error,
+and the number of inputs.
 
 The perturbations of the tables are those of the paper's attack: ten steps of projected gradient
 ascent on the cross-entropy from a random start. ``robust_accuracy`` takes any registered attack.
@@ -21,7 +24,10 @@ import numpy as np
 
 from onr import measurements
 from onr.arrays import to_numpy
+from onr.errors import OnrError
 from onr.front_door import RngLike, generator, labels_of, network_of, radius
+from onr.measurements import loaders
+from onr.measurements.batches import Inputs
 from onr.protocols import BackendNetwork, Loss, NormLike
 from onr.text import attack_by_name, norm
 from onr.typing import Array, Row
@@ -37,6 +43,9 @@ __all__ = [
     "spectrum",
 ]
 
+FIRST = 32
+"""At how many inputs of a data set that is read item by item a model is looked at first."""
+
 Radii = float | str | Sequence[float | str]
 
 
@@ -51,20 +60,25 @@ def _seed(rng: RngLike) -> int:
     return int(drawn.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng or 0)
 
 
-def _prepared(model: Any, x: Array, y: Any) -> tuple[BackendNetwork, Array]:
-    """The network and the labels; class 0 where no labels are given, and none are looked at."""
-    network = network_of(model, x)
-    labels = labels_of([0] * len(x) if y is None else y, network, x)
-    return network.frozen(), labels
+def _prepared(
+    model: Any, x: Any, y: Any, *, labelled: bool = True
+) -> tuple[BackendNetwork, Inputs, Array]:
+    """The network, the inputs and the labels; class 0 where none are given and none looked at."""
+    if y is None and labelled and hasattr(x, "shape"):
+        raise OnrError("give y, the label of each input")
+    inputs, y = loaders.labelled(model, x, y)
+    network = network_of(model, inputs if hasattr(inputs, "shape") else inputs[:FIRST])
+    labels = labels_of([0] * len(inputs) if y is None else y, network, inputs)
+    return network.frozen(), inputs, labels
 
 
-def accuracy(model: Any, x: Array, y: Array, /) -> float:
+def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:
     """The share of inputs whose largest logit, the first among equals, is that of their label.
 
     Args:
         model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
-        x: inputs, shape ``(N, *input_shape)``.
-        y: their labels, ``(N,)``.
+        x: inputs, shape ``(N, *input_shape)``; or a data set or loader, which has the labels.
+        y: their labels, ``(N,)``; left out where ``x`` has them.
 
     Raises:
         OnrError: the model does not fit ``x``, or the labels do not.
@@ -72,19 +86,23 @@ def accuracy(model: Any, x: Array, y: Array, /) -> float:
     Example:
         >>> import onr, torch
         >>> model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
-        >>> onr.measure.accuracy(model, x, model(x).argmax(1))
+        >>> y = model(x).argmax(1)
+        >>> onr.measure.accuracy(model, x, y)
         1.0
+        >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 2)
+        >>> onr.measure.accuracy(model, loader), onr.measure.accuracy(model, loader.dataset)
+        (1.0, 1.0)
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y)
     predicted = measurements.logits(network, x).argmax(axis=1)
     return measurements.share(predicted == to_numpy(labels))[0]
 
 
 def robust_accuracy(
     model: Any,
-    x: Array,
-    y: Array,
+    x: Any,
+    y: Array | None = None,
     /,
     *,
     p: NormLike,
@@ -128,7 +146,7 @@ def robust_accuracy(
         (2,)
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y)
     chosen = attack_by_name(attack, loss=loss, steps=steps, restarts=restarts, options=options)
     rows = measurements.accuracy(
         network,
@@ -147,7 +165,7 @@ def robust_accuracy(
 
 def norms(
     model: Any,
-    x: Array,
+    x: Any,
     y: Array | None = None,
     /,
     *,
@@ -179,14 +197,14 @@ def norms(
         (['lower', 'upper', 'bracket'], 'exact')
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y, labelled=False)
     return measurements.norms(network, x, labels, p=norm(p), q=norm(q), on_progress=on_progress)
 
 
 def spectrum(
     model: Any,
-    x: Array,
-    y: Array,
+    x: Any,
+    y: Array | None = None,
     /,
     *,
     p: NormLike,
@@ -221,15 +239,22 @@ def spectrum(
         ('singular value', 1, 5)
 
     """
-    network, labels = _prepared(model, x, y)
-    other = None if reference is None else network_of(reference, x)
+    network, x, labels = _prepared(model, x, y)
+    other = None if reference is None else network_of(reference, x[:FIRST])
     return measurements.spectrum(
         network, x, labels, p=norm(p), eps=radius(eps), seed=_seed(rng), reference=other
     )
 
 
 def alignment(
-    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: RngLike = None
+    model: Any,
+    x: Any,
+    y: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    eps: Radii,
+    rng: RngLike = None,
 ) -> list[Row]:
     """How perturbations align with the logits' dominant singular vector, by radius (Fig. 8).
 
@@ -255,12 +280,19 @@ def alignment(
         [('cosine', 'adversarial'), ('correlation', 'adversarial')]
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y)
     return measurements.alignment(network, x, labels, p=norm(p), eps=_radii(eps), seed=_seed(rng))
 
 
 def linearity(
-    model: Any, x: Array, y: Array, /, *, p: NormLike, eps: Radii, rng: RngLike = None
+    model: Any,
+    x: Any,
+    y: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    eps: Radii,
+    rng: RngLike = None,
 ) -> list[Row]:
     """How far the features are linear, and their largest singular value by distance (Fig. 4).
 
@@ -287,14 +319,14 @@ def linearity(
         ['deviation', 'relative deviation', 'sigma_1']
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y)
     return measurements.linearity(network, x, labels, p=norm(p), eps=_radii(eps), seed=_seed(rng))
 
 
 def activations(
     model: Any,
-    x: Array,
-    y: Array,
+    x: Any,
+    y: Array | None = None,
     /,
     *,
     eps: Radii,
@@ -328,7 +360,7 @@ def activations(
         ('shared', 1.0)
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y)
     return measurements.activations(
         network,
         x,
@@ -342,7 +374,7 @@ def activations(
 
 def directions(
     model: Any,
-    x: Array,
+    x: Any,
     y: Array | None = None,
     /,
     *,
@@ -375,7 +407,7 @@ def directions(
         ('power method', 1.0)
 
     """
-    network, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y, labelled=False)
     return measurements.directions(
         network, x, labels, p=norm(p), q=norm(q), eps=radius(eps), seed=_seed(rng)
     )

@@ -310,9 +310,10 @@ def load(kind: str, spec: str) -> Callable[..., Any]:
 
 
 def located(model: str) -> str:
-    """Make the path in ``FILE.py:ATTRIBUTE`` absolute, so that a model is found from any directory.
+    """Make the path of a model absolute, so that it is found from any directory.
 
-    Other names of models are returned unchanged.
+    That is the path in ``FILE.py:ATTRIBUTE``, and a folder after the colon, which starts with a dot
+    or ``~``, as in ``hf:./mine``. Other names of models are returned unchanged.
 
     Raises:
         UnknownNameError: no plugin offers a model of that name, or several do.
@@ -323,7 +324,10 @@ def located(model: str) -> str:
 
     """
     resolved = registry().resolve("model", model)
-    file, _, attribute = (resolved.argument or "").rpartition(":")
+    argument = resolved.argument or ""
+    if argument.startswith(("./", "../", "~")) and resolved.entry.name != OWN:
+        return model.removesuffix(argument) + str(Path(argument).expanduser().absolute())
+    file, _, attribute = argument.rpartition(":")
     if resolved.entry.name != OWN or not file.endswith(".py"):
         return model
     return f"{OWN}:{Path(file).absolute()}:{attribute}"

@@ -81,7 +81,7 @@ def plugin(found: Registry, name: str) -> Plugin:
         ("norm", "onr_paper:lp:1.5", "onr.text:lp", "1.5"),
         ("loss", "lq:inf", "onr.text:logit_distance", "inf"),
         ("loss", "lq:onr_paper:2", "onr.text:logit_distance", "onr_paper:2"),
-        ("dataset", "npz:some:stem", "onr_paper.datasets:npz", "some:stem"),
+        ("dataset", "npz:some:stem", "onr_paper.array_files:npz", "some:stem"),
         ("backend", "onr_numpy:numpy", "onr_numpy.backend:NumpyBackend", None),
         ("command", "train", "onr.cli.train:train", None),
     ],

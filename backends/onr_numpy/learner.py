@@ -59,7 +59,8 @@ class NumpyLearner:
                     "use --backend torch"
                 )
         self._method = method
-        self._train, self._augmentation = train, augmentation
+        self._images, self._labels = np.asarray(train.images), train.labels
+        self._augmentation = augmentation
         self._optimizer = optimizer
         self._architecture = network.architecture
         self._parameters = {name: value.copy() for name, value in network.weights.items()}
@@ -87,10 +88,10 @@ class NumpyLearner:
 
     def _step(self, examples: np.ndarray, lr: float, rng: np.random.Generator) -> np.ndarray:
         dtype = next(iter(self._parameters.values())).dtype
-        x = pixels(augment(self._train.images[examples], self._augmentation, rng), dtype.name)
+        x = pixels(augment(self._images[examples], self._augmentation, rng), dtype.name)
         memory = None if self._memory is None else self._memory[examples]
         gradients = {name: np.zeros_like(value) for name, value in self._parameters.items()}
-        cost = self._objective(x, self._train.labels[examples], memory, gradients, rng)
+        cost = self._objective(x, self._labels[examples], memory, gradients, rng)
         value = np.mean(cost.value)
         if isinstance(self._method, PenalizingMethod):
             weights = [
@@ -106,7 +107,7 @@ class NumpyLearner:
         self._update(gradients, lr)
         if cost.memory is not None:
             if self._memory is None:
-                self._memory = np.zeros((len(self._train), *cost.memory.shape[1:]), dtype)
+                self._memory = np.zeros((len(self._labels), *cost.memory.shape[1:]), dtype)
             self._memory[examples] = cost.memory
         return np.asarray(value)
 

@@ -18,7 +18,17 @@ def onr_models() -> list[Entry]:
         Entry(
             "torchvision",
             "onr_torch.models.torchvision_models:torchvision_model",
-            "torchvision:NAME, any classifier of torchvision",
+            "torchvision:NAME or NAME@WEIGHTS, any classifier of torchvision",
+        ),
+        Entry(
+            "timm",
+            "onr_torch.models.timm_models:timm_model",
+            "timm:NAME, a classifier of timm with its weights; or a folder",
+        ),
+        Entry(
+            "hf",
+            "onr_torch.models.transformers_models:transformers_model",
+            "hf:ID@REVISION, an image classifier of transformers; or a folder",
         ),
         Entry(
             "python",

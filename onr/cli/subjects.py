@@ -18,7 +18,7 @@ __all__ = ["announce", "opened", "subject_options"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS = TrainConfig()
 SUBJECT = "subject"
-OPENING = ("model_options", "weights", "dataset", "data_dir", "device", "best")
+OPENING = ("model_options", "weights", "dataset", "data_dir", "device", "download", "best")
 
 
 def subject_options(images: str | None) -> Callable[[Command], Command]:
@@ -46,6 +46,11 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
         ),
         click.option(
             "--device", help="cpu, cuda, cuda:1.  [default: that of RUN; for a MODEL cpu]"
+        ),
+        click.option(
+            "--download",
+            is_flag=True,
+            help="MODEL: fetch weights or a data set that are not on this machine yet.",
         ),
         click.option(
             "--best",
@@ -112,4 +117,6 @@ def announce(subject: Subject, images: int, part: str) -> str:
     """The model and the images that are measured, in words."""
     name = str(subject.run.path) if subject.run is not None else bare(subject.config.model)
     shape = " x ".join(str(size) for size in subject.dataset.input_shape)
-    return f"{name} at {images} {part} images of {bare(subject.config.dataset)} ({shape})"
+    prepared = subject.dataset.preparation
+    how = shape if prepared is None else f"{shape}, {prepared}"
+    return f"{name} at {images} {part} images of {bare(subject.config.dataset)} ({how})"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from onr.data import Dataset
 from onr.protocols import BackendNetwork, Method, Norm
-from onr.registry import bare, load, norm_spec, registry, served
+from onr.registry import OWN, bare, load, norm_spec, registry, served
 from onr.text import call
 from onr.text import norm as norm_named
 from onr.training.config import TrainConfig
@@ -26,23 +27,76 @@ __all__ = [
     "make_dataset",
     "make_method",
     "make_network",
+    "model_source",
     "norm_of_method",
+    "open_model",
     "run_record",
     "trained_ball",
     "versions",
 ]
 
 
-def make_dataset(config: TrainConfig) -> Dataset:
-    """Load the data set that the configuration names.
+def open_model(config: TrainConfig) -> Callable[..., Any]:
+    """The target that builds the model; of a published model, what is known before it is built.
+
+    A published model has ``preparation``, ``classes`` and ``record``, as
+    :class:`onr_torch.models.published.Published` has them.
+
+    Raises:
+        OnrError: the model's files cannot be found, and may not be downloaded.
+
+    Example:
+        >>> open_model(TrainConfig(model="mlp")).__name__
+        'mlp'
+
+    """
+    target = load("model", config.model)
+    opened: Callable[..., Any] = (
+        target.opened(download=config.download) if hasattr(target, "opened") else target
+    )
+    return opened
+
+
+def model_source(model: Callable[..., Any], *, pretrained: bool) -> dict[str, Any] | None:
+    """Where a published model comes from, for records; ``None`` for other models.
+
+    Args:
+        model: what :func:`open_model` gives.
+        pretrained: whether the published weights are used, whose files are then hashed.
+
+    Example:
+        >>> model_source(open_model(TrainConfig(model="mlp")), pretrained=True) is None
+        True
+
+    """
+    record: Callable[..., dict[str, Any]] | None = getattr(model, "record", None)
+    return None if record is None else record(pretrained=pretrained)
+
+
+def make_dataset(config: TrainConfig, model: Callable[..., Any] | None = None) -> Dataset:
+    """Load the data set that the configuration names, as its model needs it.
+
+    A data set whose target takes ``preparation`` is given that of a published model. If the classes
+    of the model's outputs have names, the labels become the outputs of the same name. The names of
+    a published model do not count where its weights come from a file.
+
+    Args:
+        config: names the data set.
+        model: what :func:`open_model` gives, if it is known already: opening runs the user's code.
 
     Example:
         >>> make_dataset(TrainConfig(dataset="digits")).input_shape
         (1, 8, 8)
 
     """
-    target = load("dataset", config.dataset)
-    dataset: Dataset = target(data_dir=Path(config.data_dir), download=config.download)
+    target, model = load("dataset", config.dataset), model or open_model(config)
+    given: dict[str, Any] = {"data_dir": Path(config.data_dir), "download": config.download}
+    if "preparation" in inspect.signature(target).parameters:
+        given["preparation"] = getattr(model, "preparation", None)
+    dataset: Dataset = target(**given)
+    names = getattr(model, "classes", None)
+    if names and (config.weights is None or not hasattr(model, "record")):
+        return dataset.labelled_for(names, model=bare(config.model))
     return dataset
 
 
@@ -76,6 +130,7 @@ def make_network(
     backend: Backend,
     dataset: Dataset,
     parameters: Mapping[str, np.ndarray] | None = None,
+    model: Callable[..., Any] | None = None,
 ) -> BackendNetwork:
     """Build the model for the input shape and the classes of a data set.
 
@@ -85,6 +140,7 @@ def make_network(
         dataset: gives the input shape, the classes and the normalisation.
         parameters: the parameters by name. If not given, they are read from ``config.weights``;
             if that is ``None`` too, they are drawn from the seed.
+        model: what :func:`open_model` gives, if it is known already: opening runs the user's code.
 
     Example:
         >>> config = TrainConfig(backend="numpy", model="mlp", dataset="digits")
@@ -97,13 +153,20 @@ def make_network(
         parameters = backend.read_parameters(Path(config.weights))
 
     def make() -> Any:
+        target = model or open_model(config)
+        named = inspect.signature(target).parameters
+        given: dict[str, Any] = {}
+        if "normalize" in named:
+            given["normalize"] = dataset.normalization()
+        if "pretrained" in named:
+            given["pretrained"] = parameters is None
         return call(
-            load("model", config.model),
+            target,
             config.model_options,
             dataset.input_shape,
             len(dataset.classes),
             what=f"model {bare(config.model)}",
-            normalize=dataset.normalization(),
+            **given,
         )
 
     return backend.build(
@@ -157,13 +220,15 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
             names[f"norm/{option}"] = norm_spec(norm_of_method(config, settings, option))
     if "loss" in settings:
         names["loss"] = _loss_of_method(config, str(settings["loss"]))
+    own = registry().resolve("model", config.model).entry.name == OWN
+    source = None if own else model_source(open_model(config), pretrained=config.weights is None)
     return {
         "onr": __version__,
         "versions": versions(),
         "served": served(names),
         "settings": settings,
         "train": asdict(config),
-    }
+    } | ({} if source is None else {"model_source": source})
 
 
 def _loss_of_method(config: TrainConfig, name: str) -> str:

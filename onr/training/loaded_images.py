@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onr.data import pixels
+from onr.data import StoredImages, pixels
 from onr.protocols import BackendNetwork
 from onr.typing import Array
 
@@ -16,7 +16,7 @@ class LoadedImages:
 
     Args:
         network: determines the float type and the device of the inputs.
-        images: ``(N, C, H, W)``, uint8 or floats in [0, 1].
+        images: ``(N, C, H, W)``, uint8 or floats in [0, 1]; those on disk are read slice by slice.
 
     Example:
         >>> from onr.training.config import TrainConfig
@@ -28,7 +28,7 @@ class LoadedImages:
 
     """
 
-    def __init__(self, network: BackendNetwork, images: np.ndarray) -> None:
+    def __init__(self, network: BackendNetwork, images: np.ndarray | StoredImages) -> None:
         self._network = network
         self._images = images
 
@@ -38,4 +38,4 @@ class LoadedImages:
 
     def __getitem__(self, part: slice, /) -> Array:
         """The selected images, pixels in [0, 1], as an array of the network's backend."""
-        return self._network.asarray(pixels(self._images[part], "float64"))
+        return self._network.asarray(pixels(np.asarray(self._images[part]), "float64"))

@@ -30,6 +30,7 @@ from onr.training.factories import (
     make_dataset,
     make_method,
     make_network,
+    open_model,
     run_record,
     trained_ball,
 )
@@ -71,7 +72,8 @@ class Training:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.dataset = make_dataset(config)
+        model = open_model(config)
+        self.dataset = make_dataset(config, model)
         self.backend = make_backend(config)
         self.method = make_method(config)
         fit, self.validation = validation_split(self.dataset.train)
@@ -80,7 +82,7 @@ class Training:
             raise OnrError(f"data set {name}: one image is too few to train and validate")
         self.fit = fit.take(config.train_images)
         self.learner = self.backend.learner(
-            make_network(config, self.backend, self.dataset),
+            make_network(config, self.backend, self.dataset, model=model),
             self.method,
             self.fit,
             optimizer=config.optimizer_settings(),

@@ -31,7 +31,7 @@ def class_distance(split: Split, norm: Norm) -> float:
 
     """
     some = split.take(min(IMAGES, len(split)))
-    x, labels = pixels(some.images, "float64"), some.labels
+    x, labels = pixels(np.asarray(some.images), "float64"), some.labels
     closest = [
         np.min(norm(others - image)) if len(others) else np.inf
         for image, label in zip(x, labels, strict=True)

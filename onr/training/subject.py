@@ -15,7 +15,13 @@ from onr.data import Split
 from onr.errors import OnrError, UnknownNameError
 from onr.registry import bare, registry
 from onr.training.config import TrainConfig
-from onr.training.factories import make_backend, make_dataset, make_network
+from onr.training.factories import (
+    make_backend,
+    make_dataset,
+    make_network,
+    model_source,
+    open_model,
+)
 from onr.training.layered_config import absolute
 from onr.training.loaded_images import LoadedImages
 from onr.training.runs import Run
@@ -56,12 +62,16 @@ class Subject:
         dtype = "float32" if config.dtype == "bfloat16" else config.dtype
         self.config = replace(config, dtype=dtype)
         self.run, self.epochs, self.best = run, epochs, best
-        self.drawn = parameters is None and config.weights is None
-        """True if no weights were read: the model's code made them, or they were drawn."""
-        self.dataset = make_dataset(config)
+        model, own = open_model(config), parameters is None and config.weights is None
+        self.dataset = make_dataset(config, model)
         backend = make_backend(config)
-        self.network = make_network(self.config, backend, self.dataset, parameters).frozen()
+        built = make_network(self.config, backend, self.dataset, parameters, model)
+        self.network = built.frozen()
         """The network, for :mod:`onr.measure` and every other function that takes a network."""
+        self.source = model_source(model, pretrained=own)
+        """Where a published model comes from, for records; ``None`` for other models."""
+        self.drawn = own and self.source is None
+        """True if no weights were read: the model's code made them, or they were drawn."""
 
     @functools.cached_property
     def untrained(self) -> Subject:
@@ -172,6 +182,7 @@ def open_subject(
     dataset: str | None = None,
     data_dir: str | None = None,
     device: str | None = None,
+    download: bool = False,
     best: bool = False,
 ) -> Subject:
     """Open a run by its folder, or a model by its name, as ``onr evaluate`` and ``onr measure`` do.
@@ -183,6 +194,7 @@ def open_subject(
         dataset: the data set of a model, ``digits`` if not given; not allowed for a run.
         data_dir: the folder of data sets.
         device: where to compute.
+        download: whether a published model or a data set may be fetched; ignored for a run.
         best: whether to open the best epoch of a run; not allowed for a model.
 
     Raises:
@@ -201,7 +213,8 @@ def open_subject(
         if best:
             raise OnrError(f"--best chooses an epoch of a run, {target} is no run: leave it out")
         options = dict(model_options)
-        config = TrainConfig(model=target, model_options=options, weights=weights, **given)
+        given |= {"weights": weights, "download": download}
+        config = TrainConfig(model=target, model_options=options, **given)
         require_model(target)
         return Subject(absolute(config))
     own = {"--weights": weights, "--model-option": model_options, "--dataset": dataset}

@@ -61,9 +61,11 @@ def onr_datasets() -> list[Entry]:
         Entry("digits", "onr_paper.datasets:digits", "8 x 8 digits that scikit-learn ships"),
         Entry("cifar10", "onr_paper.datasets:cifar10", "CIFAR-10, through torchvision"),
         Entry("svhn", "onr_paper.datasets:svhn", "SVHN cropped digits, through torchvision"),
-        Entry("npz", "onr_paper.datasets:npz", "npz:STEM, reads STEM-train.npz and STEM-test.npz"),
-        Entry("stored", "onr_paper.datasets:stored", "stored:NAME, npz:NAME in --data-dir"),
-        Entry("folder", "onr_paper.datasets:folder", "folder:PATH, PATH/{train,test}/CLASS/IMAGE"),
+        Entry("npz", "onr_paper.array_files:npz", "npz:STEM, STEM-test.npz and STEM-train.npz"),
+        Entry("stored", "onr_paper.array_files:stored", "stored:NAME, npz:NAME in --data-dir"),
+        Entry(
+            "folder", "onr_paper.photographs:folder", "folder:PATH, PATH/{test,train}/CLASS/IMAGE"
+        ),
     ]
 
 

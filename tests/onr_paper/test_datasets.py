@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from torchvision import transforms
 from torchvision.datasets import SVHN
 
-from onr.data import AUGMENTATIONS, Dataset, Split, augment, pixels
+from onr.data import AUGMENTATIONS, Dataset, Preparation, Split, augment, pixels
 from onr.errors import OnrError
 from onr_paper import datasets
-from onr_paper.datasets import cifar10, digits, folder, npz, stored, svhn
+from onr_paper.array_files import _layout, npz, stored
+from onr_paper.datasets import cifar10, digits, svhn
+from onr_paper.photographs import folder
 
 CLASSES = 3
 
@@ -40,6 +46,18 @@ def save(stem: Path, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> str:
     for part in ("train", "test"):
         np.savez_compressed(f"{stem}-{part}.npz", images=x, labels=y, **more)
     return str(stem)
+
+
+def read(part: Split) -> np.ndarray:
+    """The images of a part, channels last."""
+    return np.asarray(part.images).transpose(0, 2, 3, 1)
+
+
+def used(found: Dataset) -> Dataset:
+    """A data set of which all images were used."""
+    for part in (found.test, found.train):
+        read(part)
+    return found
 
 
 # Digits
@@ -67,7 +85,7 @@ def test_npz_keeps_bytes(tmp_path: Path) -> None:
     assert found.classes == ("0", "1", "2")
     for part in (found.train, found.test):
         assert part.images.dtype == np.uint8
-        assert np.array_equal(part.images.transpose(0, 2, 3, 1), x)
+        assert np.array_equal(read(part), x)
         assert np.array_equal(part.labels, y)
 
 
@@ -76,7 +94,7 @@ def test_npz_keeps_floats(dtype: str, tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((4, 5, 5, 3)).astype(dtype)
     found = npz(save(tmp_path / "set", x, labels(4)), data_dir=tmp_path)
     assert found.train.images.dtype == dtype
-    assert np.array_equal(found.train.images.transpose(0, 2, 3, 1), x)
+    assert np.array_equal(read(found.train), x)
 
 
 def test_stored_is_the_npz_in_the_data_folder(tmp_path: Path) -> None:
@@ -96,7 +114,7 @@ def test_npz_reads_grey_images(tmp_path: Path) -> None:
     x = images(4, 6, 5)
     found = npz(save(tmp_path / "set", x, labels(4)), data_dir=tmp_path)
     assert found.input_shape == (1, 6, 5)
-    assert np.array_equal(found.train.images[:, 0], x)
+    assert np.array_equal(read(found.train)[..., 0], x)
 
 
 def test_npz_reads_the_names_of_classes(tmp_path: Path) -> None:
@@ -111,20 +129,78 @@ def test_npz_reads_either_byte_order(order: str, kind: str, tmp_path: Path) -> N
     for part in ("train", "test"):
         np.savez(tmp_path / f"set-{part}.npz", images=stored, labels=labels(4).astype(order + "i4"))
     found = npz(str(tmp_path / "set"), data_dir=tmp_path).train
-    assert found.images.dtype.isnative
+    assert np.asarray(found.images).dtype.isnative
     assert found.labels.dtype.isnative
-    assert np.array_equal(found.images, stored.transpose(0, 3, 1, 2))
+    assert np.array_equal(np.asarray(found.images), stored.transpose(0, 3, 1, 2))
     assert np.array_equal(found.labels, labels(4))
 
 
-@pytest.mark.parametrize(
-    "shape", [(4, 1, 128, 9), (4, 3, 3, 3), (4, 3, 9, 8), (4, 4, 4), (4, 8, 8, 3)]
-)
-def test_npz_takes_flat_images_and_many_channels(shape: tuple[int, ...], tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        np.savez(tmp_path / f"set-{part}.npz", images=images(*shape), labels=labels(4))
-    found = npz(str(tmp_path / "set"), data_dir=tmp_path)
-    assert found.input_shape == (*shape[3:], *[1] * (len(shape) == 3), *shape[1:3])
+def absurd(height: int, width: int, channels: int) -> bool:
+    """Whether nobody has images so high, so wide and with so many channels."""
+    if channels in (1, 3, 4):
+        return False
+    return height in (1, 3, 4) and (width == channels or (height > 1 and min(width, channels) > 15))
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4, 5, 9, 16, 28]), min_size=3, max_size=3))
+def test_the_layout_of_an_npz_is_beyond_doubt_or_refused(axes: list[int]) -> None:
+    first, middle, last = axes
+    found = _layout((7, *axes))
+    if found == "NHWC":
+        assert last in (1, 3, 4)
+        assert first not in (1, 3, 4)
+    elif found == "NCHW":
+        assert absurd(first, middle, last)
+    else:
+        both = first in (1, 3, 4) and last in (1, 3, 4)
+        neither = first not in (1, 3, 4) and last not in (1, 3, 4)
+        assert both or neither or (first in (1, 3, 4) and not absurd(*axes))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_both_layouts_are_the_same_images(compressed: bool, order: str, tmp_path: Path) -> None:
+    x, write = images(5, 9, 12, 3), np.savez_compressed if compressed else np.savez
+    for stem, stored_as in (("last", x), ("first", x.transpose(0, 3, 1, 2))):
+        stored = np.asarray(stored_as, order=order)
+        write(tmp_path / f"{stem}-test.npz", images=stored, labels=labels(5), layout=LAYOUT[stem])
+        found = npz(str(tmp_path / stem), data_dir=tmp_path)
+        assert np.array_equal(read(found.test), x)
+        assert np.array_equal(read(found.test.take(2)), x[:2])
+
+
+LAYOUT = {"last": "NHWC", "first": "NCHW"}
+
+
+def test_square_images_may_have_the_channels_first(tmp_path: Path) -> None:
+    x = images(5, 9, 9, 3)
+    save(tmp_path / "set", x.transpose(0, 3, 1, 2), labels(5))
+    assert np.array_equal(read(npz(str(tmp_path / "set"), data_dir=tmp_path).train), x)
+
+
+def test_an_npz_needs_no_training_part_until_it_is_used(tmp_path: Path) -> None:
+    x = images(5, 9, 9, 3)
+    for name in ("set-test.npz", "alone.npz"):
+        np.savez(tmp_path / name, images=x, labels=labels(5), classes=np.array(["a", "b", "c"]))
+    (tmp_path / "set-train.npz").write_bytes(b"damaged")
+    for stem, message in (("set", "set-train.npz cannot be read"), ("alone.npz", "no training")):
+        found = npz(str(tmp_path / stem), data_dir=tmp_path)
+        assert found.classes == ("a", "b", "c")
+        assert np.array_equal(read(found.test), x)
+        with pytest.raises(OnrError, match=message):
+            len(found.train)
+        with pytest.raises(OnrError, match=message):
+            found.normalization()
+
+
+def test_only_the_images_that_are_used_are_read(tmp_path: Path) -> None:
+    x = np.full((40, 8, 8, 3), 0.5)
+    x[20:] = 7
+    np.savez(tmp_path / "set-test.npz", images=x, labels=labels(40))
+    test = npz(str(tmp_path / "set"), data_dir=tmp_path).test
+    assert np.array_equal(read(test.take(20)), x[:20])
+    with pytest.raises(OnrError, match=r"set-test\.npz: pixels run from 0.5 to 7"):
+        read(test.take(21))
 
 
 def test_npz_needs_both_files(tmp_path: Path) -> None:
@@ -141,11 +217,13 @@ def test_npz_needs_both_files(tmp_path: Path) -> None:
         ({"labels": labels(4)}, "images"),
         ({"images": images(4, 5), "labels": labels(4)}, "shape"),
         ({"images": images(4, 1, 5, 5, 3), "labels": labels(4)}, "shape"),
+        ({"images": images(4, 1, 128, 9), "labels": labels(4)}, "in doubt.*layout='NHWC'"),
+        ({"images": images(4, 3, 3, 3), "labels": labels(4)}, "in doubt"),
+        ({"images": images(4, 8, 8, 9), "labels": labels(4)}, "in doubt"),
         (
-            {"images": images(4, 3, 8, 8), "labels": labels(4)},
-            r"3 x 8 pixels of 8 channels.*transpose",
+            {"images": images(4, 8, 8, 3), "labels": labels(4), "layout": np.array("CHW")},
+            "layout is 'CHW', expected NHWC or NCHW",
         ),
-        ({"images": images(4, 1, 5, 5), "labels": labels(4)}, "1 x 5 pixels of 5 channels"),
         ({"images": images(4, 5, 5), "labels": labels(3)}, "labels have shape"),
         ({"images": images(4, 5, 5), "labels": labels(4)[:, None]}, "labels have shape"),
         ({"images": images(4, 5, 5), "labels": labels(4) / 2}, "expected integers"),
@@ -162,7 +240,7 @@ def test_npz_needs_both_files(tmp_path: Path) -> None:
         ({"images": np.zeros((4, 5, 5), complex), "labels": labels(4)}, "images|pixels"),
         (
             {"images": images(4, 5, 5), "labels": labels(4), "classes": np.array(3)},
-            "set-train|classes",
+            "set-test|classes",
         ),
         (
             {"images": images(4, 5, 5), "labels": labels(4), "classes": np.array(["a"])},
@@ -174,14 +252,14 @@ def test_npz_says_what_is_wrong(arrays: dict[str, np.ndarray], reason: str, tmp_
     for part in ("train", "test"):
         np.savez(tmp_path / f"set-{part}.npz", **arrays)
     with pytest.raises(OnrError, match=reason):
-        npz(str(tmp_path / "set"), data_dir=tmp_path)
+        used(npz(str(tmp_path / "set"), data_dir=tmp_path))
 
 
 def test_npz_parts_must_agree(tmp_path: Path) -> None:
     stem = save(tmp_path / "set", images(4, 5, 5), labels(4))
     np.savez(f"{stem}-test.npz", images=images(4, 6, 5), labels=labels(4))
-    with pytest.raises(OnrError, match="test part: images have shape"):
-        npz(stem, data_dir=tmp_path)
+    with pytest.raises(OnrError, match="train part: images have shape"):
+        used(npz(stem, data_dir=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +270,7 @@ def test_npz_parts_must_agree(tmp_path: Path) -> None:
 def test_npz_that_is_none(content: bytes, tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"set-{part}.npz").write_bytes(content)
-    with pytest.raises(OnrError, match=r"set-train\.npz cannot be read"):
+    with pytest.raises(OnrError, match=r"set-test\.npz cannot be read"):
         npz(str(tmp_path / "set"), data_dir=tmp_path)
 
 
@@ -200,7 +278,7 @@ def test_npz_that_is_a_single_array(tmp_path: Path) -> None:
     for part in ("train", "test"):
         with (tmp_path / f"set-{part}.npz").open("wb") as file:
             np.save(file, images(4, 5, 5))
-    with pytest.raises(OnrError, match=r"set-train\.npz cannot be read"):
+    with pytest.raises(OnrError, match=r"set-test\.npz cannot be read"):
         npz(str(tmp_path / "set"), data_dir=tmp_path)
 
 
@@ -232,10 +310,10 @@ def test_one_damaged_byte_of_an_npz_is_noticed_or_harmless(tmp_path: Path) -> No
             damaged[position] ^= flip
             file.write_bytes(damaged)
             try:
-                found = npz(stem, data_dir=tmp_path)
+                found = used(npz(stem, data_dir=tmp_path))
             except OnrError:
                 continue
-            assert np.array_equal(found.train.images[:, 0], x), position
+            assert np.array_equal(read(found.train)[..., 0], x), position
             assert np.array_equal(found.train.labels, y), position
 
 
@@ -261,16 +339,83 @@ def test_folder(tmp_path: Path) -> None:
     found = folder(str(tmp_path), data_dir=tmp_path)
     assert found.classes == ("ant", "bee")
     assert found.input_shape == (3, 6, 5)
-    assert np.array_equal(found.train.images.transpose(0, 2, 3, 1), written)
-    assert found.train.labels.tolist() == [0, 0, 1, 1]
+    place = [written.tolist().index(image) for image in read(found.train).tolist()]
+    assert sorted(place) == [0, 1, 2, 3]
+    assert found.train.labels.tolist() == [index // 2 for index in place]
+
+
+def test_the_order_of_a_folder_mixes_classes_and_is_that_of_names(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            Image.fromarray(images(1, 4, 4, 3)[0]).save(tmp_path / name / f"{k}.png")
+    before = folder(str(tmp_path), data_dir=tmp_path).test.labels
+    assert set(before[:10]) == {0, 1}
+    (tmp_path / "bee" / "0.png").unlink()
+    after = folder(str(tmp_path), data_dir=tmp_path).test.labels.tolist()
+    assert any(after == np.delete(before, k).tolist() for k in np.flatnonzero(before))
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation", "."])
+def test_a_folder_needs_no_training_part(name: str, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "elsewhere").rename(tmp_path / "all" if name == "." else tmp_path / name)
+    place = tmp_path / "all" if name == "." else tmp_path
+    found = folder(str(place), data_dir=tmp_path)
+    assert len(found.test) == 4
+    with pytest.raises(OnrError, match="has no training part"):
+        len(found.train)
+
+
+def test_photographs_are_resized_cropped_and_read_where_they_are_used(tmp_path: Path) -> None:
+    for name, size in (("ant", (40, 64)), ("bee", (90, 33))):
+        (tmp_path / name).mkdir()
+        Image.fromarray(images(1, *size, 3)[0]).save(tmp_path / name / "0.png")
+    found = folder(f"{tmp_path}@32,28", data_dir=tmp_path)
+    assert found.preparation == "shorter side resized to 32 (bilinear), centre crop of 28 x 28"
+    for preparation, side in (
+        (Preparation(32, (28, 28), "bicubic"), 32),
+        (Preparation((30, 40), (28, 28), "bicubic"), (30, 40)),
+    ):
+        found = folder(str(tmp_path), data_dir=tmp_path, preparation=preparation)
+        assert found.input_shape == (3, 28, 28)
+        way = transforms.InterpolationMode.BICUBIC
+        steps = transforms.Compose([transforms.Resize(side, way), transforms.CenterCrop(28)])
+        for image, label in zip(read(found.test), found.test.labels, strict=True):
+            with Image.open(tmp_path / ("ant", "bee")[label] / "0.png") as photograph:
+                assert np.array_equal(np.asarray(steps(photograph)), image)
+    first = found.test.labels[0]
+    (tmp_path / ("bee", "ant")[first] / "0.png").write_text("no image")
+    read(folder(str(tmp_path), data_dir=tmp_path, preparation=preparation).test.take(1))
+
+
+def test_folders_may_have_other_names_of_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "classes.txt").write_text("bee = honey bee, Apis mellifera\n\n")
+    found = folder(str(tmp_path), data_dir=tmp_path)
+    assert found.classes == ("ant", "honey bee, Apis mellifera")
+    for text in ("wasp = x", "bee", "bee = ", "bee = a\nbee = b"):
+        (tmp_path / "classes.txt").write_text(text)
+        with pytest.raises(OnrError, match=r"classes.txt: .* expected FOLDER = NAME"):
+            folder(str(tmp_path), data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("size", ["28,32", "0"])
+def test_a_crop_that_does_not_fit(size: str, tmp_path: Path) -> None:
+    with pytest.raises(OnrError, match="expected 1 <= crop <= shorter side"):
+        folder(f"{tmp_path}@{size}", data_dir=tmp_path)
 
 
 def test_folder_reads_grey_images_as_colours(tmp_path: Path) -> None:
     write_folder(tmp_path)
     grey = images(1, 6, 5)[0]
-    Image.fromarray(grey).save(tmp_path / "train" / "ant" / "0.png")
-    found = folder(str(tmp_path), data_dir=tmp_path)
-    assert np.array_equal(found.train.images[0], np.stack([grey] * 3))
+    for file in (tmp_path / "train" / "ant").iterdir():
+        Image.fromarray(grey).save(file)
+    found = folder(str(tmp_path), data_dir=tmp_path).train
+    ants = np.asarray(found.images)[found.labels == 0]
+    assert np.array_equal(ants, np.stack([np.stack([grey] * 3)] * 2))
 
 
 def _no_test(root: Path) -> None:
@@ -315,9 +460,9 @@ def _truncated(root: Path) -> None:
         (_no_test, "test"),
         (_test_is_a_file, "test"),
         (_no_images, "bee"),
-        (_other_classes, r"test has classes .*cat"),
-        (_other_size, r"1\.png has shape \(6, 6, 3\)"),
-        (_other_size_in_test, "test part: images have shape"),
+        (_other_classes, r"test has .*cat"),
+        (_other_size, r"has shape \(3, 6, [56]\).* write folder:.*@256,224"),
+        (_other_size_in_test, "train part: images have shape"),
         (_text, r"1\.png cannot be read"),
         (_truncated, r"1\.png cannot be read"),
     ],
@@ -327,7 +472,7 @@ def test_folder_says_what_is_wrong(change: object, reason: str, tmp_path: Path) 
     assert callable(change)
     change(tmp_path)
     with pytest.raises(OnrError, match=reason):
-        folder(str(tmp_path), data_dir=tmp_path)
+        used(folder(str(tmp_path), data_dir=tmp_path))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -344,7 +489,7 @@ def test_a_damaged_image_is_noticed_or_read(tmp_path: Path) -> None:
         damaged[position] ^= 0x80
         file.write_bytes(damaged)
         try:
-            folder(str(tmp_path), data_dir=tmp_path)
+            used(folder(str(tmp_path), data_dir=tmp_path))
         except OnrError:
             continue
 

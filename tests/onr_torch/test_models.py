@@ -25,8 +25,8 @@ from onr.training.checkpoints import Checkpoint
 from onr.training.runs import BEST, LAST, Run
 from onr_torch.backend import TorchBackend
 from onr_torch.linearization import jvp, linearize
+from onr_torch.models.normalized import Normalized
 from onr_torch.models.sequential import Standardize
-from onr_torch.models.torchvision_models import Normalized
 from onr_torch.models.weights import read_weights
 
 F64 = torch.float64
@@ -81,6 +81,7 @@ def trained(module):
 OWN = """
 import torch
 from torch import nn
+from onr_torch.models.normalized import Normalized
 from onr_torch.models.sequential import Standardize
 
 class Net(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from operator import attrgetter
@@ -33,7 +34,9 @@ def imported(spec: str, /) -> Callable[..., nn.Module]:
     ``classes`` (or ``num_classes``) and ``normalize`` (:class:`onr.architectures.Normalize`) that
     it has parameters for. Its other parameters become the model's options, whose types follow from
     annotations or defaults. An ``nn.Module`` is copied with its weights. The model must map pixels
-    in [0, 1] of shape ``(batch, *input_shape)`` to logits ``(batch, classes)``.
+    in [0, 1] of shape ``(batch, *input_shape)`` to logits ``(batch, classes)``. If the module, the
+    class or the function has an attribute ``class_names``, a list with the name of each output, the
+    labels of a data set are found by these names.
 
     Args:
         spec: ``my_package.models:Net`` or ``path/to/net.py:make``.
@@ -71,7 +74,7 @@ def imported(spec: str, /) -> Callable[..., nn.Module]:
         input_shape: tuple[int, ...],
         classes: int,
         *,
-        normalize: Normalize,
+        normalize: Normalize | None = None,
         **options: str | float,
     ) -> nn.Module:
         values = dict(zip(GIVEN, (input_shape, classes, classes, normalize), strict=True))
@@ -97,7 +100,13 @@ def imported(spec: str, /) -> Callable[..., nn.Module]:
         require_logits(module, input_shape, classes, what=what)
         return module
 
-    return takes(target, options)
+    takes(target, options)
+    if "normalize" not in known:  # it takes the whole training part to find out
+        signature = inspect.signature(target)
+        left = [it for name, it in signature.parameters.items() if name != "normalize"]
+        target.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]  # read by inspect
+    target.classes = getattr(found, "class_names", None)  # type: ignore[attr-defined]  # read by make_dataset
+    return target
 
 
 class _Copy:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 
 from onr.data import Dataset
 from onr.errors import OnrError
@@ -226,7 +227,7 @@ class Reproduction:
 def _digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.test):
-        for array in (part.images, part.labels):
+        for array in map(np.asarray, (part.images, part.labels)):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()

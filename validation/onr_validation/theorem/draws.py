@@ -195,7 +195,7 @@ def run_draws(run: Run, *, trials: int, seed: int) -> Iterator[Draw]:
             f"{run.path}: a layer of {largest:,} matrix entries; the theorem is checked on dense "
             f"networks with at most {DENSE_LIMIT:,}, as those trained on digits"
         )
-    images = pixels(dataset.test.take(trials).images, "float64")
+    images = pixels(np.asarray(dataset.test.take(trials).images), "float64")
     for index, image in enumerate(images):
         rng = np.random.default_rng([seed, index, 2])
         start = rng.standard_normal((1, *image.shape)).astype(np.float16)

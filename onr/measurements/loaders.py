@@ -1,0 +1,100 @@
+"""Inputs and labels from what a training loop reads: a data set, or an iterable of batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import to_device
+
+from onr.arrays import array_namespace, to_numpy
+from onr.errors import OnrError
+from onr.measurements.batches import Inputs
+from onr.typing import Array
+
+__all__ = ["labelled"]
+
+
+def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
+    """Inputs that are read in slices, and their labels, from what a user has.
+
+    Args:
+        model: inputs of a data set or of batches move to the device of its first parameter.
+        x: an array of inputs, which is returned as it is; a data set with a length and an index,
+            whose items are pairs of an image and a label, as those of torch; or an iterable of
+            such pairs, or of batches ``(images, labels)``, such as a ``DataLoader``. An iterable
+            is read once and held in memory. A data set is read once for its labels, and then item
+            by item where it is measured: reading an item twice has to give the same image.
+        y: the labels of an array, or nothing.
+
+    Raises:
+        OnrError: ``x`` is none of these, is empty, or has labels and is given ``y`` too.
+
+    Example:
+        >>> x, y = np.zeros((5, 3)), np.arange(5)
+        >>> found, labels = labelled(None, [(x[:2], y[:2]), (x[2:], y[2:])], None)
+        >>> found.shape, labels.tolist()
+        ((5, 3), [0, 1, 2, 3, 4])
+
+    """
+    if hasattr(x, "shape"):
+        return x, y
+    if y is not None:
+        raise OnrError(
+            f"x is a {type(x).__name__}: expected an array, whose labels are y; of a data set or a "
+            "loader, which has the labels, leave y out"
+        )
+    if hasattr(x, "__getitem__") and hasattr(x, "__len__") and len(x) > 0:
+        _, label = _pair(x[0])
+        if label.ndim == 0:
+            items = _Items(model, x)
+            return items, np.array([_pair(x[index])[1] for index in range(len(x))])
+    try:
+        pairs = [_pair(element) for element in x]
+    except TypeError as error:
+        raise OnrError(
+            f"x is a {type(x).__name__}: expected an array, a data set with a length and an index, "
+            "or an iterable of batches (images, labels)"
+        ) from error
+    if not pairs:
+        raise OnrError("x has no inputs: expected at least one batch (images, labels)")
+    images = [one[None] if label.ndim == 0 else one for one, label in pairs]
+    whole = array_namespace(images[0]).concat(images)
+    return _placed(model, whole), np.concatenate([np.atleast_1d(label) for _, label in pairs])
+
+
+class _Items:
+    """Images of a data set, read when they are used."""
+
+    def __init__(self, model: Any, dataset: Any) -> None:
+        self._model, self._dataset = model, dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, part: slice, /) -> Array:
+        images = [_pair(self._dataset[index])[0] for index in range(len(self))[part]]
+        return _placed(self._model, array_namespace(images[0]).stack(images))
+
+
+def _pair(element: Any) -> tuple[Array, np.ndarray]:
+    """An image and its label, or a batch of images and their labels."""
+    if not isinstance(element, tuple | list) or len(element) != 2:
+        raise OnrError(
+            f"x has a {type(element).__name__} as an element: expected pairs (image, label), or "
+            "batches (images, labels)"
+        )
+    image, label = element
+    if not hasattr(image, "shape"):
+        raise OnrError(
+            f"x has images that are a {type(image).__name__}: expected arrays of pixels in [0, 1]; "
+            "give the data set a transform, as ToTensor()"
+        )
+    return image, np.asarray(to_numpy(label) if hasattr(label, "shape") else label)
+
+
+def _placed(model: Any, x: Array) -> Array:
+    """The inputs on the device of the model's first parameter, where it has one."""
+    module = getattr(model, "module", model)  # the module of a network
+    first = next(iter(getattr(module, "parameters", list)()), None)
+    return to_device(x, first.device) if hasattr(first, "device") else x

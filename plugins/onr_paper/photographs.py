@@ -1,0 +1,157 @@
+"""Folders of the user's own image files, which are resized, cropped and read as they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from onr.data import Dataset, LaterSplit, Preparation, Split, StoredImages
+from onr.errors import OnrError
+
+__all__ = ["folder"]
+
+TESTS = ("test", "val", "validation")
+"""The names that the folder of the test part may have; the first that is there counts."""
+NAMES = "classes.txt"
+"""The file that gives folders other names of classes."""
+SIZES = re.compile(r"(.+)@(\d+)(?:,(\d+))?")
+
+
+def folder(
+    path: str, *, data_dir: Path, download: bool = False, preparation: Preparation | None = None
+) -> Dataset:
+    """The user's own image files, in ``PATH/test/CLASS/`` (or ``val``) and ``PATH/train/CLASS/``.
+
+    Without a training part ``PATH/CLASS/`` is enough. Images are RGB, uint8, read when they are
+    used. Their order is that of a hash of ``CLASS/FILE``, so that the first few are of all classes.
+    A line ``FOLDER = NAME`` of the file ``PATH/classes.txt`` gives the class of a folder another
+    name.
+
+    Args:
+        path: the folder. ``PATH@256,224`` resizes the shorter side of each image to 256 and crops
+            224 x 224 at the centre; ``PATH@224`` does both to 224.
+        data_dir: ignored.
+        download: ignored.
+        preparation: how a published model has its images resized and cropped; sizes in ``path`` go
+            before it. Without either all images must have one size.
+
+    Raises:
+        OnrError: a folder is missing, or the classes of the parts differ. Where images are used: an
+            image cannot be read, or differs in size.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name, size in (("ant", (40, 30)), ("bee", (32, 64))):
+        ...     (tmp_path / "test" / name).mkdir(parents=True)
+        ...     Image.new("RGB", size).save(tmp_path / "test" / name / "0.png")
+        >>> found = folder(f"{tmp_path}@32,28", data_dir=tmp_path)
+        >>> found.input_shape, found.classes
+        ((3, 28, 28), ('ant', 'bee'))
+
+    """
+    sized = SIZES.fullmatch(path)
+    if sized is not None:
+        path, side, crop = sized[1], int(sized[2]), int(sized[3] or sized[2])
+        if not 1 <= crop <= side:
+            raise OnrError(f"folder:{path}@{side},{crop}: expected 1 <= crop <= shorter side")
+        way = "bilinear" if preparation is None else preparation.interpolation
+        preparation = Preparation(side, (crop, crop), way)
+    root, what = Path(path), f"folder:{path}"
+    there = [name for name in TESTS if (root / name).is_dir()]
+    trained = (root / "train").is_dir()
+    if trained and not there:
+        raise OnrError(f"{what} has the folder train, but none of {', '.join(TESTS)}")
+    test, found = _part(root / there[0] if there else root, what, preparation)
+    names = _names(root / NAMES, found)
+
+    def training() -> Split:
+        if not trained:
+            raise OnrError(f"{what} has no training part, which is {root / 'train'}/CLASS/IMAGE")
+        train, classes = _part(root / "train", what, preparation)
+        if classes != found:
+            raise OnrError(f"{what}: train has classes {classes}, {there[0]} has {found}")
+        return train
+
+    prepared = None if preparation is None else str(preparation)
+    dataset = Dataset(what, LaterSplit(training), test, tuple(names))
+    return replace(dataset, preparation=prepared)
+
+
+def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Split, list[str]]:
+    """The images of a folder, which are not read yet, and the names of its folders."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(place))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OnrError(f"{what}: {error}") from error
+
+    def mixed(sample: tuple[str, int]) -> str:
+        name = Path(sample[0]).relative_to(place).as_posix()
+        return hashlib.sha256(name.encode()).hexdigest()
+
+    samples = sorted(found.samples, key=mixed)
+    files = [name for name, _ in samples]
+    prepare = _prepared(preparation)
+    shape = _pixels(files[0], prepare).shape if preparation is None else (3, *preparation.crop)
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *shape), np.uint8)
+        for place, row in enumerate(rows):
+            image = _pixels(files[row], prepare)
+            if image.shape != shape:
+                raise OnrError(
+                    f"{files[row]} has shape {image.shape}, {files[0]} {shape}: write "
+                    f"{what}@256,224 to resize the shorter side of all to 256 and crop 224 x 224"
+                )
+            images[place] = image
+        return images
+
+    images = StoredImages(shape, np.uint8, np.arange(len(files)), read, where=what)
+    return Split(images, np.array([label for _, label in samples], np.int64)), found.classes
+
+
+def _pixels(file: str, prepare: Callable[..., object]) -> np.ndarray:
+    """One image, ``(3, H, W)``."""
+    from torchvision.datasets.folder import pil_loader
+
+    try:
+        return np.asarray(prepare(pil_loader(file))).transpose(2, 0, 1)
+    except Exception as error:
+        raise OnrError(f"{file} cannot be read as an image: {error}") from error
+
+
+def _prepared(preparation: Preparation | None) -> Callable[..., object]:
+    """The function that resizes and crops."""
+    if preparation is None:
+        return lambda image: image
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    side = preparation.resize
+    way = InterpolationMode(preparation.interpolation)
+    resize = Resize(side if isinstance(side, int) else list(side), way)
+    steps: Callable[..., object] = Compose([resize, CenterCrop(list(preparation.crop))])
+    return steps
+
+
+def _names(file: Path, folders: list[str]) -> list[str]:
+    """The names of the classes: those of the folders, unless the file has others."""
+    if not file.exists():
+        return folders
+    named: dict[str, str] = {}
+    for line in file.read_text().splitlines():
+        place, equals, name = (text.strip() for text in line.partition("="))
+        if not line.strip():
+            continue
+        if not equals or not name or place not in folders or place in named:
+            raise OnrError(
+                f"{file}: {line!r}: expected FOLDER = NAME, each folder once; they are "
+                f"{', '.join(folders[:4])}{' and so on' if len(folders) > 4 else ''}"
+            )
+        named[place] = name
+    return [named.get(place, place) for place in folders]
