@@ -208,16 +208,19 @@ def _axes(shape: tuple[int, ...], layout: str | None, path: Path) -> tuple[int, 
 def _layout(shape: tuple[int, ...]) -> str | None:
     """The layout of ``(N, a, b, c)`` if it is beyond doubt.
 
-    Channels are last if only c is a number of channels. They are first if only a is one and the
-    other reading is absurd: an image of a rows with as many channels as columns, or of three or
-    four rows with many channels. One row with many channels may be a signal.
+    If only c is a number of channels of grey or colour images, channels are last. Otherwise the
+    other reading has to be absurd: one side of a square taken for the channels, and fewer channels
+    for a side; or colours taken for rows, and a side of sixteen or more for the channels. One row
+    of many channels may be a signal.
     """
     _, first, middle, last = shape
-    if (first in CHANNELS) == (last in CHANNELS):
+    if first in CHANNELS and last in CHANNELS:
         return None
-    if last in CHANNELS:
+    if last in CHANNELS or (first == middle > last and first not in CHANNELS):
         return "NHWC"
-    return "NCHW" if middle == last or (first > 1 and min(middle, last) >= MANY) else None
+    if middle == last > first or (first in (3, 4) and min(middle, last) >= MANY):
+        return "NCHW"
+    return None
 
 
 def _four(images: np.ndarray) -> np.ndarray:

@@ -89,7 +89,10 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
     try:
         found = ImageFolder(str(place))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise OnrError(f"{what}: {error}") from error
+        raise OnrError(
+            f"{what}: {error}: expected test/CLASS/IMAGE in it (or val), and train/CLASS/IMAGE to "
+            "train; or CLASS/IMAGE"
+        ) from error
 
     def mixed(sample: tuple[str, int]) -> str:
         name = Path(sample[0]).relative_to(place).as_posix()
@@ -106,8 +109,8 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
             image = _pixels(files[row], prepare)
             if image.shape != shape:
                 raise OnrError(
-                    f"{files[row]} has shape {image.shape}, {files[0]} {shape}: write "
-                    f"{what}@256,224 to resize the shorter side of all to 256 and crop 224 x 224"
+                    f"{files[row]} has shape {image.shape}, {files[0]} {shape}: all must have one "
+                    f"size; {what}@256,224 resizes the shorter side to 256 and crops 224 x 224"
                 )
             images[place] = image
         return images

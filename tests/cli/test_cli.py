@@ -287,7 +287,7 @@ DATA: dict[str, tuple[Callable[[Path], str], str]] = {
     "no npz": (_nothing, "no file"),
     "no test part": (_no_test_part, "set-test.npz"),
     "damaged": (_damaged, "set-train.npz cannot be read"),
-    "damaged, compressed": (_damaged_compressed, "set-train.npz cannot be read"),
+    "damaged, compressed": (_damaged_compressed, "set-test.npz cannot be read"),
     "cut short": (_cut_short, "set-train.npz cannot be read"),
     "pickled": (_pickled, "not pickled"),
     "flat images": (lambda root: save_npz(root / "set", images=UINT8[:, 0]), "shape"),

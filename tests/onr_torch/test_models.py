@@ -785,7 +785,7 @@ def test_what_cannot_be_is_one_line(arguments, message, colours, own):
 
 def test_the_models_are_listed():
     names = {entry.name for _, entry in registry().offers("model")}
-    assert names >= {"wrn-28-10", "torchvision", "python"}
+    assert names >= {"wrn-28-10", "torchvision", "python", "timm", "hf"}
     assert all(f" {name} " in onr("plugins").stdout for name in names)
 
 

@@ -1,0 +1,102 @@
+"""Data sets and loaders are measured as the arrays that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+import onr
+from onr.errors import OnrError
+
+torch.manual_seed(0)
+X, Y = torch.rand(7, 3, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+MODEL = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+
+
+class Items(Dataset[tuple[torch.Tensor, int]]):
+    """Counts how often each image is read."""
+
+    def __init__(self) -> None:
+        self.read = [0] * len(X)
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.read[index] += 1
+        return X[index], int(Y[index])
+
+
+class Stream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Images one by one, without a length."""
+
+    def __iter__(self) -> Any:
+        return iter(zip(X, Y, strict=True))
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "tensors": lambda: TensorDataset(X, Y),
+    "items": Items,
+    "subset": lambda: Subset(TensorDataset(torch.cat([X, X]), torch.cat([Y, Y])), range(7)),
+    "stream": Stream,
+    "loader": lambda: DataLoader(TensorDataset(X, Y), batch_size=3),
+    "list of batches": lambda: [(X[:4], Y[:4]), (X[4:], Y[4:])],
+    "list of pairs": lambda: list(zip(X, Y.tolist(), strict=True)),
+    "generator": lambda: ((X[k : k + 2], Y[k : k + 2].numpy()) for k in range(0, 7, 2)),
+}
+MEASURES: dict[str, Callable[..., Any]] = {
+    "accuracy": onr.measure.accuracy,
+    "robust_accuracy": lambda *of: onr.measure.robust_accuracy(*of, p=2, eps=[0, 0.3], steps=2),
+    "norms": lambda *of: onr.measure.norms(*of, p=2, q=2),
+    "spectrum": lambda *of: onr.measure.spectrum(*of, p=2, eps=0.1, reference=MODEL),
+    "alignment": lambda *of: onr.measure.alignment(*of, p=2, eps=0.1),
+    "linearity": lambda *of: onr.measure.linearity(*of, p=2, eps=0.1),
+    "activations": lambda *of: onr.measure.activations(*of, eps=0.1),
+    "directions": lambda *of: onr.measure.directions(*of, p=2, q=2, eps=0.1),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_data_is_measured_as_its_arrays(name: str) -> None:
+    measure = MEASURES[name]
+    expected = measure(MODEL, X, Y)
+    for form in FORMS if name == "accuracy" else ("items", "generator"):
+        np.testing.assert_equal(measure(MODEL, FORMS[form]()), expected, err_msg=form)
+
+
+def test_a_data_set_is_read_where_it_is_measured() -> None:
+    data = Items()
+    onr.measure.accuracy(MODEL, data)
+    assert max(data.read) <= 5
+
+
+def test_images_move_to_the_device_of_the_model() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).to("meta")
+    with pytest.raises(Exception, match="meta"):
+        onr.measure.accuracy(model, FORMS["loader"]())
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, None, "give y, the label of each input"),
+        (FORMS["loader"](), Y, "x is a DataLoader: .* leave y out"),
+        (3, None, "x is a int: expected an array, a data set .* or an iterable"),
+        ([], None, "x has no inputs"),
+        ([X, Y], None, "x has a Tensor as an element: expected pairs"),
+        ([{"image": X}], None, "x has a dict as an element"),
+        ([(X, Y, Y)], None, "x has a tuple as an element"),
+        ([("photograph", 3)], None, "images that are a str: .* ToTensor"),
+        ([(X, Y[:3])], None, "expected one label for each input"),
+        ([(X, Y.double())], None, "expected whole numbers"),
+    ],
+)
+def test_what_is_no_data(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(OnrError, match=message):
+        onr.measure.accuracy(MODEL, x, y)
