@@ -54,10 +54,13 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @_setting("dtype", "float32, float64, or bfloat16: products in bfloat16, weights in float32.")
 @_setting("dataset", "digits, cifar10, svhn, npz:STEM, stored:NAME, folder:PATH, or a plugin's.")
 @_setting("data-dir", "The folder of data files.")
-@_setting("download", "Fetch a missing data set into --data-dir.")
+@_setting("download", "Fetch a missing data set, or published weights.")
 @_setting("train-images", "The number of images to train on, from the first.", type=int)
 @_setting("augment", "none, crop or crop-flip; by default the data set's own.")
-@_setting("model", "mlp, cnn7, wrn-28-10, torchvision:NAME, MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE.")
+@_setting(
+    "model",
+    "mlp, cnn7, wrn-28-10, torchvision:, timm: or hf:NAME, MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE.",
+)
 @model_option
 @_setting("weights", "Initial weights: a run's folder, .safetensors, or a state dict.")
 @_setting("method", "The training method; onr plugins lists all of them.")

@@ -96,5 +96,5 @@ def _pair(element: Any) -> tuple[Array, np.ndarray]:
 def _placed(model: Any, x: Array) -> Array:
     """The inputs on the device of the model's first parameter, where it has one."""
     module = getattr(model, "module", model)  # the module of a network
-    first = next(iter(getattr(module, "parameters", list)()), None)
+    first: Any = next(iter(getattr(module, "parameters", list)()), None)
     return to_device(x, first.device) if hasattr(first, "device") else x

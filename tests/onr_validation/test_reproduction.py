@@ -735,7 +735,7 @@ def test_bad_requests_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     assert "list stands alone" in fails("reproduce", "list", "fig2")
     told = fails("reproduce", "fig6", "--scale", "cpu", "--data-dir", tmp_path / "nowhere")
-    assert f"no file {tmp_path / 'nowhere' / 'cifar10-train.npz'}" in told
+    assert f"no file {tmp_path / 'nowhere' / 'cifar10-test.npz'}" in told
     assert "holds no results: run onr reproduce first" in fails("report", tmp_path)
     assert not (tmp_path / "reproduction" / "cpu" / "models").exists()
 
