@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from onr.errors import OnrError
@@ -48,11 +49,14 @@ def outputs_of(classes: Sequence[str], names: Sequence[str], *, data: str, model
         >>> try:
         ...     outputs_of(["crane"], known, data="mine", model="m")
         ... except OnrError as error:
-        ...     print(str(error).partition(":")[0])
-        mine has the class 'crane', which is output 1 and output 3 of m
+        ...     print(str(error).partition(";")[0])
+        mine has the class 'crane', which is output 1 (crane) and output 3 (crane) of m
 
     """
-    advice = "; write #NUMBER, the number of the output, as the class's name"
+    advice = (
+        "; write #NUMBER, the number of the output, as the class's name (of a folder, by a line "
+        "FOLDER = #NUMBER in classes.txt)"
+    )
     if numbered(classes) or numbered(names):
         if len(classes) != len(names):
             raise OnrError(
@@ -77,12 +81,15 @@ def outputs_of(classes: Sequence[str], names: Sequence[str], *, data: str, model
             found = [int(number)]
         else:
             found = known.get(_plain(name), [])
-        if len(found) != 1:
-            what = " and ".join(f"output {index}" for index in found) or "no output"
+        if not found:
+            near = difflib.get_close_matches(_plain(name), known, n=4)
             raise OnrError(
-                f"{data} has the class {name!r}, which is {what} of {model}: the model's classes "
-                f"are {_some(names)}{advice}"
+                f"{data} has the class {name!r}, which is no output of {model}: expected one as "
+                f"{', '.join(near) or _some(names)}{advice}"
             )
+        if len(found) > 1:
+            what = " and ".join(f"output {index} ({names[index]})" for index in found)
+            raise OnrError(f"{data} has the class {name!r}, which is {what} of {model}{advice}")
         outputs += found
     for index, output in enumerate(outputs):
         if output in outputs[:index]:

@@ -9,11 +9,11 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_attacks``      ``target(p=, eps=, bounds=, ...) -> Attack``; of ``loss=``, ``steps=`` and
                      ``restarts=`` those that it names
 ``onr_models``       ``target(input_shape, classes, **options) -> Architecture`` (or, for torch
-                     alone, a ``torch.nn.Module``); of ``normalize=`` (mean and deviation of the training
-                     part) and ``pretrained=`` (whether its own weights are used) those that it
-                     names. If the target has a method ``opened(download=)``, what that gives is the
-                     target; its attributes ``preparation``, ``classes`` and ``record`` say what its
-                     images and outputs are and where it comes from
+                     alone, a ``torch.nn.Module``); of ``normalize=`` (mean and deviation of the
+                     training part) and ``pretrained=`` (whether its own weights are used) those
+                     that it names. If the target has a method ``opened(download=)``, what that
+                     gives is the target; its attributes ``preparation``, ``classes`` and
+                     ``record`` say what its images and outputs are and where it comes from
 ``onr_datasets``     ``target(data_dir=, download=) -> Dataset``, and ``preparation=``, how the
                      model's images are resized and cropped, where the target names it
 ``onr_methods``      ``target(**options) -> Method``

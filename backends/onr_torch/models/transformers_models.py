@@ -51,6 +51,7 @@ def transformers_model(spec: str, /) -> PublishedModel:
 def _opened(spec: str, download: bool) -> Published:
     import transformers
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+    from transformers.utils import logging
 
     what = f"model hf:{spec}"
     place = Place(spec, what=what, download=download)
@@ -78,9 +79,15 @@ def _opened(spec: str, download: bool) -> Published:
                 config, trust_remote_code=False, dtype=torch.float32
             )
             return blank
-        model, info = AutoModelForImageClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **safe
-        )
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            model, info = AutoModelForImageClassification.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **safe
+            )
+        finally:
+            if shown:
+                logging.enable_progress_bar()
         lacking = sorted(info["missing_keys"])
         if lacking:
             raise OnrError(
