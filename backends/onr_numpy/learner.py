@@ -169,12 +169,16 @@ class NumpyLearner:
             u = layer.vjp(u, point.memory[position])
 
     def _update(self, gradients: dict[str, np.ndarray], lr: float) -> None:
-        """Update the parameters by momentum or Adam, as torch defines these."""
+        """Update the parameters by momentum, Adam or AdamW, as torch defines these."""
         self._steps += 1
         optimizer = self._optimizer
         for name, gradient in gradients.items():
-            gradient = gradient + optimizer.weight_decay * self._parameters[name]
-            first = self._first[name]
+            before, first = self._parameters[name], self._first[name]
+            dtype = before.dtype
+            if optimizer.name == "adamw":
+                before = before * (1 - lr * optimizer.weight_decay)
+            else:
+                gradient = gradient + optimizer.weight_decay * before
             if optimizer.name == "sgd":
                 first = optimizer.momentum * first + gradient
                 change = gradient + optimizer.momentum * first if optimizer.nesterov else first
@@ -185,10 +189,9 @@ class NumpyLearner:
                 self._second[name] = second
                 scale = np.sqrt(second) / np.sqrt(1 - b2**self._steps) + ADAM_EPS
                 change = first / (1 - b1**self._steps) / scale
-            dtype = self._parameters[name].dtype
             self._first[name] = first.astype(dtype)
             self._second[name] = self._second[name].astype(dtype)
-            self._parameters[name] = (self._parameters[name] - lr * change).astype(dtype)
+            self._parameters[name] = (before - lr * change).astype(dtype)
         self._rebuild()
 
     def state(self) -> dict[str, np.ndarray]:

@@ -81,10 +81,12 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 )
 @_setting("epochs")
 @_setting("batch-size")
-@_setting("optimizer", "adam or sgd.")
+@_setting("optimizer", "adam, adamw or sgd.")
 @_setting("momentum", "The momentum of sgd.")
 @_setting("nesterov", "Use Nesterov momentum, with sgd.")
-@_setting("weight-decay")
+@_setting(
+    "weight-decay", "Added to the gradient; with adamw, the weights shrink by lr times it instead."
+)
 @_setting("lr", "The peak learning rate.")
 @_setting(
     "schedule", "one-cycle, cosine, constant, or steps:0.5,0.75: divide by 10 at these fractions."

@@ -74,8 +74,10 @@ class TorchLearner:
         self._dtype, device = str(parameter.dtype).removeprefix("torch."), parameter.device
         self._images = torch.from_numpy(np.ascontiguousarray(train.images)).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        if optimizer.name == "adam":
-            self._optimizer: torch.optim.Optimizer = torch.optim.Adam(
+        self._optimizer: torch.optim.Optimizer
+        if optimizer.name in ("adam", "adamw"):
+            kind = torch.optim.Adam if optimizer.name == "adam" else torch.optim.AdamW
+            self._optimizer = kind(
                 self._parameters.values(), lr=0.0, weight_decay=optimizer.weight_decay
             )
         else:
