@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -193,6 +194,21 @@ class NumpyLearner:
             self._second[name] = self._second[name].astype(dtype)
             self._parameters[name] = (before - lr * change).astype(dtype)
         self._rebuild()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The parameters by name."""
+        return dict(self._parameters)
+
+    @contextmanager
+    def holding(self, weights: Mapping[str, np.ndarray], /) -> Iterator[None]:
+        """Give the network these weights inside; afterwards the training has its own back."""
+        own, network = self._parameters, self._network
+        try:
+            self._parameters = dict(weights)
+            self._rebuild()
+            yield
+        finally:
+            self._parameters, self._network = own, network
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the parameters, the optimiser's state and what the method remembers."""

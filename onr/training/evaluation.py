@@ -251,6 +251,7 @@ def evaluate(
         "dataset": train.dataset,
         "epochs": subject.epochs,
         "best": subject.best,
+        "averaged": subject.averaged,
         "dtype": train.dtype,
         "part": config.part,
         "images": images,

@@ -370,7 +370,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [("--epochs", "9"), ("--p", "2"), ("--out", "x"), ("--download",), ("--lr", "1")]
+    "more", [("--average", "0.9"), ("--p", "2"), ("--out", "x"), ("--download",), ("--lr", "1")]
 )
 def test_a_resumed_run_takes_no_other_options(more: tuple[str, ...], run: Path) -> None:
     error = fails("train", "--resume", run, *more, above=True)
