@@ -647,6 +647,46 @@ def test_adversarial_training_pays_at_the_perturbed_inputs(loss: str, lam: float
     same_objective(module, found, adversarial if lam == math.inf else clean + lam * adversarial)
 
 
+@pytest.mark.parametrize("spec", ["torchattacks:PGDL2", "foolbox:L2PGD"])
+def test_adversarial_training_with_a_librarys_attack_is_a_plain_loop(spec: str) -> None:
+    """Three steps with AdamW on what the library itself finds, without our adapter."""
+    origin = spec.partition(":")[0]
+    library = pytest.importorskip(origin)
+    ours, theirs = network(), network()
+    images = np.random.default_rng(1).integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
+    x = torch.from_numpy(images / 255)
+    y = torch.arange(COUNT) % CLASSES
+    method = load("method", "at")(attack=spec, eps=0.3, steps=3, lam=0.7)
+    assert method.versions == {origin: library.__version__}
+    learner = TorchLearner(
+        TorchNetwork(ours, SHAPE),
+        method,
+        Split(images, y.numpy()),
+        optimizer=Optimizer("adamw", weight_decay=0.1),
+    )
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1)
+    for step in range(3):
+        before = torch.random.get_rng_state()
+        learner.step(np.arange(COUNT), lr=0.01, rng=np.random.default_rng(step))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng(step).integers(2**31, size=COUNT)[0]))
+            if origin == "torchattacks":
+                attack = library.PGDL2(theirs, eps=0.3, alpha=0.2 * 0.3 * 10 / 3, steps=3)
+                moved = attack(x, y)
+            else:
+                size = 0.025 * 50 / 3
+                attack = library.attacks.L2PGD(rel_stepsize=size, steps=3)
+                model = library.PyTorchModel(theirs.eval(), bounds=(0, 1), device="cpu")
+                moved = attack.repeat(1)(model, x, y, epsilons=0.3)[1]
+        loss = cross_entropy(theirs, x, y) + 0.7 * cross_entropy(theirs, moved.detach(), y)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+
+
 # Options
 
 BAD = [

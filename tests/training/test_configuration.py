@@ -127,7 +127,9 @@ def test_an_option_that_is_no_text_and_no_number(table: str, value: Any) -> None
 def test_an_unknown_setting(name: str, layer: int) -> None:
     layers: list[dict[str, Any]] = [{}, {}, {}]
     layers[layer] = {name: 1}
-    with pytest.raises(OnrError, match=f"unknown setting {name!r}: expected augment, average, backend, "):
+    with pytest.raises(
+        OnrError, match=f"unknown setting {name!r}: expected augment, average, backend, "
+    ):
         configuration(*layers)
 
 
