@@ -67,7 +67,7 @@ def test_the_average_is_the_sum_of_its_shares(
 def test_a_plain_loop_in_torch_has_the_same_weights_and_average() -> None:
     """Batch normalisation, AdamW, and the average of torch.optim.swa_utils, buffers too."""
     torch.manual_seed(0)
-    # A bias before the normalisation would have a gradient of rounding errors, which Adam scales up.
+    # Of a bias here the gradient would be rounding errors, which Adam scales up.
     first = nn.Linear(6, 8, bias=False)
     layers = (nn.Flatten(), first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
     theirs = nn.Sequential(*layers).double()
