@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-import onr
 from onr.data import Split, pixels
 from onr.errors import OnrError
+from onr.registry import load
 from onr.training.averaging import WeightAverage
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
@@ -76,7 +76,7 @@ def test_a_plain_loop_in_torch_has_the_same_weights_and_average() -> None:
     images, labels = rng.integers(0, 256, (20, 1, 2, 3)).astype(np.uint8), np.arange(20) % 4
     learner = TorchLearner(
         TorchNetwork(ours, (1, 2, 3)),
-        onr.registry.load("method", "standard")(),
+        load("method", "standard")(),
         Split(images, labels),
         optimizer=Optimizer("adamw", weight_decay=0.1),
     )
