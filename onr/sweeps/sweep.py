@@ -164,7 +164,7 @@ class Sweep:
         A row has the hash, the status, the varying settings, the number of finished epochs, the
         last accuracies, and the reason of a failure.
         """
-        results = RESULTS
+        results: tuple[str, ...] = RESULTS
         if any(config.average is not None for config in self.points.values()):
             results += tuple(f"averaged_{result}" for result in RESULTS)
         rows = []

@@ -94,7 +94,7 @@ def adversarial_training(
         lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
         options: further options of the attack, as text or as their values, such as ``alpha`` of
             ``pga``: the paper's ``2 eps / steps`` if not given, ``inf`` for the limit of large
-            steps. ``keep`` of ``pga`` is ``last`` if not given.
+            steps. ``keep`` of ``pga`` is ``last`` if not given, and ``best`` with several restarts.
 
     Raises:
         OnrError: an argument is out of range, there is no such attack, the attack does not take an
@@ -122,12 +122,13 @@ def adversarial_training(
                 f"method at takes no option {name!r}: it takes attack, p, loss, eps, steps, "
                 f"restarts and lam, and those of attack {bare(attack)}"
             )
+    keep = {"keep": "last" if restarts in (None, 1) else "best"} if of_paper else {}
     named = attack_by_name(
         attack,
         loss=paid if "loss" in takes else None,
         steps=10 if of_paper and steps is None else steps,
         restarts=restarts,
-        options={"keep": "last"} | options if of_paper else options,
+        options=keep | options,
     )
     made = named.make(norm, radius, (0.0, 1.0))
     settings: dict[str, str | float] = {"attack": bare(attack), "p": norm.name, "loss": paid.name}

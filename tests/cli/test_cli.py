@@ -377,6 +377,14 @@ def test_a_resumed_run_takes_no_other_options(more: tuple[str, ...], run: Path) 
     assert more[0].removeprefix("--") in error
 
 
+def test_an_attack_that_cannot_attack_the_network_is_refused_before_a_run(tmp_path: Path) -> None:
+    pytest.importorskip("torchattacks")
+    at = ("--method", "at", "--attack", "torchattacks:PGDL2")
+    error = fails("train", "--backend", "numpy", *SMALL, *at, "--out", tmp_path / "run")
+    assert "torchattacks attacks networks of the torch backend alone" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_lengthened_where_its_schedule_allows_it(run: Path, tmp_path: Path) -> None:
     error = fails("train", "--resume", run, "--epochs", "2")
     assert "one-cycle rises over the first 30 % of all epochs" in error

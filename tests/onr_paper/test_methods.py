@@ -19,6 +19,8 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.registry import load
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
 from onr.training.optimizers import Optimizer
 from onr_torch.network import TorchNetwork
 from onr_torch.training.layer_maps import layer_weights
@@ -665,6 +667,12 @@ def test_adversarial_training_with_a_librarys_attack_is_a_plain_loop(
     y = torch.arange(COUNT) % CLASSES
     method = load("method", "at")(attack=spec, eps=0.3, steps=3, lam=0.7)
     assert method.versions == {origin: library.__version__}
+    record = run_record(TrainConfig(method="at", method_options={"attack": spec}), method)
+    assert record["versions"][origin] == library.__version__
+    assert (
+        record["served"]["attack"] | {"name": spec, "plugin": "onr_torch"}
+        == (record["served"]["attack"])
+    )
     learner = TorchLearner(
         TorchNetwork(ours, SHAPE),
         method,
