@@ -71,7 +71,7 @@ def onr_losses() -> list[Entry]:
 
 @hookspec
 def onr_attacks() -> list[Entry]:
-    """Attacks for ``onr evaluate --attack``."""
+    """Attacks for ``onr evaluate --attack`` and ``onr train --attack``."""
     return []
 
 

@@ -256,8 +256,9 @@ class Method(Protocol):
     def settings(self) -> dict[str, str | float]:
         """Every setting that the method depends on, defaults resolved, for the record of a run.
 
-        ``p`` and ``q`` are names of norms, ``loss`` is the name of a loss, and ``eps`` is a radius
-        in norm ``p``. Evaluation takes its defaults from these settings.
+        ``p`` and ``q`` are names of norms, ``loss`` and ``attack`` are the names of a loss and an
+        attack, and ``eps`` is a radius in norm ``p``. Evaluation takes its defaults from these
+        settings. A method with parts of other libraries has their ``versions`` by name, too.
         """
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:

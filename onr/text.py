@@ -20,7 +20,15 @@ from onr.numerals import number
 from onr.protocols import Attack, Loss, Norm, NormLike
 from onr.registry import bare, load, norm_spec
 
-__all__ = ["CROSS_ENTROPY", "NamedAttack", "attack_by_name", "call", "loss_of", "norm"]
+__all__ = [
+    "CROSS_ENTROPY",
+    "NamedAttack",
+    "attack_by_name",
+    "call",
+    "leads_to_label",
+    "loss_of",
+    "norm",
+]
 
 # The losses of an attack that is given none.
 CROSS_ENTROPY = "onr_paper:cross-entropy"
@@ -41,6 +49,7 @@ def call(
 
     The annotation of a keyword-only parameter says how the text of its option is read: ``str``,
     ``bool`` (``true``, ``1``, ``false`` or ``0``), ``int`` or ``float``, each also with ``| None``.
+    A target with a parameter ``**name`` gets every other option there as it is given.
 
     Args:
         target: the callable.
@@ -66,7 +75,11 @@ def call(
         if parameter.kind is parameter.KEYWORD_ONLY and name not in given
     ]
     read: dict[str, Any] = {}
+    others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, text in options.items():
+        if name not in known and others and name not in given:
+            read[name] = text
+            continue
         if name not in known:
             raise OnrError(
                 f"{what} takes no option {name!r}: it takes {', '.join(known) or 'none'}"
@@ -220,6 +233,19 @@ def attack_by_name(
     )
 
 
+def leads_to_label(loss: Loss, /) -> bool:
+    """Whether to ascend the loss leads to the label, as a targeted attack does.
+
+    Example:
+        >>> leads_to_label(CrossEntropy()), leads_to_label(CrossEntropy(targeted=True))
+        (False, True)
+
+    """
+    return not loss.uses_clean and bool(
+        loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
+    )
+
+
 def _leading(loss: Loss, *, targeted: bool) -> Loss:
     """Return the loss if it leads to the label (``targeted``) or away from the label (otherwise).
 
@@ -227,9 +253,7 @@ def _leading(loss: Loss, *, targeted: bool) -> Loss:
         OnrError: the loss leads the other way.
 
     """
-    towards = not loss.uses_clean and bool(
-        loss.gradient(np.zeros((1, 2)), labels=np.zeros(1, np.int64))[0, 0] > 0
-    )
+    towards = leads_to_label(loss)
     if towards and not targeted:
         raise OnrError(f"loss {loss.name} leads to a target: say which with --target, as next")
     if targeted and not towards:

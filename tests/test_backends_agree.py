@@ -43,6 +43,7 @@ OPTIMIZERS = {
     "adam": {"optimizer": "adam"},
     "sgd": {"optimizer": "sgd"},
     "adam-decay": {"optimizer": "adam", "weight_decay": 0.1},
+    "adamw-decay": {"optimizer": "adamw", "weight_decay": 0.1},
     "sgd-decay-nesterov": {"optimizer": "sgd", "weight_decay": 0.1, "nesterov": True},
     "sgd-plain": {"optimizer": "sgd", "momentum": 0.0},
 }

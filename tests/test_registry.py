@@ -23,6 +23,7 @@ from onr.errors import OnrError, UnknownNameError
 from onr.hookspecs import PROJECT, Entry, hookimpl
 from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm_spec, registry
 from onr.text import loss_of, norm
+from onr.training.runs import Run
 
 Install = Callable[..., None]
 HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
@@ -470,6 +471,41 @@ def test_training_does_not_depend_on_other_attacks_and_losses(
     assert result.exit_code == 0, result.stderr
     (record,) = (out / "metrics.jsonl").read_text().splitlines()
     assert "validation_robust_accuracy" in json.loads(record)
+
+
+def test_adversarial_training_takes_a_plugins_attack_and_loss(
+    install: Install, tmp_path: Any
+) -> None:
+    """Ours under other names, so that the weights must be the same."""
+    climb = "onr.attacks.projected_gradient:ProjectedGradientAscent"
+    attacks, losses = (
+        Entry("climb", climb, "another"),
+        Entry("lead", "onr.losses:Margin", "another"),
+    )
+    install("other", onr_attacks=offer(attacks), onr_losses=offer(losses))
+    found = []
+    for name, arguments in {
+        "theirs": ("--attack", "climb", "--loss", "other:lead", "--method-option", "keep=last"),
+        "ours": ("--attack", "onr_paper:pga", "--loss", "margin"),
+    }.items():
+        small = ("--train-images", "40", "--epochs", "1", "--steps", "2", "--alpha", "0.2")
+        given = ("--backend", "numpy", "--method", "at", *small, "--out", str(tmp_path / name))
+        result = CliRunner().invoke(main, ["train", *given, *arguments])
+        assert result.exit_code == 0, result.stderr
+        found.append(Run.open(tmp_path / name))
+    theirs, ours = found
+    for name, value in ours.model()[0].items():
+        np.testing.assert_array_equal(theirs.model()[0][name], value)
+    for kind in ("attack", "loss"):
+        assert theirs.config["served"][kind]["plugin"] == "other"
+        assert ours.config["served"][kind]["plugin"] == "onr_paper"
+    settings = {"attack": "pga", "p": "2", "loss": "margin", "eps": 0.5, "steps": 2, "alpha": 0.2}
+    assert ours.config["settings"] == settings | {"lam": 1.0}
+    assert theirs.config["settings"] == ours.config["settings"] | {
+        "attack": "climb",
+        "alpha": 0.2,
+        "keep": "last",
+    }
 
 
 def test_a_command_offered_twice_must_be_qualified(install: Install) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -170,12 +171,16 @@ class NumpyLearner:
             u = layer.vjp(u, point.memory[position])
 
     def _update(self, gradients: dict[str, np.ndarray], lr: float) -> None:
-        """Update the parameters by momentum or Adam, as torch defines these."""
+        """Update the parameters by momentum, Adam or AdamW, as torch defines these."""
         self._steps += 1
         optimizer = self._optimizer
         for name, gradient in gradients.items():
-            gradient = gradient + optimizer.weight_decay * self._parameters[name]
-            first = self._first[name]
+            before, first = self._parameters[name], self._first[name]
+            dtype = before.dtype
+            if optimizer.name == "adamw":
+                before = before * (1 - lr * optimizer.weight_decay)
+            else:
+                gradient = gradient + optimizer.weight_decay * before
             if optimizer.name == "sgd":
                 first = optimizer.momentum * first + gradient
                 change = gradient + optimizer.momentum * first if optimizer.nesterov else first
@@ -186,11 +191,25 @@ class NumpyLearner:
                 self._second[name] = second
                 scale = np.sqrt(second) / np.sqrt(1 - b2**self._steps) + ADAM_EPS
                 change = first / (1 - b1**self._steps) / scale
-            dtype = self._parameters[name].dtype
             self._first[name] = first.astype(dtype)
             self._second[name] = self._second[name].astype(dtype)
-            self._parameters[name] = (self._parameters[name] - lr * change).astype(dtype)
+            self._parameters[name] = (before - lr * change).astype(dtype)
         self._rebuild()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The parameters by name."""
+        return dict(self._parameters)
+
+    @contextmanager
+    def holding(self, weights: Mapping[str, np.ndarray], /) -> Iterator[None]:
+        """Give the network these weights inside; afterwards the training has its own back."""
+        own, network = self._parameters, self._network
+        try:
+            self._parameters = dict(weights)
+            self._rebuild()
+            yield
+        finally:
+            self._parameters, self._network = own, network
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the parameters, the optimiser's state and what the method remembers."""

@@ -18,7 +18,16 @@ __all__ = ["announce", "opened", "subject_options"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS = TrainConfig()
 SUBJECT = "subject"
-OPENING = ("model_options", "weights", "dataset", "data_dir", "device", "download", "best")
+OPENING = (
+    "model_options",
+    "weights",
+    "dataset",
+    "data_dir",
+    "device",
+    "download",
+    "best",
+    "averaged",
+)
 
 
 def subject_options(images: str | None) -> Callable[[Command], Command]:
@@ -56,6 +65,11 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
             "--best",
             is_flag=True,
             help="RUN: use the epoch of best validation accuracy, not the last.",
+        ),
+        click.option(
+            "--averaged",
+            is_flag=True,
+            help="RUN: use the averages of the weights, which onr train --average keeps.",
         ),
         click.option(
             "--part",
@@ -116,6 +130,7 @@ def warnings(subject: Subject, *, dataset_chosen: bool) -> list[str]:
 def announce(subject: Subject, images: int, part: str) -> str:
     """The model and the images that are measured, in words."""
     name = str(subject.run.path) if subject.run is not None else bare(subject.config.model)
+    name += ", averaged weights," * subject.averaged
     shape = " x ".join(str(size) for size in subject.dataset.input_shape)
     prepared = subject.dataset.preparation
     how = shape if prepared is None else f"{shape}, {prepared}"

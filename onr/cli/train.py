@@ -17,11 +17,11 @@ from onr.registry import bare
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
 from onr.training.layered_config import absolute, configuration, preset, read_configuration
-from onr.training.loop import Training, resumed
+from onr.training.loop import Training, lengthened, resumed
 from onr.training.runs import Run
 
 DEFAULTS = TrainConfig()
-METHOD_OPTIONS = ("p", "q", "loss", "eps", "steps", "alpha", "lam", "form")
+METHOD_OPTIONS = ("attack", "p", "q", "loss", "eps", "steps", "alpha", "lam", "form")
 """The options of methods that have a flag of their own."""
 
 
@@ -64,10 +64,21 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @model_option
 @_setting("weights", "Initial weights: a run's folder, .safetensors, or a state dict.")
 @_setting("method", "The training method; onr plugins lists all of them.")
+@click.option(
+    "--attack",
+    help=(
+        "Method: the attack of at, as for onr evaluate: pga, fgm, torchattacks:NAME, foolbox:NAME, "
+        "or a plugin's. [default: pga]"
+    ),
+)
 @click.option("--p", help="Method: the norm of the inputs.")
 @click.option("--q", help="Method: the norm of the logits.")
 @click.option(
-    "--loss", help="Method: the loss that the attack ascends, such as cross-entropy or lq:1."
+    "--loss",
+    help=(
+        "Method: the loss that is paid under attack, and that the attack ascends unless it has its "
+        "own: cross-entropy, margin, lq:1, or a plugin's."
+    ),
 )
 @click.option("--eps", help="Method: radius, pixels in [0, 1], such as 0.5 or 8/255.")
 @click.option("--steps", help="Method: iterations of the attack or of the norm.")
@@ -80,17 +91,24 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="Any other option of the method.",
+    help="Any other option of the method, or of its attack.",
 )
 @_setting("epochs")
 @_setting("batch-size")
-@_setting("optimizer", "adam or sgd.")
+@_setting("optimizer", "adam, adamw or sgd.")
 @_setting("momentum", "The momentum of sgd.")
 @_setting("nesterov", "Use Nesterov momentum, with sgd.")
-@_setting("weight-decay")
+@_setting(
+    "weight-decay", "Added to the gradient; with adamw, the weights shrink by lr times it instead."
+)
 @_setting("lr", "The peak learning rate.")
 @_setting(
     "schedule", "one-cycle, cosine, constant, or steps:0.5,0.75: divide by 10 at these fractions."
+)
+@_setting(
+    "average",
+    "Keep an exponential average of the weights too, with this decay, such as 0.999.",
+    callback=as_number,
 )
 @_setting("seed")
 @_setting("tensorboard", "Also write TensorBoard events into the run's folder.")
@@ -98,7 +116,10 @@ def _setting(name: str, help: str | None = None, **more: Any) -> Callable[[Any],
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
-    help="Continue the run in this folder; it provides all other options.",
+    help=(
+        "Continue the run in this folder; it provides all other options. With --epochs it goes on "
+        "to that number, if its schedule is constant."
+    ),
 )
 @click.pass_context
 def train(
@@ -114,8 +135,8 @@ def train(
 
     The folder holds config.json (resolved options, versions, plugins), metrics.jsonl (one line for
     each epoch), checkpoint.safetensors and best.safetensors. A run that was stopped at any moment
-    continues with --resume and ends with the same weights. Under torchrun, the processes share
-    every batch.
+    continues with --resume and ends with the same weights; with --epochs too, a run of a constant
+    schedule is lengthened. Under torchrun, the processes share every batch.
     """
     given = {
         name: value
@@ -124,11 +145,16 @@ def train(
     }
     if resume is not None:
         others = {"out": out, "config": config, "preset": preset_name}
+        epochs = given.pop("epochs", None)
         named = [name for name, value in others.items() if value is not None] + list(given)
         if named:
-            raise click.UsageError(f"--resume takes all options from the run: leave out {named}")
+            raise click.UsageError(
+                f"--resume takes all options but --epochs from the run: leave out {named}"
+            )
         run = Run.open(resume)
         settings = TrainConfig.read(run.config)
+        if epochs is not None:
+            settings = lengthened(settings, epochs)
     else:
         texts = {name: given.pop(name) for name in METHOD_OPTIONS if name in given}
         given["method_options"] = given.get("method_options", {}) | texts
@@ -183,11 +209,12 @@ def _finish(training: Training, run: Run) -> None:
             def on_epoch(record: dict[str, Any]) -> None:
                 if not first:
                     return
-                robust = record.get("validation_robust_accuracy")
-                attacked = "" if robust is None else f"  under attack {robust:.1%}"
+                averaged = ""
+                if config.average is not None:
+                    averaged = f"  averaged {_accuracies(record, 'averaged_')}"
                 progress.console.print(
                     f"epoch {record['epoch']:>3}  cost {record['cost']:.4f}  validation "
-                    f"{record['validation_accuracy']:.1%}{attacked}  {record['seconds']:.1f} s",
+                    f"{_accuracies(record)}{averaged}  {record['seconds']:.1f} s",
                     highlight=False,
                 )
                 if "warning" in record:
@@ -201,4 +228,14 @@ def _finish(training: Training, run: Run) -> None:
         ) from None
     if first:
         accuracy = training.records[-1]["validation_accuracy"]
-        click.echo(f"done, validation accuracy {accuracy:.1%}; next: onr evaluate {run.path}")
+        averaged = " [--averaged]" * (config.average is not None)
+        click.echo(
+            f"done, validation accuracy {accuracy:.1%}; next: onr evaluate {run.path}{averaged}"
+        )
+
+
+def _accuracies(record: dict[str, Any], prefix: str = "") -> str:
+    """The validation accuracies of the weights with this prefix, in words."""
+    robust = record.get(f"{prefix}validation_robust_accuracy")
+    attacked = "" if robust is None else f"  under attack {robust:.1%}"
+    return f"{record[f'{prefix}validation_accuracy']:.1%}{attacked}"

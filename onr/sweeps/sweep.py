@@ -164,6 +164,9 @@ class Sweep:
         A row has the hash, the status, the varying settings, the number of finished epochs, the
         last accuracies, and the reason of a failure.
         """
+        results: tuple[str, ...] = RESULTS
+        if any(config.average is not None for config in self.points.values()):
+            results += tuple(f"averaged_{result}" for result in RESULTS)
         rows = []
         for name, config in self.points.items():
             records = self.records(name)
@@ -176,7 +179,7 @@ class Sweep:
                 {"point": name, "status": status}
                 | self.varying[name]
                 | {"epochs_done": len(records)}
-                | {result: last.get(result) for result in RESULTS}
+                | {result: last.get(result) for result in results}
                 | {"message": message}
             )
         return rows

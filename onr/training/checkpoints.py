@@ -20,7 +20,10 @@ from safetensors import SafetensorError, safe_open
 from onr.errors import OnrError
 from onr.files import write_atomic
 
-__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["AVERAGED", "MODEL", "Checkpoint", "read_checkpoint", "write_checkpoint"]
+
+MODEL, AVERAGED = "model.", "averaged."
+"""What the names of the parameters, and of their averages, begin with in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Checkpoint:
     """
 
     tensors: Mapping[str, np.ndarray]
-    """All arrays by name; parameters are named ``model.NAME``."""
+    """All arrays by name; parameters are named ``model.NAME``, and averaged ones
+    ``averaged.NAME``.
+    """
     step: int
     """The number of steps taken, over all epochs."""
     records: list[dict[str, Any]]

@@ -73,6 +73,11 @@ class TrainConfig:
     """The peak learning rate, which the schedule scales."""
     schedule: str = "one-cycle"
     """A name that :func:`onr.training.schedules.schedule` takes."""
+    average: float | None = None
+    """The decay of an exponential average of the weights
+    (:class:`onr.training.averaging.WeightAverage`), such as 0.999; no average if ``None``. It is
+    kept, evaluated and saved beside the weights, which it does not change.
+    """
     seed: int = 0
     tensorboard: bool = False
 
@@ -96,6 +101,11 @@ class TrainConfig:
                 raise OnrError(f"{name} = {getattr(self, name)}: expected at least 1")
         if not 0 < self.lr <= LARGEST_RATE:
             raise OnrError(f"lr = {self.lr}: expected a positive number, {LARGEST_RATE:g} at most")
+        if self.average is not None and not 0 < self.average < 1:
+            raise OnrError(
+                f"average = {self.average}: expected the decay of an average, a number between 0 "
+                "and 1 such as 0.999"
+            )
         if not 0 <= self.seed < SEEDS:
             raise OnrError(f"seed = {self.seed}: expected a number >= 0 and below 2^63")
         if self.dtype not in DTYPES:

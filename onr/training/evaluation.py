@@ -253,6 +253,7 @@ def evaluate(
         "preparation": subject.dataset.preparation,
         "epochs": subject.epochs,
         "best": subject.best,
+        "averaged": subject.averaged,
         "dtype": train.dtype,
         "part": config.part,
         "images": images,

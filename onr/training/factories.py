@@ -218,25 +218,26 @@ def run_record(config: TrainConfig, method: Method) -> dict[str, Any]:
     for option in ("p", "q"):
         if option in settings:
             names[f"norm/{option}"] = norm_spec(norm_of_method(config, settings, option))
-    if "loss" in settings:
-        names["loss"] = _loss_of_method(config, str(settings["loss"]))
+    for kind in ("loss", "attack"):
+        if kind in settings:
+            names[kind] = _part_of_method(config, kind, str(settings[kind]))
     own = registry().resolve("model", config.model).entry.name == OWN
     source = None if own else model_source(open_model(config), pretrained=config.weights is None)
     return {
         "onr": __version__,
-        "versions": versions(),
+        "versions": versions() | getattr(method, "versions", {}),
         "served": served(names),
         "settings": settings,
         "train": asdict(config),
     } | ({} if source is None else {"model_source": source})
 
 
-def _loss_of_method(config: TrainConfig, name: str) -> str:
-    """The user's own text; else the loss of that name of the plugin that offers the method."""
+def _part_of_method(config: TrainConfig, kind: str, name: str) -> str:
+    """The user's own text; else the part of that name of the plugin that offers the method."""
     plugin = registry().resolve("method", config.method).plugin
-    offered = {entry.name for owner, entry in registry().offers("loss") if owner is plugin}
+    offered = {entry.name for owner, entry in registry().offers(kind) if owner is plugin}
     own = f"{plugin.name}:{name}" if name.partition(":")[0] in offered else name
-    return config.method_options.get("loss", own)
+    return config.method_options.get(kind, own)
 
 
 def versions() -> dict[str, str]:

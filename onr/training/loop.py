@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from onr.measurements.accuracy import attack_outcome, logits, share
 from onr.measurements.perturbations import paper_attack
 from onr.protocols import Attack
 from onr.registry import bare
-from onr.training.checkpoints import Checkpoint
+from onr.training.averaging import WeightAverage
+from onr.training.checkpoints import AVERAGED, MODEL, Checkpoint
 from onr.training.config import TrainConfig
 from onr.training.config_hash import config_hash, flat
 from onr.training.factories import (
@@ -38,13 +40,13 @@ from onr.training.layered_config import absolute
 from onr.training.loaded_images import LoadedImages
 from onr.training.runs import LAST, Run
 from onr.training.sanity import at_chance, class_distance
-from onr.training.schedules import schedule
+from onr.training.schedules import require_no_length, schedule
 from onr.typing import Array
 
 if TYPE_CHECKING:
     from onr.training.events import Events
 
-__all__ = ["Training", "open_or_create", "resumed", "run_training"]
+__all__ = ["Training", "lengthened", "open_or_create", "resumed", "run_training"]
 
 SAVE_SECONDS = 300.0
 """The seconds after which a step also writes a checkpoint, besides the end of each epoch."""
@@ -101,8 +103,22 @@ class Training:
         self._costs: list[float] = []  # one for each checked step of this epoch
         self._recent: list[Array] = []  # costs of later steps, perhaps still on the device
         self._seconds = 0.0  # time spent on this epoch before the run was last resumed
+        self._average: WeightAverage | None = None
+        if config.average is not None:
+            self._average = WeightAverage(config.average, self.learner.weights())
         self._ball = trained_ball(config, self.method)
         self._attack = self._validation_attack()
+        self._try_method()
+
+    def _try_method(self) -> None:
+        """Let the method search at two images, so that one that cannot is refused before a step.
+
+        An attack may need another backend, another kind of images or a norm that can be sampled.
+        """
+        network, rng = self.learner.network, np.random.default_rng(0)
+        x, y = LoadedImages(network, self.fit.images)[:2], network.asarray(self.fit.labels[:2])
+        with contextlib.suppress(ImageError):  # the first step finds that training diverged
+            self.method.perturb(network.frozen(), x, y, rng=rng, memory=None)
 
     def warnings(self) -> list[str]:
         """Sentences about settings that are probably mistakes, such as an eps that is too large."""
@@ -122,7 +138,8 @@ class Training:
         """Continue from the run's checkpoint; without a checkpoint, start from the beginning.
 
         Raises:
-            OnrError: the checkpoint is damaged, or does not fit the configuration.
+            OnrError: the checkpoint is damaged, does not fit the configuration, or is further than
+                the configuration's number of epochs.
 
         """
         if not (run.path / LAST).exists():
@@ -132,9 +149,18 @@ class Training:
         try:
             self._costs = tensors.pop("training.costs").tolist()
             self._seconds = float(tensors.pop("training.seconds"))
+            if self._average is not None:
+                names = self._average.weights.keys()
+                self._average.load_state({name: tensors.pop(AVERAGED + name) for name in names})
             self.learner.load_state(tensors)
         except (KeyError, RuntimeError, ValueError) as error:
             raise OnrError(f"{run.path}: the checkpoint does not fit the run: {error}") from error
+        begun = math.ceil(checkpoint.step / self.steps)
+        if begun > self.config.epochs:
+            raise OnrError(
+                f"epochs = {self.config.epochs}: {run.path} has taken steps of epoch {begun}, so "
+                f"give at least {begun}"
+            )
         self.records, self.step = checkpoint.records, checkpoint.step
 
     def finish(
@@ -165,10 +191,13 @@ class Training:
             if len(self.records) < epoch:
                 self._seconds = time.monotonic() - started
                 record = self._record(epoch)
-                best = all(_score(record) > _score(other) for other in self.records)
+                best = _is_best(record, self.records)
+                best_averaged = self._average is not None and _is_best(
+                    record, self.records, "averaged_"
+                )
                 self.records.append(record)
                 started, self._seconds, self._costs = time.monotonic(), 0.0, []
-                self._save(run, best=best)
+                self._save(run, best=best, best_averaged=best_averaged)
                 saved = time.monotonic()
                 if events is not None:
                     events.add(record)
@@ -210,6 +239,8 @@ class Training:
             raise self._diverged("a logit is no longer a number") from error
         self._recent.append(cost)
         self.step += 1
+        if self._average is not None:
+            self._average.update(self.learner.weights(), step=self.step)
 
     def _check_costs(self) -> None:
         self._costs += [float(to_numpy(cost)) for cost in self._recent]
@@ -231,15 +262,26 @@ class Training:
             raise self._diverged(f"validation {error}") from error
 
     def _measured(self, epoch: int) -> dict[str, Any]:
+        record: dict[str, Any] = {"epoch": epoch, "cost": float(np.mean(self._costs))}
+        record |= self._accuracies(epoch)
+        if self._average is not None:
+            with self.learner.holding(self._average.weights):
+                averaged = self._accuracies(epoch)
+            record |= {f"averaged_{name}": value for name, value in averaged.items()}
+        labels = self.validation.labels
+        if 4 * epoch >= self.config.epochs and at_chance(record["validation_accuracy"], labels):
+            record["warning"] = (
+                "validation accuracy is at chance: try a smaller lr, eps or lam, or more epochs"
+            )
+        return record | {"seconds": round(self._seconds, 3)}
+
+    def _accuracies(self, epoch: int) -> dict[str, float]:
+        """The accuracy of the learner's network on the validation images, clean and attacked."""
         network = self.learner.network.frozen()
         labels = self.validation.labels
         x = LoadedImages(self.learner.network, self.validation.images)
         clean = logits(network, x).argmax(axis=1) == labels
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "cost": float(np.mean(self._costs)),
-            "validation_accuracy": share(clean)[0],
-        }
+        found = {"validation_accuracy": share(clean)[0]}
         if self._attack is not None and self._ball is not None:
             count = min(len(labels), math.ceil(len(self.fit) / 40))
             outcome = attack_outcome(
@@ -250,12 +292,8 @@ class Training:
                 norm=self._ball[0],
                 seed=(self.config.seed, epoch),
             )
-            record["validation_robust_accuracy"] = share(outcome.predicted == labels[:count])[0]
-        if 4 * epoch >= self.config.epochs and at_chance(record["validation_accuracy"], labels):
-            record["warning"] = (
-                "validation accuracy is at chance: try a smaller lr, eps or lam, or more epochs"
-            )
-        return record | {"seconds": round(self._seconds, 3)}
+            found["validation_robust_accuracy"] = share(outcome.predicted == labels[:count])[0]
+        return found
 
     def _validation_attack(self) -> Attack | None:
         """Ten steps of projected gradient ascent in the ball that the method trains for.
@@ -271,18 +309,21 @@ class Training:
             return None
         return paper_attack(norm, eps, boxed=True)
 
-    def _save(self, run: Run, *, best: bool = False) -> None:
+    def _save(self, run: Run, *, best: bool = False, best_averaged: bool = False) -> None:
         if self.backend.rank != 0:
             return
         tensors = self.learner.state()
-        if not all(np.isfinite(v).all() for k, v in tensors.items() if k.startswith("model.")):
+        if not all(np.isfinite(v).all() for k, v in tensors.items() if k.startswith(MODEL)):
             raise OnrError(
                 f"training diverged in epoch {math.ceil(self.step / self.steps)} (a parameter is "
                 "no longer finite): try a smaller lr, eps or lam"
             )
+        if self._average is not None:
+            tensors |= {AVERAGED + name: value for name, value in self._average.state().items()}
         tensors["training.costs"] = np.array(self._costs)
         tensors["training.seconds"] = np.array(self._seconds)
-        run.save(Checkpoint(tensors, self.step, self.records), best=best)
+        checkpoint = Checkpoint(tensors, self.step, self.records)
+        run.save(checkpoint, best=best, best_averaged=best_averaged)
 
 
 def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
@@ -312,15 +353,48 @@ def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
     if config_hash(other) != config_hash(config):
         mine, theirs = flat(config), flat(other)
         differ = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
-        raise OnrError(f"{path} holds a run with another {', '.join(differ)}: give another folder")
+        way = ""
+        if differ == ["epochs"]:
+            way = f", or lengthen it with onr train --resume {path} --epochs {config.epochs}"
+        raise OnrError(
+            f"{path} holds a run with another {', '.join(differ)}: give another folder{way}"
+        )
     return run
+
+
+def lengthened(config: TrainConfig, epochs: int) -> TrainConfig:
+    """The configuration of a run that goes on to another number of epochs.
+
+    The run then ends with the weights of a run that had this number from the start.
+
+    Raises:
+        OnrError: the schedule of the learning rate depends on the number of epochs.
+
+    Example:
+        >>> lengthened(TrainConfig(schedule="constant", epochs=20), 30).epochs
+        30
+
+    """
+    if epochs != config.epochs:
+        try:
+            require_no_length(config.schedule)
+        except OnrError as error:
+            raise OnrError(
+                f"epochs = {epochs}: the run has {config.epochs}, and {error}, so the steps that "
+                "it has taken are not those of a run of another length: train a new run from its "
+                f"weights, with --weights and --epochs {max(1, epochs - config.epochs)}, or one "
+                f"from the start, with --epochs {epochs}"
+            ) from None
+    return replace(config, epochs=epochs)
 
 
 @contextlib.contextmanager
 def resumed(training: Training, run: Run) -> Iterator[None]:
     """Hold the lock of a run inside, with the training where the run's checkpoint stands.
 
-    Of the processes that train one network together, only the first locks.
+    If the training has another number of epochs than the run had, the run's configuration is
+    changed and keeps what it was (:meth:`onr.training.runs.Run.lengthened`). Of the processes that
+    train one network together, only the first locks and writes.
 
     Raises:
         LockedError: another process trains the run.
@@ -329,6 +403,9 @@ def resumed(training: Training, run: Run) -> Iterator[None]:
     """
     with run.locked() if training.backend.rank == 0 else contextlib.nullcontext():
         training.resume(run)
+        epochs = training.config.epochs
+        if training.backend.rank == 0 and epochs != TrainConfig.read(run.config).epochs:
+            run.lengthened(epochs, done=len(training.records))
         yield
 
 
@@ -367,7 +444,15 @@ def run_training(
     return run
 
 
-def _score(record: dict[str, Any]) -> float:
-    """The accuracy that selects the best epoch: under attack if measured, else clean."""
-    score: float = record.get("validation_robust_accuracy", record["validation_accuracy"])
-    return score
+def _is_best(record: dict[str, Any], others: list[dict[str, Any]], prefix: str = "") -> bool:
+    """Whether the accuracy is above that of all others: under attack if measured, else clean.
+
+    The prefix says of which weights.
+    """
+
+    def score(one: dict[str, Any]) -> float:
+        clean: float = one[f"{prefix}validation_accuracy"]
+        robust: float = one.get(f"{prefix}validation_robust_accuracy", clean)
+        return robust
+
+    return all(score(record) > score(other) for other in others)

@@ -26,17 +26,20 @@ class Optimizer:
     """
 
     name: str = "adam"
-    """``adam`` or ``sgd``."""
+    """``adam``, ``adamw`` or ``sgd``."""
     momentum: float = 0.9
-    """The momentum of ``sgd``, in [0, 1); ``adam`` ignores it."""
+    """The momentum of ``sgd``, in [0, 1); the others ignore it."""
     nesterov: bool = False
     """Whether ``sgd`` uses Nesterov momentum."""
     weight_decay: float = 0.0
-    """``weight_decay * w`` is added to the gradient of every parameter ``w``."""
+    """``adam`` and ``sgd`` add ``weight_decay * w`` to the gradient of every parameter ``w``.
+    ``adamw`` multiplies ``w`` by ``1 - lr * weight_decay`` before the step of ``adam`` instead
+    (Loshchilov and Hutter, 2019). Without a weight decay, ``adamw`` is ``adam``.
+    """
 
     def __post_init__(self) -> None:
-        if self.name not in ("adam", "sgd"):
-            raise OnrError(f"unknown optimizer {self.name!r}: expected adam or sgd")
+        if self.name not in ("adam", "adamw", "sgd"):
+            raise OnrError(f"unknown optimizer {self.name!r}: expected adam, adamw or sgd")
         if not 0 <= self.momentum < 1:
             raise OnrError(f"momentum = {self.momentum}: expected a number in [0, 1)")
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onr.protocols import BackendNetwork, Method
@@ -39,6 +40,15 @@ class Learner(Protocol):
             The mean cost before the update, a scalar array.
 
         """
+
+    def weights(self) -> Mapping[str, Array]:
+        """The present parameters and running statistics by name, on the device of training.
+
+        The arrays may be those that the next step writes to.
+        """
+
+    def holding(self, weights: Mapping[str, Array], /) -> AbstractContextManager[None]:
+        """Give :attr:`network` these weights inside; afterwards the training has its own back."""
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all arrays that the next step depends on, by name.

@@ -1,10 +1,12 @@
 """The folder of a training run: its configuration, its record and its checkpoints.
 
-``config.json``             the resolved settings, versions, and which plugin served each name
-``metrics.jsonl``           one JSON object for each epoch
-``checkpoint.safetensors``  parameters (``model.*``) and all other state that the next step needs
-``best.safetensors``        the parameters of the best epoch so far, by validation accuracy
-``lock``                    a lock file, held by the process that trains
+``config.json``                the resolved settings, versions, and which plugin served each name
+``metrics.jsonl``              one JSON object for each epoch
+``checkpoint.safetensors``     parameters (``model.*``), their averages (``averaged.*``) if the run
+                               keeps any, and all other state that the next step needs
+``best.safetensors``           the parameters of the best epoch so far, by validation accuracy
+``best-averaged.safetensors``  the averages of the epoch in which they were best, if there are any
+``lock``                       a lock file, held by the process that trains
 
 Every file is written under a temporary name and then renamed, so that neither a reader nor a crash
 sees half a file. Nothing is pickled. A checkpoint is a safetensors file with a digest of its
@@ -25,11 +27,14 @@ import numpy as np
 
 from onr.errors import OnrError
 from onr.files import write_atomic
-from onr.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from onr.training.checkpoints import AVERAGED, MODEL, Checkpoint, read_checkpoint, write_checkpoint
+from onr.version import __version__
 
-__all__ = ["BEST", "LAST", "LockedError", "Run"]
+__all__ = ["BEST", "BEST_AVERAGED", "LAST", "LockedError", "Run"]
 
-LAST, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+LAST, BEST = "checkpoint.safetensors", "best.safetensors"
+BEST_AVERAGED = "best-averaged.safetensors"
 
 
 class LockedError(OnrError):
@@ -69,7 +74,7 @@ class Run:
 
         """
         try:
-            taken = (path / "config.json").exists()
+            taken = (path / CONFIG).exists()
             # A process that was killed here may have left its temporary file.
             empty = not path.exists() or (
                 path.is_dir()
@@ -87,8 +92,9 @@ class Run:
             )
         if not empty:
             raise OnrError(f"{path} exists and is no empty folder: give another --out")
-        write_atomic(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-        return Run(path, config)
+        run = Run(path, config)
+        run._write_config()
+        return run
 
     @staticmethod
     def open(path: Path) -> Run:
@@ -98,7 +104,7 @@ class Run:
             OnrError: the folder holds no run, or its ``config.json`` is damaged.
 
         """
-        file = path / "config.json"
+        file = path / CONFIG
         try:
             config = json.loads(file.read_text())
         except (FileNotFoundError, NotADirectoryError):
@@ -133,13 +139,37 @@ class Run:
             ) from error
         try:
             # Only the lock holder writes these: temporary files are left by a killed process.
-            for name in (LAST, BEST, METRICS):
+            for name in (CONFIG, LAST, BEST, BEST_AVERAGED, METRICS):
                 for left in self.path.glob(f".{name}.*"):
                     with contextlib.suppress(OSError):
                         left.unlink()
             yield
         finally:
             lock.release()
+
+    def _write_config(self) -> None:
+        write_atomic(self.path / CONFIG, (json.dumps(self.config, indent=2) + "\n").encode())
+
+    def lengthened(self, epochs: int, *, done: int) -> Run:
+        """Record that the run goes on to another number of epochs; return the run with that record.
+
+        The entry ``lengthened`` of ``config.json`` keeps the numbers of epochs before and after,
+        and how many were done.
+
+        Args:
+            epochs: how many epochs the run is to have in all.
+            done: how many it has finished.
+
+        """
+        before = self.config["train"]["epochs"]
+        entry = {"from": before, "to": epochs, "done": done, "onr": __version__}
+        changed = {
+            "train": self.config["train"] | {"epochs": epochs},
+            "lengthened": [*self.config.get("lengthened", []), entry],
+        }
+        run = Run(self.path, self.config | changed)
+        run._write_config()
+        return run
 
     def records(self) -> list[dict[str, Any]]:
         """The records in ``metrics.jsonl``, one for each epoch; empty if there is no such file.
@@ -159,19 +189,25 @@ class Run:
             raise OnrError(f"{file} is damaged: expected a JSON object a line")
         return records
 
-    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+    def save(
+        self, checkpoint: Checkpoint, *, best: bool = False, best_averaged: bool = False
+    ) -> None:
         """Write the checkpoint and its records.
 
         Args:
             checkpoint: the current state of training.
             best: whether to write its parameters to ``best.safetensors`` too.
+            best_averaged: whether to write its averaged parameters to
+                ``best-averaged.safetensors`` too.
 
         """
-        if best:
-            model = {k: v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
-            write_checkpoint(
-                self.path / BEST, Checkpoint(model, checkpoint.step, checkpoint.records)
-            )
+        files = ((best, BEST, MODEL), (best_averaged, BEST_AVERAGED, AVERAGED))
+        for chosen, file, prefix in files:
+            if chosen:
+                kept = {k: v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
+                write_checkpoint(
+                    self.path / file, Checkpoint(kept, checkpoint.step, checkpoint.records)
+                )
         write_checkpoint(self.path / LAST, checkpoint)
         self.record(checkpoint.records)
 
@@ -180,14 +216,18 @@ class Run:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.path / METRICS, lines.encode())
 
-    def load(self, *, best: bool = False) -> Checkpoint:
+    def load(self, *, best: bool = False, averaged: bool = False) -> Checkpoint:
         """Read the last checkpoint, or the one of the best epoch.
+
+        Args:
+            best: the epoch in which the parameters were best, by validation accuracy.
+            averaged: with ``best``, the epoch in which the averaged parameters were best.
 
         Raises:
             OnrError: the run has no such checkpoint yet, or the file is damaged.
 
         """
-        file = self.path / (BEST if best else LAST)
+        file = self.path / ((BEST_AVERAGED if averaged else BEST) if best else LAST)
         if not file.exists():
             raise OnrError(
                 f"{self.path} has no {'best ' * best}checkpoint yet: no epoch was finished, "
@@ -195,14 +235,25 @@ class Run:
             )
         return read_checkpoint(file)
 
-    def model(self, *, best: bool = False) -> tuple[dict[str, np.ndarray], int]:
+    def model(
+        self, *, best: bool = False, averaged: bool = False
+    ) -> tuple[dict[str, np.ndarray], int]:
         """The model's parameters by name, and the number of finished epochs behind them.
 
+        Args:
+            best: take the epoch in which they were best, by validation accuracy, not the last.
+            averaged: take the averages of the parameters over the steps of training.
+
         Raises:
-            OnrError: the run has no such checkpoint yet, or the file is damaged.
+            OnrError: the run has no such checkpoint yet or keeps no averages, or the file is
+                damaged.
 
         """
-        found = self.load(best=best)
-        prefix = "model."
+        if averaged and self.config.get("train", {}).get("average") is None:
+            raise OnrError(
+                f"{self.path} keeps no averaged weights: train with --average, such as 0.999"
+            )
+        found = self.load(best=best, averaged=averaged)
+        prefix = AVERAGED if averaged else MODEL
         parameters = {k[len(prefix) :]: v for k, v in found.tensors.items() if k.startswith(prefix)}
         return parameters, len(found.records)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from onr.errors import OnrError
 from onr.numerals import number
 
-__all__ = ["SCHEDULES", "schedule"]
+__all__ = ["SCHEDULES", "require_no_length", "schedule"]
 
 
 def one_cycle(progress: float) -> float:
@@ -31,6 +31,14 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "constant": constant,
 }
+
+
+LENGTH = {
+    "one-cycle": "rises over the first 30 % of all epochs and falls over the rest",
+    "cosine": "falls over all epochs",
+    "steps": "divides the rate at fractions of all epochs",
+}
+"""How the rate depends on the number of epochs, for each schedule whose rate does."""
 
 
 def schedule(spec: str) -> Callable[[float], float]:
@@ -60,3 +68,18 @@ def schedule(spec: str) -> Callable[[float], float]:
     if points != sorted(set(points)) or not 0 < points[0] <= points[-1] < 1:
         raise OnrError(f"schedule {spec!r}: expected increasing numbers between 0 and 1")
     return lambda progress: 0.1 ** sum(progress >= point for point in points)
+
+
+def require_no_length(spec: str) -> None:
+    """Check that the rate at a step does not depend on the number of epochs.
+
+    Raises:
+        OnrError: it does; the message says how.
+
+    Example:
+        >>> require_no_length("constant")
+
+    """
+    name = spec.partition(":")[0]
+    if name in LENGTH:
+        raise OnrError(f"the schedule {spec} {LENGTH[name]}")

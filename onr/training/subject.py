@@ -40,6 +40,7 @@ class Subject:
         run: the training run that the model comes from, if any.
         epochs: the number of finished epochs of that run.
         best: whether the weights are those of its best epoch.
+        averaged: whether the weights are averages over the steps of training.
 
     Example:
         >>> subject = Subject(TrainConfig(backend="numpy", dataset="digits"))
@@ -57,11 +58,12 @@ class Subject:
         run: Run | None = None,
         epochs: int | None = None,
         best: bool = False,
+        averaged: bool = False,
     ) -> None:
         # bfloat16 is for training only: its rounding errors would dominate the measurements.
         dtype = "float32" if config.dtype == "bfloat16" else config.dtype
         self.config = replace(config, dtype=dtype)
-        self.run, self.epochs, self.best = run, epochs, best
+        self.run, self.epochs, self.best, self.averaged = run, epochs, best, averaged
         model, own = open_model(config), parameters is None and config.weights is None
         self.dataset = make_dataset(config, model)
         backend = make_backend(config)
@@ -123,6 +125,7 @@ def open_run(
     /,
     *,
     best: bool = False,
+    averaged: bool = False,
     device: str | None = None,
     data_dir: str | Path | None = None,
 ) -> Subject:
@@ -131,6 +134,8 @@ def open_run(
     Args:
         path: the run's folder.
         best: take the epoch of best validation accuracy instead of the last epoch.
+        averaged: take the averages of the weights over the steps of training, which a run with the
+            setting ``average`` keeps; with ``best``, those of the epoch in which they were best.
         device: where to compute; the device of training if not given.
         data_dir: the folder of the data set; the folder used in training if not given.
 
@@ -139,7 +144,7 @@ def open_run(
 
     Raises:
         OnrError: the folder holds no run, or the run has no checkpoint, or the checkpoint is
-            damaged.
+            damaged or holds no averages.
 
     Example:
         >>> from onr.training.loop import run_training
@@ -152,12 +157,12 @@ def open_run(
     if not isinstance(path, str | os.PathLike):
         raise OnrError(f"path = {path!r}: expected the folder of a run")
     run = Run.open(Path(path))
-    parameters, epochs = run.model(best=best)
+    parameters, epochs = run.model(best=best, averaged=averaged)
     place = None if data_dir is None else str(data_dir)
     moved: dict[str, Any] = {"device": device, "data_dir": place}
     known = {name: value for name, value in moved.items() if value is not None}
     config = replace(TrainConfig.read(run.config), **known)
-    return Subject(config, parameters, run=run, epochs=epochs, best=best)
+    return Subject(config, parameters, run=run, epochs=epochs, best=best, averaged=averaged)
 
 
 def require_model(target: str, /) -> None:
@@ -184,6 +189,7 @@ def open_subject(
     device: str | None = None,
     download: bool = False,
     best: bool = False,
+    averaged: bool = False,
 ) -> Subject:
     """Open a run by its folder, or a model by its name, as ``onr evaluate`` and ``onr measure`` do.
 
@@ -196,6 +202,7 @@ def open_subject(
         device: where to compute.
         download: whether a published model or a data set may be fetched; ignored for a run.
         best: whether to open the best epoch of a run; not allowed for a model.
+        averaged: whether to open the averaged weights of a run; not allowed for a model.
 
     Raises:
         OnrError: an option does not fit the kind of ``target``, or no run or model has that name.
@@ -212,6 +219,8 @@ def open_subject(
     if not Path(target).is_dir():
         if best:
             raise OnrError(f"--best chooses an epoch of a run, {target} is no run: leave it out")
+        if averaged:
+            raise OnrError(f"--averaged chooses weights of a run, {target} is no run: leave it out")
         options = dict(model_options)
         given |= {"weights": weights, "download": download}
         config = TrainConfig(model=target, model_options=options, **given)
@@ -221,4 +230,4 @@ def open_subject(
     named = [flag for flag, value in own.items() if value]
     if named:
         raise OnrError(f"{target} is a run, which has its own: leave out {', '.join(named)}")
-    return open_run(target, best=best, device=device, data_dir=data_dir)
+    return open_run(target, best=best, averaged=averaged, device=device, data_dir=data_dir)

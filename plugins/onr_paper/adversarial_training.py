@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from onr.attacks.fast_gradient import FastGradient
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import OnrError
 from onr.protocols import Array, Attack, Cost, Loss, Network, NormLike, Outputs, Probe
-from onr.text import loss_of
+from onr.registry import bare, canonical, load
+from onr.text import attack_by_name, leads_to_label, loss_of
 from onr.text import norm as norm_named
 from onr.typing import Kept, Rng
 from onr_paper.methods import training_radius, with_clean
@@ -35,6 +38,12 @@ class AdversarialTraining:
     lam: float
     settings: dict[str, str | float]
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of the library that the attack is from, for the record of a run."""
+        found: Mapping[str, str] = getattr(self.attack, "versions", {})
+        return found
+
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Ask for the logits at the perturbed inputs, and at the clean ones unless lam is inf."""
         perturbed = self.attack(network, x, y, rng=rng)
@@ -59,32 +68,37 @@ class AdversarialTraining:
 
 def adversarial_training(
     *,
-    attack: str = "pga",
+    attack: str = "onr_paper:pga",
     p: NormLike = 2,
     loss: str = "onr_paper:cross-entropy",
     eps: float | None = None,
     steps: int | None = None,
-    alpha: float | None = None,
+    restarts: int | None = None,
     lam: float = 1.0,
+    **options: Any,
 ) -> AdversarialTraining:
     """Build the method ``at``: adversarial training.
 
     Args:
-        attack: ``pga``, projected gradient ascent from a random start; or ``fgm``, one step of
-            length eps from the input itself.
+        attack: a registered attack, as :func:`onr.text.attack_by_name` takes it: ``pga``,
+            projected gradient ascent from a random start; ``fgm``, one step of length eps from the
+            input itself; ``torchattacks:PGDL2``; or a plugin's.
         p: the norm of the ball.
-        loss: the loss that the attack ascends and that is ``l_adv`` of the cost:
-            ``cross-entropy``, ``margin`` or ``lq:Q``.
+        loss: the loss that is ``l_adv`` of the cost, and that the attack ascends if it takes one;
+            attacks of other libraries have their own. ``cross-entropy``, ``margin``, ``lq:Q``, or a
+            plugin's.
         eps: the radius, pixels in [0, 1]. If not given, 12, 0.5 or 8/255 for p = 1, 2 or inf;
             other norms have no default.
-        steps: the number of iterations of ``pga``, 10 if not given.
-        alpha: the step size of ``pga``; the paper's ``2 eps / steps`` if not given, ``inf`` for
-            the limit of large steps.
+        steps: the number of iterations; the attack's own if not given, but 10 for ``pga``.
+        restarts: the number of random starts; the attack's own if not given, 1 for ``pga``.
         lam: the weight of Eq. 14; ``inf`` for the perturbed inputs alone (not with ``lq``).
+        options: further options of the attack, as text or as their values, such as ``alpha`` of
+            ``pga``: the paper's ``2 eps / steps`` if not given, ``inf`` for the limit of large
+            steps. ``keep`` of ``pga`` is ``last`` if not given, and ``best`` with several restarts.
 
     Raises:
-        OnrError: an argument is out of range, ``attack`` is neither ``pga`` nor ``fgm``, or
-            ``steps`` or ``alpha`` is given for ``fgm``.
+        OnrError: an argument is out of range, there is no such attack, the attack does not take an
+            option that is given, or the loss leads to the label.
 
     Example:
         >>> adversarial_training(p="inf", eps=0.1, steps=4).settings["alpha"]
@@ -92,21 +106,38 @@ def adversarial_training(
 
     """
     norm, radius = norm_named(p), training_radius(norm_named(p), eps)
-    ascended = loss_of(loss)
-    if not lam >= 0 or (lam == math.inf and ascended.uses_clean):
+    paid = loss_of(loss)
+    if not lam >= 0 or (lam == math.inf and paid.uses_clean):
         raise OnrError(f"lam = {lam:g}: expected a number >= 0, finite for loss {loss}")
-    settings: dict[str, str | float] = {"attack": attack, "p": norm.name, "loss": ascended.name}
-    settings |= {"eps": radius}
-    if attack == "fgm":
-        if steps is not None or alpha is not None:
-            raise OnrError("attack fgm is one step of length eps: leave out steps and alpha")
-        fast = FastGradient(p=norm, loss=ascended, eps=radius)
-        return AdversarialTraining(fast, ascended, lam, settings | {"lam": lam})
-    if attack != "pga":
-        raise OnrError(f"attack = {attack!r}: expected pga or fgm")
-    steps = 10 if steps is None else steps
-    ascent = ProjectedGradientAscent(
-        p=norm, loss=ascended, eps=radius, steps=steps, alpha=alpha, keep="last"
+    if leads_to_label(paid):
+        raise OnrError(
+            f"loss {loss} leads to the label, so that training would lead away from it: choose one "
+            "that leads away, as cross-entropy"
+        )
+    of_paper = canonical("attack", attack) == "onr_paper:pga"
+    takes = inspect.signature(load("attack", attack)).parameters
+    for name in options:
+        if name not in takes:
+            raise OnrError(
+                f"method at takes no option {name!r}: it takes attack, p, loss, eps, steps, "
+                f"restarts and lam, and those of attack {bare(attack)}"
+            )
+    keep = {"keep": "last" if restarts in (None, 1) else "best"} if of_paper else {}
+    named = attack_by_name(
+        attack,
+        loss=paid if "loss" in takes else None,
+        steps=10 if of_paper and steps is None else steps,
+        restarts=restarts,
+        options=keep | options,
     )
-    settings |= {"steps": steps, "alpha": ascent.alpha, "lam": lam}
-    return AdversarialTraining(ascent, ascended, lam, settings)
+    made = named.make(norm, radius, (0.0, 1.0))
+    settings: dict[str, str | float] = {"attack": bare(attack), "p": norm.name, "loss": paid.name}
+    settings["eps"] = radius
+    if named.steps is not None:
+        settings["steps"] = named.steps
+    if named.restarts not in (None, 1):
+        settings["restarts"] = named.restarts
+    settings |= options
+    if isinstance(made, ProjectedGradientAscent):
+        settings["alpha"] = made.alpha
+    return AdversarialTraining(made, paid, lam, settings | {"lam": lam})

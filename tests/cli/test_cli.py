@@ -133,7 +133,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown option": (("--method", "at", "--method-option", "power=3"), "no option 'power'"),
     "one step in steps": (
         ("--method", "at", "--method-option", "attack=fgm", "--steps", "7"),
-        "leave out steps and alpha",
+        "attack fgm takes no steps",
     ),
     "option of another": (("--method", "dd-snr", "--p", "2"), "no option 'p'"),
     "standard with a radius": (("--eps", "1"), "method standard takes no option 'eps'"),
@@ -370,11 +370,34 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [("--epochs", "9"), ("--p", "2"), ("--out", "x"), ("--download",), ("--lr", "1")]
+    "more", [("--average", "0.9"), ("--p", "2"), ("--out", "x"), ("--download",), ("--lr", "1")]
 )
 def test_a_resumed_run_takes_no_other_options(more: tuple[str, ...], run: Path) -> None:
     error = fails("train", "--resume", run, *more, above=True)
     assert more[0].removeprefix("--") in error
+
+
+def test_an_attack_that_cannot_attack_the_network_is_refused_before_a_run(tmp_path: Path) -> None:
+    pytest.importorskip("torchattacks")
+    at = ("--method", "at", "--attack", "torchattacks:PGDL2")
+    error = fails("train", "--backend", "numpy", *SMALL, *at, "--out", tmp_path / "run")
+    assert "torchattacks attacks networks of the torch backend alone" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_lengthened_where_its_schedule_allows_it(run: Path, tmp_path: Path) -> None:
+    error = fails("train", "--resume", run, "--epochs", "2")
+    assert "one-cycle rises over the first 30 % of all epochs" in error
+    assert "with --weights and --epochs 1" in error
+    longer = tmp_path / "longer"
+    works("train", "--backend", "numpy", *SMALL, "--schedule", "constant", "--out", longer)
+    assert "2 of 3 epochs to go" in works("train", "--resume", longer, "--epochs", "3").stdout
+    assert "taken steps of epoch 3" in fails("train", "--resume", longer, "--epochs", "2")
+    record = json.loads((longer / "config.json").read_text())
+    (kept,) = record["lengthened"]
+    assert (kept["from"], kept["to"], kept["done"]) == (1, 3, 1)
+    assert record["train"]["epochs"] == 3
+    assert "0 of 3 epochs to go" in works("train", "--resume", longer).stdout
 
 
 def test_resuming_a_finished_run(run: Path) -> None:

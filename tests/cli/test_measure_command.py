@@ -264,5 +264,8 @@ def test_a_model_needs_a_folder_for_its_evaluation(net: str):
     result = onr("evaluate", f"{net}:net", "--eps", "0.1")
     assert result.exit_code == 2
     assert "give --out" in result.stderr
+    result = onr("evaluate", f"{net}:net", "--averaged", "--eps", "0.1", "--out", "here")
+    assert result.exit_code == 2
+    assert "--averaged chooses weights of a run" in result.stderr
     result = onr("evaluate", f"{net}:net", "--best", "--eps", "0.1")
     assert "--best chooses an epoch of a run" in result.stderr

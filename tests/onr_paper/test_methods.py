@@ -19,6 +19,8 @@ from onr.data import Split
 from onr.errors import OnrError
 from onr.norms import LpNorm
 from onr.registry import load
+from onr.training.config import TrainConfig
+from onr.training.factories import run_record
 from onr.training.optimizers import Optimizer
 from onr_torch.network import TorchNetwork
 from onr_torch.training.layer_maps import layer_weights
@@ -647,6 +649,64 @@ def test_adversarial_training_pays_at_the_perturbed_inputs(loss: str, lam: float
     same_objective(module, found, adversarial if lam == math.inf else clean + lam * adversarial)
 
 
+@pytest.mark.parametrize("spec", ["torchattacks:PGDL2", "foolbox:L2PGD"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_adversarial_training_with_a_librarys_attack_is_a_plain_loop(
+    spec: str, optimizer: str
+) -> None:
+    """Three steps on what the library finds in evaluation mode, without our adapter.
+
+    SGD has batch normalisation. Adam would scale up what is zero but for rounding there: the
+    gradient of a bias before the normalisation.
+    """
+    origin = spec.partition(":")[0]
+    library = pytest.importorskip(origin)
+    ours, theirs = (network() if optimizer == "adamw" else batch_norms(0.1) for _ in range(2))
+    images = np.random.default_rng(1).integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
+    x = torch.from_numpy(images / 255)
+    y = torch.arange(COUNT) % CLASSES
+    method = load("method", "at")(attack=spec, eps=0.3, steps=3, lam=0.7)
+    assert method.versions == {origin: library.__version__}
+    record = run_record(TrainConfig(method="at", method_options={"attack": spec}), method)
+    assert record["versions"][origin] == library.__version__
+    assert (
+        record["served"]["attack"] | {"name": spec, "plugin": "onr_torch"}
+        == (record["served"]["attack"])
+    )
+    learner = TorchLearner(
+        TorchNetwork(ours, SHAPE),
+        method,
+        Split(images, y.numpy()),
+        optimizer=Optimizer(optimizer, weight_decay=0.1),
+    )
+    updates = {
+        "adamw": torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1),
+        "sgd": torch.optim.SGD(theirs.parameters(), lr=0.01, weight_decay=0.1, momentum=0.9),
+    }[optimizer]
+    for step in range(3):
+        before = torch.random.get_rng_state()
+        learner.step(np.arange(COUNT), lr=0.01, rng=np.random.default_rng(step))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        theirs.eval()
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng(step).integers(2**31, size=COUNT)[0]))
+            if origin == "torchattacks":
+                attack = library.PGDL2(theirs, eps=0.3, alpha=0.2 * 0.3 * 10 / 3, steps=3)
+                moved = attack(x, y)
+            else:
+                size = 0.025 * 50 / 3
+                attack = library.attacks.L2PGD(rel_stepsize=size, steps=3)
+                model = library.PyTorchModel(theirs, bounds=(0, 1), device="cpu")
+                moved = attack.repeat(1)(model, x, y, epsilons=0.3)[1]
+        theirs.train()
+        losses = cross_entropy(theirs, torch.cat([x, moved.detach()]), y.repeat(2))
+        updates.zero_grad()
+        (losses[:COUNT] + 0.7 * losses[COUNT:]).mean().backward()
+        updates.step()
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-9, atol=1e-9)
+
+
 # Options
 
 BAD = [
@@ -654,7 +714,17 @@ BAD = [
     ("at", {"eps": math.nan}, "eps = nan"),
     ("at", {"lam": -1.0}, "lam = -1"),
     ("at", {"lam": math.inf, "loss": "lq:1"}, "lam = inf"),
-    ("at", {"attack": "cw"}, "attack = 'cw'"),
+    ("at", {"attack": "cw"}, "unknown attack 'cw'"),
+    ("at", {"attack": "fgm", "steps": 3}, "attack fgm takes no steps"),
+    ("at", {"attack": "fgm", "alpha": 1.0}, "method at takes no option 'alpha'.* attack fgm"),
+    ("at", {"attack": "torchattacks:PGD", "p": "2"}, "torchattacks:PGD knows no norm 2"),
+    ("at", {"bounds": "1"}, "attack pga takes no option 'bounds'"),
+    ("at", {"loss": "targeted-cross-entropy"}, "targeted-cross-entropy leads to the label"),
+    (
+        "at",
+        {"loss": "targeted-cross-entropy", "attack": "foolbox:L2PGD"},
+        "targeted-cross-entropy leads to the label",
+    ),
     ("at", {"p": "3"}, "no usual radius"),
     ("at", {"steps": 0}, "steps = 0"),
     ("dd-snr", {"form": "sum"}, "form = 'sum'"),

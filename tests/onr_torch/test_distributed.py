@@ -18,12 +18,14 @@ from torch import nn
 from torch.nn import functional
 
 from onr.data import Split
+from onr.norms import LpNorm
 from onr.registry import load
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
 from onr.training.loop import Training
 from onr.training.optimizers import Optimizer
 from onr.training.runs import Run
+from onr_torch.library_attacks.library_attack import LibraryAttack
 from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import SIZE_AT, RowsOfGenerator
 from onr_torch.training.learner import TorchLearner
@@ -49,6 +51,7 @@ SMALL: dict[str, Any] = {
     "augment": "crop-flip",
     "model_options": {"width": "16"},
     "lr": 0.01,
+    "average": 0.9,
 }
 
 SCRIPT = """
@@ -97,7 +100,9 @@ def stepped(case: str) -> dict[str, np.ndarray]:
     for step in range(2 * training.steps):
         training._take_step(*divmod(step, training.steps))
     training._check_costs()
-    return training.learner.state() | {"costs": np.array(training._costs)}
+    assert training._average is not None
+    averaged = {f"averaged.{name}": v for name, v in training._average.state().items()}
+    return training.learner.state() | averaged | {"costs": np.array(training._costs)}
 
 
 # What the batches below consist of.
@@ -195,6 +200,24 @@ def test_two_processes_take_the_steps_of_one(case: str, pair: Path) -> None:
         assert set(together.files) == alone.keys()
         for name, value in alone.items():
             np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_a_librarys_noise_has_another_seed_in_each_process() -> None:
+    seeds: list[int] = []
+
+    def run(classifier: nn.Module, x: torch.Tensor, y: torch.Tensor, seed: int) -> torch.Tensor:
+        seeds.append(seed)
+        return x
+
+    attack = LibraryAttack(run, origin="torch", p=LpNorm(2), eps=0.1, bounds=(0.0, 1.0))
+    network = TorchNetwork(normalized(), (1, 2, 3))
+    x, y = torch.rand(4, 1, 2, 3, dtype=torch.float64), torch.from_numpy(LABELS[:4])
+    attack(network, x, y, rng=np.random.default_rng(0))
+    for rows in (np.array([0, 1]), np.array([2, 3])):
+        rng = RowsOfGenerator(np.random.default_rng(0), rows, 4)
+        attack(network, x[rows], y[rows], rng=rng)
+    alone, first, second = seeds
+    assert alone == first != second
 
 
 def test_batch_statistics_are_those_of_a_processs_own_rows(pair: Path) -> None:

@@ -167,6 +167,7 @@ OTHER = {
     "method_options": {"eps": "1"},
     "epochs": 3,
     "batch_size": 3,
+    "average": 0.999,
     "optimizer": "adam",
     "momentum": 0.5,
     "nesterov": True,

@@ -127,7 +127,9 @@ def test_an_option_that_is_no_text_and_no_number(table: str, value: Any) -> None
 def test_an_unknown_setting(name: str, layer: int) -> None:
     layers: list[dict[str, Any]] = [{}, {}, {}]
     layers[layer] = {name: 1}
-    with pytest.raises(OnrError, match=f"unknown setting {name!r}: expected augment, backend, "):
+    with pytest.raises(
+        OnrError, match=f"unknown setting {name!r}: expected augment, average, backend, "
+    ):
         configuration(*layers)
 
 
@@ -145,6 +147,7 @@ WRONG: dict[str, list[Any]] = {
     "int": ["1", 1.0, None, True, [1]],
     "int | None": ["1", 1.5, True, [1]],
     "float": ["0.1", None, True, [0.1]],
+    "float | None": ["0.1", True, [0.1]],
     "bool": ["true", 1, 0.0, None, []],
     "dict[str, str]": ["a", 1, None, True, ["a"]],
 }
@@ -182,6 +185,9 @@ def test_a_value_of_a_wrong_kind_is_refused(name: str, tmp_path: Path) -> None:
         ("lr", 10**400),
         ("lr", 1e300),
         ("weight_decay", 1e300),
+        ("average", 0),
+        ("average", 1),
+        ("average", math.nan),
         ("seed", -1),
         ("seed", 2**63),
         ("seed", 2**70),

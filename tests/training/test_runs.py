@@ -20,7 +20,7 @@ from onr.files import write_atomic
 from onr.training.checkpoints import Checkpoint
 from onr.training.config import TrainConfig
 from onr.training.factories import run_record
-from onr.training.loop import Training
+from onr.training.loop import Training, lengthened, resumed
 from onr.training.runs import Run
 
 TENSORS = {
@@ -294,6 +294,7 @@ def test_a_checkpoint_without_its_digest(saved: Run) -> None:
 def configuration(backend: str, method: str, **more: Any) -> TrainConfig:
     """Three epochs of three steps; the last batch is smaller."""
     small = {"train_images": 100, "batch_size": 40, "epochs": EPOCHS, "augment": "crop-flip"}
+    small["average"] = 0.9 if method == "at" else None
     return TrainConfig(
         backend=backend, method=method, method_options=METHODS[method], **(small | more)
     )
@@ -406,6 +407,40 @@ def test_batch_statistics_are_resumed(tmp_path: Path) -> None:
     go_on(stopped.path)
     assert any(name.endswith("running_mean") for name in whole.load().tensors)
     assert same(stopped.load().tensors, whole.load().tensors)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("stop", [None, (1, 2)])
+def test_a_lengthened_run_ends_as_one_of_that_length(
+    backend: str, stop: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    more = {"schedule": "constant", "optimizer": "adamw", "weight_decay": 0.1}
+    long = start(tmp_path / "long", configuration(backend, "at", epochs=4, **more))
+    short = start(tmp_path / "short", configuration(backend, "at", epochs=2, **more), stop=stop)
+    for epochs in (3, 4):
+        run = Run.open(short.path)
+        training = Training(lengthened(TrainConfig.read(run.config), epochs))
+        with resumed(training, run):
+            training.finish(run)
+    run = Run.open(short.path)
+    assert same(run.load().tensors, long.load().tensors)
+    assert without_time(run) == without_time(long)
+    for averaged in (False, True):
+        ours, theirs = (one.load(best=True, averaged=averaged) for one in (run, long))
+        assert ours.step == theirs.step
+        assert same(ours.tensors, theirs.tensors)
+    assert TrainConfig.read(run.config).epochs == 4
+    assert [one["from"] for one in run.config["lengthened"]] == [2, 3]
+    with pytest.raises(OnrError, match="has taken steps of epoch 4, so give at least 4"):
+        Training(lengthened(TrainConfig.read(run.config), 3)).resume(run)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "steps:0.5"])
+def test_a_run_whose_schedule_knows_its_end_is_not_lengthened(schedule: str) -> None:
+    config = TrainConfig(schedule=schedule, epochs=3)
+    assert lengthened(config, 3) == config
+    with pytest.raises(OnrError, match=rf"schedule {schedule} .*--weights and --epochs 2"):
+        lengthened(config, 5)
 
 
 def test_going_on_with_a_finished_run_changes_nothing(tmp_path: Path) -> None:

@@ -138,7 +138,10 @@ class LibraryAttack:
         """
         if not isinstance(network, TorchNetwork):
             (origin,) = self.versions
-            raise OnrError(f"{origin} attacks networks of the torch backend alone")
+            raise OnrError(
+                f"{origin} attacks networks of the torch backend alone: choose another attack, or "
+                "the backend torch"
+            )
         if x.ndim != 4:
             raise OnrError(
                 f"inputs of shape {tuple(x.shape)}: expected (batch, channels, height, width)"
@@ -149,7 +152,8 @@ class LibraryAttack:
         CrossEntropy().value(network(x).cpu(), labels=y.cpu())  # refuses NaN, and labels
         if self.eps == 0:
             return x.clone()
-        seed = int(rng.integers(2**31))
+        # One draw for each example: processes that share a batch have seeds of their own.
+        seed = int(rng.integers(2**31, size=len(x))[0])
         images = x.detach().clone(memory_format=torch.contiguous_format)
         parameter = next(network.module.parameters(), x)
         classifier = Classifier(network.module, parameter.dtype)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from onr.errors import OnrError
-from onr.training.runs import BEST, LAST, Run
+from onr.training.runs import BEST, BEST_AVERAGED, LAST, Run
 
 __all__ = ["read_weights"]
 
@@ -45,8 +45,9 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     """
     if path.is_dir():
         return Run.open(path).model()[0]
-    if path.name in (BEST, LAST) and (path.parent / "config.json").exists():
-        return Run.open(path.parent).model(best=path.name == BEST)[0]
+    if path.name in (BEST, BEST_AVERAGED, LAST) and (path.parent / "config.json").exists():
+        best, averaged = path.name != LAST, path.name == BEST_AVERAGED
+        return Run.open(path.parent).model(best=best, averaged=averaged)[0]
     if not path.exists():
         raise OnrError(f"no file {path}: expected weights, or the folder of a run")
     state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)

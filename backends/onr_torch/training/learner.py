@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -74,8 +75,10 @@ class TorchLearner:
         self._dtype, device = str(parameter.dtype).removeprefix("torch."), parameter.device
         self._images = torch.from_numpy(np.ascontiguousarray(train.images)).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        if optimizer.name == "adam":
-            self._optimizer: torch.optim.Optimizer = torch.optim.Adam(
+        self._optimizer: torch.optim.Optimizer
+        if optimizer.name in ("adam", "adamw"):
+            kind = torch.optim.Adam if optimizer.name == "adam" else torch.optim.AdamW
+            self._optimizer = kind(
                 self._parameters.values(), lr=0.0, weight_decay=optimizer.weight_decay
             )
         else:
@@ -161,9 +164,25 @@ class TorchLearner:
             distributed.all_reduce(everyone)
         self._memory[torch.from_numpy(examples).to(kept.device)] = everyone
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The parameters and buffers by name: those that training changes, no copies."""
+        weights: dict[str, torch.Tensor] = self._network.module.state_dict()
+        return weights
+
+    @contextmanager
+    def holding(self, weights: Mapping[str, torch.Tensor], /) -> Iterator[None]:
+        """Give the network these weights inside; afterwards the training has its own back."""
+        module = self._network.module
+        own = {name: value.clone() for name, value in self.weights().items()}
+        try:
+            module.load_state_dict(weights)
+            yield
+        finally:
+            module.load_state_dict(own)
+
     def state(self) -> dict[str, np.ndarray]:
         """A copy of parameters, buffers, the optimiser's state and what the method remembers."""
-        tensors = {f"model.{k}": v for k, v in self._network.module.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self.weights().items()}
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {
                 f"optimizer.{index}.{slot}": torch.as_tensor(value)
