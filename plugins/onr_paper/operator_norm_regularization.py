@@ -4,204 +4,112 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
-from onr.arrays import like
-from onr.errors import OnrError
-from onr.jacobians.iterations import walk
-from onr.jacobians.operator_norms import operator_norm
 from onr.losses import logit_change
 from onr.norms import LpNorm
-from onr.protocols import Array, Cost, Linearization, Network, Norm, NormLike, Outputs, Probe
+from onr.protocols import Array, Cost, Network, NormLike, Outputs, Probe
+from onr.regularizers.operator_norm_term import OperatorNormTerm
+from onr.regularizers.searches import Exact, Iteration, Search
 from onr.text import norm as norm_named
 from onr.typing import Kept, Rng
 from onr_paper.methods import require_weight, training_radius, with_clean
 
-__all__ = ["Exact", "Iteration", "OperatorNormRegularization", "dd_onr", "dd_onr_exact", "dd_snr"]
-
-
-class Search(Protocol):
-    """A search for the direction ``v`` of largest gain ``||J v||_q``."""
-
-    @property
-    def settings(self) -> dict[str, str | float]:
-        """The settings of the search, for a run's record."""
-
-    @property
-    def remembers(self) -> bool:
-        """Whether ``memory`` is needed: the gradient of ``||.||_q`` at the last visit."""
-
-    def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
-    ) -> Array:
-        """Find a direction ``v`` with ``||v||_p = 1``.
-
-        Args:
-            J: the linearisation at ``x``.
-            x: the inputs.
-            p: the norm of the domain.
-            q: the norm of the co-domain.
-            rng: draws random starts.
-            memory: what the objective kept at the last visit of these examples, ``(batch, d)``,
-                with a row of zeros for a new example; ``None`` if nothing was kept.
-
-        Returns:
-            The directions, shaped as ``x``.
-
-        """
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """The iteration of Eq. 11, or of Eq. 12 for ``alpha = inf``, from a Gaussian start.
-
-    Raises:
-        OnrError: an argument is out of range.
-
-    Example:
-        >>> Iteration(steps=10, alpha=math.inf).settings
-        {'steps': 10, 'alpha': inf}
-
-    """
-
-    steps: int
-    alpha: float
-    remembers = False
-
-    def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise OnrError(f"alpha = {self.alpha:g}: expected a positive number, or inf")
-        if self.steps < 1:
-            raise OnrError(f"steps = {self.steps}: expected at least 1")
-
-    @property
-    def settings(self) -> dict[str, str | float]:
-        """The number of steps and the step size."""
-        return {"steps": self.steps, "alpha": self.alpha}
-
-    def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
-    ) -> Array:
-        """The last iterate of the iteration."""
-        start = like(rng.standard_normal(tuple(x.shape)), x)
-        return walk(J, start, p=p, q=q, alpha=self.alpha, steps=self.steps).v
-
-
-class Exact:
-    """The exact maximiser, from the whole Jacobian, which costs ``d`` vjps.
-
-    Example:
-        >>> from onr.jacobians.dense import Matrices
-        >>> J, x = Matrices(np.array([[[1.0, 0.0], [0.0, 2.0]]])), np.zeros((1, 2))
-        >>> rng = np.random.default_rng(0)
-        >>> Exact()(J, x, p=LpNorm(1), q=LpNorm(2), rng=rng, memory=None)
-        array([[0., 1.]])
-
-    """
-
-    settings: ClassVar[dict[str, str | float]] = {"search": "exact"}
-    remembers = False
-
-    def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
-    ) -> Array:
-        """The direction that attains the norm.
-
-        Raises:
-            OnrError: no exact algorithm is known for these norms and this number of classes.
-
-        """
-        found = operator_norm(J, p=p, q=q, rng=rng)
-        if found.kind != "exact":
-            raise OnrError(
-                f"the ({p.name}, {q.name}) norm with {J.output_shape[0]} classes has no exact "
-                "algorithm: choose p = 1, q = inf, p = q = 2, or q = 1 with at most 16 "
-                "classes; or dd-onr, which estimates it"
-            )
-        return found.v
+__all__ = ["OperatorNormRegularization", "dd_onr", "dd_onr_exact", "dd_snr", "regularization"]
 
 
 @dataclass(frozen=True)
 class OperatorNormRegularization:
-    """The cost ``l(y, f(x)) + (lam eps^r / r) ||J||_{p,q}^r`` with ``r = power`` (Eqs. 7, 13).
+    """The cost ``l(y, f(x)) + lam term``, where the term is that of Eqs. 7 and 13.
 
-    The direction ``v`` that attains the norm is held constant: by Danskin's theorem the gradient of
-    the norm is that of ``||J v||_q``. With ``form = difference`` the second term is
-    ``(lam / r) ||f(x + eps v) - f(x)||_q^r``. Both forms are equal where the network is linear
-    (Eq. 1), and in both ``lam eps^r`` is the weight ``lam~`` of Eqs. 7 and 13.
-
-    ``x + eps v`` is not clipped to the box of valid inputs: the cost regularises the Jacobian,
-    which does not depend on the box.
+    :class:`~onr.regularizers.operator_norm_term.OperatorNormTerm` describes the term.
 
     Raises:
-        OnrError: a field is out of range.
+        OnrError: ``lam`` is out of range.
 
     Example:
-        >>> norm, search = LpNorm(2), Iteration(10, math.inf)
-        >>> method = OperatorNormRegularization(norm, norm, 0.5, 0.1, 2, "jacobian", search)
+        >>> norm = LpNorm(2)
+        >>> term = OperatorNormTerm(norm, norm, 0.5, 2, "jacobian", Iteration(10))
+        >>> method = OperatorNormRegularization(term, 0.1)
         >>> method.settings["form"], method.settings["steps"]
         ('jacobian', 10)
 
     """
 
-    p: Norm
-    q: Norm
-    eps: float
+    term: OperatorNormTerm
     lam: float
-    power: float
-    form: str
-    search: Search
 
     def __post_init__(self) -> None:
-        if self.form not in ("difference", "jacobian"):
-            raise OnrError(f"form = {self.form!r}: expected difference or jacobian")
-        if not 1 <= self.power < math.inf:
-            raise OnrError(f"power = {self.power:g}: expected a finite number >= 1")
         require_weight("lam", self.lam)
 
     @property
     def settings(self) -> dict[str, str | float]:
         """All fields, with norms by name, and the settings of the search."""
+        term = self.term
         return {
-            "p": self.p.name,
-            "q": self.q.name,
-            "eps": self.eps,
+            "p": term.p.name,
+            "q": term.q.name,
+            "eps": term.eps,
             "lam": self.lam,
-            "power": self.power,
-            "form": self.form,
-            **self.search.settings,
+            "power": term.power,
+            "form": term.form,
+            **term.search.settings,
         }
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Ask for the clean logits, and for ``J v`` or the logits at ``x + eps v``."""
-        here = network.linearize(x)
-        v = self.search(here, x, p=self.p, q=self.q, rng=rng, memory=memory)
-        if self.form == "jacobian":
+        v = self.term.direction(network, x, rng=rng, memory=memory).v
+        if self.term.form == "jacobian":
             return Probe(direction=v)
-        return Probe(perturbed=(x + self.eps * v,))
+        return Probe(perturbed=(x + self.term.eps * v,))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """The cost and its gradients in the clean logits and in ``J v`` or the perturbed logits."""
-        jacobian = self.form == "jacobian"
+        term, jacobian = self.term, self.term.form == "jacobian"
         change = (
-            self.eps * outputs.tangent
+            term.eps * outputs.tangent
             if jacobian
             else logit_change(outputs.perturbed[0], outputs.clean)
         )
-        size, u = self.q(change), self.q.gradient(change)
-        paid = self.lam / self.power * size**self.power
-        gradient = (self.lam * size ** (self.power - 1))[:, None] * u
-        memory = u if self.search.remembers else None
+        paid = term.paid(change)
+        value, gradient = self.lam * paid.value, self.lam * paid.gradient
+        memory = paid.u if term.search.remembers else None
         if jacobian:
-            return with_clean(outputs.clean, y, paid, tangent=self.eps * gradient, memory=memory)
+            return with_clean(outputs.clean, y, value, tangent=term.eps * gradient, memory=memory)
         return with_clean(
             outputs.clean,
             y,
-            paid,
+            value,
             clean_gradient=-gradient,
             perturbed=(gradient,),
             memory=memory,
         )
+
+
+def regularization(
+    search: Search,
+    *,
+    p: NormLike,
+    q: NormLike,
+    eps: float | None,
+    lam: float,
+    power: float,
+    form: str,
+) -> OperatorNormRegularization:
+    """Build the method with this search from norms by name and a radius with its usual value.
+
+    Raises:
+        OnrError: an argument is out of range.
+
+    Example:
+        >>> options = {"eps": None, "lam": 0.1, "power": 1.0, "form": "difference"}
+        >>> regularization(Exact(), p=2, q=1, **options).term.eps
+        0.5
+
+    """
+    norm = norm_named(p)
+    radius = training_radius(norm, eps)
+    term = OperatorNormTerm(norm, norm_named(q), radius, power, form, search)
+    return OperatorNormRegularization(term, lam)
 
 
 def dd_snr(
@@ -229,9 +137,8 @@ def dd_snr(
         2
 
     """
-    norm = LpNorm(2)
-    radius = training_radius(norm, eps)
-    return OperatorNormRegularization(norm, norm, radius, lam, 2, form, Iteration(steps, math.inf))
+    search = Iteration(steps)
+    return regularization(search, p=2, q=2, eps=eps, lam=lam, power=2, form=form)
 
 
 def dd_onr(
@@ -267,11 +174,8 @@ def dd_onr(
         '1'
 
     """
-    norm = norm_named(p)
-    radius = training_radius(norm, eps)
-    return OperatorNormRegularization(
-        norm, norm_named(q), radius, lam, power, form, Iteration(steps, alpha)
-    )
+    search = Iteration(steps, alpha)
+    return regularization(search, p=p, q=q, eps=eps, lam=lam, power=power, form=form)
 
 
 def dd_onr_exact(
@@ -305,6 +209,4 @@ def dd_onr_exact(
         'exact'
 
     """
-    norm = norm_named(p)
-    radius = training_radius(norm, eps)
-    return OperatorNormRegularization(norm, norm_named(q), radius, lam, power, form, Exact())
+    return regularization(Exact(), p=p, q=q, eps=eps, lam=lam, power=power, form=form)

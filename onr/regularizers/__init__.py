@@ -1,0 +1,1 @@
+"""Regularisers as terms of a cost: their values and gradients, once for every backend."""
