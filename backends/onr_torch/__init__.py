@@ -1,6 +1,41 @@
-"""The PyTorch backend: any ``torch.nn.Module``, on CPU or CUDA."""
+"""The PyTorch backend: any ``torch.nn.Module``, on CPU or CUDA.
+
+Regularisers for one's own training loop, each imported when it is first used:
+
+===========================  ==========================================================
+``OperatorNormRegularizer``  the operator norm of the Jacobian as a term of a loss
+``operator_norm_penalty``    the same as a function, without a memory
+``SpectralNormRegularizer``  the spectral norms of the weights as a term of a loss
+===========================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from onr.hookspecs import Entry, hookimpl
+
+if TYPE_CHECKING:
+    from onr_torch.operator_norm_regularizer import OperatorNormRegularizer, operator_norm_penalty
+    from onr_torch.spectral_norm_regularizer import SpectralNormRegularizer
+
+__all__ = ["OperatorNormRegularizer", "SpectralNormRegularizer", "operator_norm_penalty"]
+
+_HOMES = {
+    "OperatorNormRegularizer": "onr_torch.operator_norm_regularizer",
+    "SpectralNormRegularizer": "onr_torch.spectral_norm_regularizer",
+    "operator_norm_penalty": "onr_torch.operator_norm_regularizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, and with it torch, when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onr_torch' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
 
 
 @hookimpl

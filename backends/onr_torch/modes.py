@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ __all__ = [
     "require_evaluation",
     "seeded",
     "uncompiled",
+    "untraced",
 ]
 
 
@@ -134,6 +136,22 @@ def uncompiled() -> AbstractContextManager[object]:
         stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
         return stance
     return nullcontext()
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def untraced(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let ``torch.compile`` break its graph at a function, and run the function as it is.
+
+    Example:
+        >>> untraced(abs)(-1)
+        1
+
+    """
+    found: Callable[Parameters, Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # torch's
+    return found
 
 
 @contextmanager

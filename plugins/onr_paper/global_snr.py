@@ -13,7 +13,9 @@ __all__ = ["GlobalSpectralNorm"]
 
 
 class GlobalSpectralNorm:
-    """The cost ``l(y, f(x))`` plus ``lam`` times :class:`~onr.regularizers.spectral_penalty.SpectralPenalty`.
+    """The cost ``l(y, f(x)) + lam / 2 sum_l sigma(W^l)^2`` over affine and convolution layers.
+
+    :class:`~onr.regularizers.spectral_penalty.SpectralPenalty` describes the second term.
 
     Args:
         lam: the weight.

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from onr.losses import logit_change
-from onr.norms import LpNorm
 from onr.protocols import Array, Cost, Network, NormLike, Outputs, Probe
 from onr.regularizers.operator_norm_term import OperatorNormTerm
 from onr.regularizers.searches import Exact, Iteration, Search
@@ -27,6 +26,7 @@ class OperatorNormRegularization:
         OnrError: ``lam`` is out of range.
 
     Example:
+        >>> from onr.norms import LpNorm
         >>> norm = LpNorm(2)
         >>> term = OperatorNormTerm(norm, norm, 0.5, 2, "jacobian", Iteration(10))
         >>> method = OperatorNormRegularization(term, 0.1)
