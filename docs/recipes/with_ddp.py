@@ -1,4 +1,4 @@
-"""Data parallelism: torchrun --nproc-per-node 2 with_ddp.py"""
+"""Data parallelism: torchrun --nproc-per-node 2 with_ddp.py."""
 
 import torch
 import torch.nn.functional as F

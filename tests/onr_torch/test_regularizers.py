@@ -527,17 +527,18 @@ def test_a_module_that_mixes_examples_is_refused() -> None:
 # Two processes
 
 SCRIPT = """
+import runpy
 import sys
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 from tests.onr_torch.test_regularizers import USAGES, found_by
 
-distributed.init_process_group("gloo")
+destroy, distributed.destroy_process_group = distributed.destroy_process_group, lambda: None
+runpy.run_path("docs/recipes/with_ddp.py")
 rank = distributed.get_rank()
 for name in USAGES:
     torch.save(found_by(name, rank), f"{sys.argv[1]}/{name}-{rank}.pt")
-distributed.destroy_process_group()
+destroy()
 """
 USAGES: dict[str, dict[str, Any]] = {
     "logits": {},
@@ -575,7 +576,8 @@ def found_by(name: str, rank: int | None = None) -> list[torch.Tensor]:
 
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    torchrun(tmp_path / "script.py", tmp_path)
+    printed = torchrun(tmp_path / "script.py", tmp_path)
+    assert printed.count("||J|| is at least") == 2  # by docs/recipes/with_ddp.py
     for name in USAGES:
         expected = found_by(name)
         for rank in (0, 1):
