@@ -23,7 +23,8 @@ from onr_torch.modes import (
     require_evaluation,
 )
 from onr_torch.outputs import tensor_of
-from onr_torch.replay.replay import NotReplayableError, Recorder, replay
+from onr_torch.replay.recorder import NotReplayableError, Recorder
+from onr_torch.replay.replay import replay
 
 __all__ = ["MANY", "TorchLinearization", "double_backward", "jvp", "linearize"]
 

@@ -27,7 +27,8 @@ from onr_torch.modes import (
     uncompiled,
 )
 from onr_torch.outputs import logits, tensor_of
-from onr_torch.replay.replay import NotReplayableError, replay
+from onr_torch.replay.recorder import NotReplayableError
+from onr_torch.replay.replay import replay
 
 __all__ = ["trainable_jvp"]
 
