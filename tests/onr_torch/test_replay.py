@@ -451,6 +451,7 @@ PIECEWISE_LINEAR = {
     "residual": lambda: convolutional(Block(4, nn.ReLU(), inplace=False), nn.AvgPool2d(2)),
     "in place": lambda: convolutional(Block(4, nn.ReLU(inplace=True), inplace=True)),
     "leaky": lambda: convolutional(Block(4, nn.LeakyReLU(0.2), inplace=True), nn.MaxPool2d(2)),
+    "clipped": lambda: convolutional(Block(4, nn.ReLU6(inplace=True), inplace=True), nn.Hardtanh()),
     "lenet": lenet,
     "dense": lambda: convolutional(dense()),
     "aliased": lambda: convolutional(Calls(aliased)),

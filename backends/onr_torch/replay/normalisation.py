@@ -136,7 +136,7 @@ def rms_norm(call: Call) -> Recorded | None:
         tensor(True)
 
     """
-    if not call.is_alone:
+    if not call.is_alone or call.args[0].is_complex():
         return None
     given = call.bound("input", "normalized_shape", "weight", "eps")
     axes = tuple(range(-len(given["normalized_shape"]), 0))
@@ -164,7 +164,7 @@ def normalize(call: Call) -> Recorded | None:
 
     """
     given = call.bound("input", "p", "dim", "eps")
-    if not call.is_alone or given.get("p", 2.0) != 2:
+    if not call.is_alone or call.args[0].is_complex() or given.get("p", 2.0) != 2:
         return None
     x: torch.Tensor = given["input"].detach()
     dim, eps = given.get("dim", 1), given.get("eps", 1e-12)

@@ -72,8 +72,9 @@ def recorded(call: Call) -> Recorded:
     if _is_linear(call):
         return Recorded(call.run())
     rule = RULES.get(call.name)
-    found = rule(call) if rule is not None and call.kwargs.get("out") is None else None
-    return local(call) if found is None else found
+    if rule is None or call.kwargs.get("out") is not None or any(x.is_nested for x in call.given):
+        return local(call)
+    return rule(call) or local(call)
 
 
 def _is_linear(call: Call) -> bool:
