@@ -639,6 +639,12 @@ def unpacked(z):
     return torch.stack([a * b, c])
 
 
+def partly_zeroed_constant(z):
+    scale = BIAS.clone()
+    scale[2:4].zero_()
+    return z * scale
+
+
 def overwritten_constant(z):
     ones = torch.ones_like(z)
     twos = ones * 2
@@ -740,6 +746,7 @@ OTHERS = {
     "unpacked": of(unpacked),
     "identity": Calls(lambda x: x),
     "an overwritten constant": of(overwritten_constant),
+    "a partly zeroed constant": of(partly_zeroed_constant),
     "not the input": of(lambda z: torch.relu_(z + torch.cat([torch.relu(BIAS)] * 1))),
 }
 

@@ -170,7 +170,10 @@ def replaced(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
         return change(value)
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
         build = getattr(type(value), "_make", type(value))
-        return build([replaced(part, change) for part in value])
+        return build([replaced(x, change) if isinstance(x, _HOLDERS) else x for x in value])
     if isinstance(value, dict):
         return {key: replaced(part, change) for key, part in value.items()}
     return value
+
+
+_HOLDERS = (torch.Tensor, list, tuple, dict)

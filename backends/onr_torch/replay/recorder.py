@@ -142,13 +142,7 @@ class Recorder(TorchFunctionMode):
             with self:
                 return by_parts(call)
         if call.is_constant or not any(call.depends):
-            result = call.run()
-            # These are, say, weights from which others are computed. The references are weak,
-            # because most of these tensors need not live on.
-            for x in call.given:
-                if not x.requires_grad:
-                    self._constants[id(x)] = weakref.ref(x), version(x)
-            return result
+            return self._run_on_constants(call)
         if self.input is None:
             dependent = call.given[call.depends.index(True)]
             if call.name == "clone" and dependent.is_leaf:
@@ -175,6 +169,24 @@ class Recorder(TorchFunctionMode):
         if reason is not None:
             self._refuse(reason)
         return found.result
+
+    def _run_on_constants(self, call: Call) -> Any:
+        """Run an operation that the replay runs as it is, say on weights; remember what it reads.
+
+        The references are weak, because most of these tensors need not live on.
+        """
+        constants = [x for x in call.given if not x.requires_grad]
+        before = [version(x) for x in constants]
+        result = call.run()
+        for x, known in zip(constants, before, strict=True):
+            if version(x) != known:  # overwritten, as the replay will do: in all views of it
+                memory = x.untyped_storage()._cdata
+                for key, (ref, _) in self._constants.items():
+                    y = ref()
+                    if y is not None and y.untyped_storage()._cdata == memory:
+                        self._constants[key] = ref, version(y)
+            self._constants[id(x)] = weakref.ref(x), version(x)
+        return result
 
     def _append(self, call: Call, found: Recorded, constants: list[torch.Tensor]) -> str | None:
         """Append an operation to the tape, or return why it cannot be replayed."""
