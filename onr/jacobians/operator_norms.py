@@ -253,7 +253,10 @@ def _largest_row(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> Operator
 
 def _one_hot(index: Array, size: int, J: Array) -> Array:
     """The rows ``index`` of the identity matrix, shape ``(batch, size)``."""
-    return array_namespace(J).take(like(np.eye(size), J), index, axis=0)
+    hot = array_namespace(index).arange(size, device=device(index))[None, :] == index[:, None]
+    if J.dtype == object:
+        return like(hot.astype(float), J)
+    return array_namespace(J).astype(hot, J.dtype)
 
 
 def _largest(sizes: Array, count: int) -> Array:

@@ -798,3 +798,12 @@ def test_images_of_digits():
         if (p, q) == (INF, 2):
             assert np.all(upper <= 1.26 * lower)
         assert np.all([search(a, p, q, starts=50, steps=10) for a in J] <= upper * (1 + 1e-9))
+
+
+@pytest.mark.parametrize("q", [1, 2, math.inf])
+def test_the_largest_column_of_a_million_is_found_in_memory_of_their_size(q):
+    J = np.ones((1, 2, 10**6))
+    J[0, :, 7] = 3
+    found = operator_norm(J, p=1, q=q)
+    assert found.kind == "exact"
+    assert np.flatnonzero(found.v).tolist() == [7]
