@@ -71,8 +71,12 @@ class Network(Protocol):
     def __call__(self, x: Array, /) -> Array:
         """The logits ``f(x)``, shape ``(batch, d)``."""
 
-    def linearize(self, x: Array, /) -> Linearization:
-        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+    def linearize(self, x: Array, /, *, jvp: bool = True) -> Linearization:
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``.
+
+        With ``jvp=False`` the caller asks for ``value`` and ``vjp`` alone, and the network need not
+        prepare for ``J v``: its result's ``jvp`` may raise an :class:`onr.errors.OnrError`.
+        """
 
 
 @runtime_checkable

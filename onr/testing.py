@@ -238,6 +238,9 @@ def check_network(network: Network, x: np.ndarray, *, seed: int = 0) -> None:
     step = 1e-6
     slope = (network(x + step * v) - network(x - step * v)) / (2 * step)
     _require(np.abs(slope - here.jvp(v)) <= 1e-5 * (1 + np.abs(slope)), "J v is the derivative")
+    alone = network.linearize(x, jvp=False)
+    _require(np.abs(alone.value - here.value) <= TOLERANCE, "jvp=False keeps the value")
+    _require(np.abs(alone.vjp(u) - here.vjp(u)) <= TOLERANCE, "jvp=False keeps J^T u")
 
 
 def check_loss(loss: Loss, classes: int = 5, *, seed: int = 0) -> None:
@@ -289,7 +292,7 @@ class _Flat:
     def __call__(self, x: np.ndarray, /) -> np.ndarray:
         return self.value[: len(x)]
 
-    def linearize(self, x: np.ndarray, /) -> _Flat:
+    def linearize(self, x: np.ndarray, /, *, jvp: bool = True) -> _Flat:
         return self
 
     def jvp(self, v: np.ndarray, /) -> np.ndarray:

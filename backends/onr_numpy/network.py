@@ -79,8 +79,8 @@ class DenseNetwork:
         """The logits, shape ``(batch, d)``."""
         return self.linearize(x).value
 
-    def linearize(self, x: np.ndarray, /) -> DenseLinearization:
-        """The linearisation at ``x``, shape ``(batch, *input_shape)``."""
+    def linearize(self, x: np.ndarray, /, *, jvp: bool = True) -> DenseLinearization:
+        """The linearisation at ``x``, shape ``(batch, *input_shape)``; ``jvp`` changes nothing."""
         return DenseLinearization(self, x)
 
     def features(self) -> DenseNetwork:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,7 @@ class TorchLinearization:
         x: the inputs, shape ``(batch, *input_shape)``.
         bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
             gradients have the dtype of ``x`` in either case.
+        jvp: whether ``J v`` will be asked for. If not, nothing is recorded, and ``jvp`` raises.
 
     Raises:
         OnrError: the outputs of the module are no logits of shape ``(batch, d)``, or have no
@@ -120,7 +122,9 @@ class TorchLinearization:
 
     """
 
-    def __init__(self, module: nn.Module, x: torch.Tensor, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, x: torch.Tensor, *, bfloat16: bool = False, jvp: bool = True
+    ) -> None:
         self._module = bare(module)
         self._bfloat16 = bfloat16
         self._record: Record = record_of(module)
@@ -136,7 +140,7 @@ class TorchLinearization:
         ):
             self._x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
             # The clone keeps a module that works in place from changing the leaf.
-            with self._recorder:
+            with self._recorder if jvp else nullcontext():
                 output = self._module(self._x.clone())
             self._value = tensor_of(output, self._module).to(x.dtype)
         if self._value.ndim != 2:
@@ -147,6 +151,10 @@ class TorchLinearization:
             raise OnrError(f"the outputs of {type(module).__name__} have no gradient in x")
         self.masked = self._value.detach() == -math.inf
         """Which logits are ``-inf``, of classes that are masked."""
+        self._ways: list[_Way] = []
+        if not jvp:
+            self._reasons.append("the linearisation was asked for without jvp")
+            return
         self.draws = not torch.equal(self.before, generator_state(x.device))
         self._state = _state(self._module)
         self._ways = self._possible_ways()

@@ -69,15 +69,17 @@ class TorchNetwork:
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
             return tensor_of(self.module(x), self.module).to(x.dtype).detach()
 
-    def linearize(self, x: torch.Tensor, /) -> TorchLinearization:
+    def linearize(self, x: torch.Tensor, /, *, jvp: bool = True) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``.
+
+        With ``jvp=False`` nothing is recorded for ``J v``, which then raises.
 
         Raises:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
         admit(self._checked, x, gradients=True, bfloat16=self.bfloat16)
-        return TorchLinearization(self.module, x, bfloat16=self.bfloat16)
+        return TorchLinearization(self.module, x, bfloat16=self.bfloat16, jvp=jvp)
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
         """Inputs as a tensor of the module's dtype on its device; integers (labels) become int64.

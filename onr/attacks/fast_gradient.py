@@ -60,7 +60,7 @@ class FastGradient:
         """
         require_inside(x, self.bounds)
         require_range(x, eps=self.eps)
-        here = network.linearize(x)
+        here = network.linearize(x, jvp=False)
         gradient = here.vjp(self.loss.direction(here.value, labels=y))
         moved = boxed(x, self.eps * self.p.duality_map(gradient), self.bounds)
         value = self.loss.value(here.value, labels=y)

@@ -210,7 +210,7 @@ def projected_gradient_ascent(
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
     best: tuple[Array, ...] | None = None
     for k in range(1, steps + 1):
-        here = network.linearize(x + delta)
+        here = network.linearize(x + delta, jvp=False)
         value = loss.value(here.value, labels=labels, clean=clean)
         best = better(best, (value, delta) if keep == "best" else (value,))
         u = loss.direction(here.value, labels=labels, clean=clean)

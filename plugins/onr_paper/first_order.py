@@ -55,7 +55,7 @@ class InputGradient:
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Ask for ``f(x)``, and for ``J v`` along the duality map of the gradient of the loss."""
-        here = network.linearize(x)
+        here = network.linearize(x, jvp=False)
         # The duality map ignores the scale of g, and unlike the gradient this g never underflows.
         g = CROSS_ENTROPY.direction(here.value, labels=y)
         return Probe(direction=self.p.duality_map(here.vjp(g)), evaluated=True)

@@ -125,7 +125,7 @@ def test_of_equal_iterates_the_last_is_kept() -> None:
             self.asked.append(x)
             return np.ones((len(x), 2))
 
-        def linearize(self, x: np.ndarray, /) -> Any:
+        def linearize(self, x: np.ndarray, /, *, jvp: bool = True) -> Any:
             self.value = self(x)
             return self
 

@@ -182,7 +182,7 @@ class DenseNetwork:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return value(self.module, x).nan_to_num(nan=np.nan, posinf=np.inf, neginf=TINY_LOGIT)
 
-    def linearize(self, x: torch.Tensor) -> DenseLinearization:
+    def linearize(self, x: torch.Tensor, *, jvp: bool = True) -> DenseLinearization:
         return DenseLinearization(self.module, x)
 
     def frozen(self) -> DenseNetwork:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 import onr
 from onr.errors import OnrError
 from onr_torch.linearization import MANY, linearize
+from onr_torch.network import TorchNetwork
 from onr_torch.trainable_jvp import trainable_jvp
 
 F64 = torch.float64
@@ -479,3 +480,15 @@ def test_modules_of_another_making(name: str) -> None:
     assert onr.attack(module, x, y, p=2, eps=0.5).shape == x.shape
     onr.measure.accuracy(module, x, y)
     assert list(module.state_dict()) == before
+
+
+def test_without_jvp_nothing_is_recorded() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).double()
+    network, x = TorchNetwork(module, (4,)), torch.rand(5, 4, dtype=F64)
+    whole, alone = network.linearize(x), network.linearize(x, jvp=False)
+    u = torch.rand(5, 3, dtype=F64)
+    assert torch.equal(alone.value, whole.value)
+    assert torch.equal(alone.vjp(u), whole.vjp(u))
+    assert alone.recorder is None
+    with pytest.raises(OnrError, match="asked for without jvp"):
+        alone.jvp(x)

@@ -367,7 +367,7 @@ class Unmasked(DenseLinearization):
 @every_cell
 def test_a_missing_mask_turns_the_verdict(p, q, forget):
     class Wrong(ExactNetwork):
-        def linearize(self, x):
+        def linearize(self, x, *, jvp=True):
             at = Unmasked(self, x)
             at.forget = forget
             return at
@@ -386,7 +386,7 @@ def product_wrong(name, change):
             return change(image) if name == "vjp" else image
 
     class Wrong(ExactNetwork):
-        def linearize(self, x):
+        def linearize(self, x, *, jvp=True):
             return Linearization(self, x)
 
     return Wrong
@@ -416,7 +416,7 @@ def test_a_value_that_is_rounded_turns_the_verdict():
             return exact_array(float_array(super().value), FASTEST)
 
     class Wrong(ExactNetwork):
-        def linearize(self, x):
+        def linearize(self, x, *, jvp=True):
             return Linearization(self, x)
 
         def __call__(self, x):

@@ -190,7 +190,7 @@ class Unmasked(DenseLinearization):
 @pytest.mark.parametrize(("p", "q"), CELLS)
 def test_a_missing_mask_turns_the_verdict(p, q, forget):
     class Wrong(DenseNetwork):
-        def linearize(self, x):
+        def linearize(self, x, *, jvp=True):
             at = Unmasked(self, x)
             at.forget = forget
             return at
@@ -229,7 +229,7 @@ class Silent(DenseLinearization):
 @pytest.mark.parametrize(("p", "q"), CELLS)
 def test_a_zero_product_is_no_excuse(p, q):
     class Wrong(DenseNetwork):
-        def linearize(self, x):
+        def linearize(self, x, *, jvp=True):
             return Silent(self, x)
 
     found = spoiled_check(LpNorm(p), LpNorm(q), network=Wrong)
