@@ -152,8 +152,8 @@ class TorchLinearization:
         self.masked = self._value.detach() == -math.inf
         """Which logits are ``-inf``, of classes that are masked."""
         self._ways: list[_Way] = []
+        self._state: list[tuple[int, int, int]] | None = None
         if not jvp:
-            self._reasons.append("the linearisation was asked for without jvp")
             return
         self.draws = not torch.equal(self.before, generator_state(x.device))
         self._state = _state(self._module)
@@ -200,6 +200,8 @@ class TorchLinearization:
                 f"a direction of shape {tuple(v.shape)} and {v.dtype}: expected "
                 f"{tuple(self._x.shape)} and {self._x.dtype}"
             )
+        if self._state is None:
+            raise OnrError("this linearisation was asked for without jvp")
         if _state(self._module) != self._state:
             raise OnrError("parameters have changed since this linearisation: linearise once more")
         with constant_parameters(self._module):
