@@ -14,6 +14,7 @@ from onr.errors import OnrError
 
 __all__ = [
     "TORCHS",
+    "Constant",
     "bare",
     "constant_parameters",
     "converter",
@@ -98,6 +99,16 @@ def _holds_tensor(attribute: object) -> bool:
     return any(isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter) for x in kept)
 
 
+class Constant(nn.Module):
+    """A module of our own in evaluation mode, whose parameters never require a gradient.
+
+    Example:
+        >>> [*Constant().parameters()]
+        []
+
+    """
+
+
 @contextmanager
 def constant_parameters(module: nn.Module) -> Iterator[None]:
     """Use evaluation mode and let no parameter require a gradient; restore both afterwards.
@@ -112,6 +123,10 @@ def constant_parameters(module: nn.Module) -> Iterator[None]:
         False
 
     """
+    if isinstance(module, Constant):
+        with torch.inference_mode(False), uncompiled():
+            yield
+        return
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

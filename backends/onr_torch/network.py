@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +11,14 @@ from torch import nn
 
 from onr.arrays import to_numpy
 from onr.protocols import Norm
-from onr_torch.admission import admit, share_record
+from onr_torch.admission import admit, record_of, share_record
 from onr_torch.cell_radius import cell_radius
 from onr_torch.features import without_last_layer
-from onr_torch.folding import folded
 from onr_torch.linearization import TorchLinearization
 from onr_torch.modes import bare, constant_parameters, evaluating, mixed_precision
 from onr_torch.outputs import tensor_of
 from onr_torch.patterns import activation_pattern
+from onr_torch.twins import twin_of
 
 __all__ = ["TorchNetwork"]
 
@@ -48,10 +49,10 @@ class TorchNetwork:
         self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
     ) -> None:
         self.module = bare(module)
-        self._checked = self.module  # a module of the same function, whose parts stay the same
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
-        self._folds: bool | None = None  # whether folding works; independent of the weights
+        self._origin: TorchNetwork | None = None  # what a frozen network was made of
+        self._admitted: set[tuple[Any, ...]] = set()  # kinds of inputs of a frozen network
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -65,7 +66,7 @@ class TorchNetwork:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
-        admit(self._checked, x, bfloat16=self.bfloat16)
+        self._admit(x)
         with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
             return tensor_of(self.module(x), self.module).to(x.dtype).detach()
 
@@ -78,8 +79,31 @@ class TorchNetwork:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
 
         """
-        admit(self._checked, x, gradients=True, bfloat16=self.bfloat16)
-        return TorchLinearization(self.module, x, bfloat16=self.bfloat16, jvp=jvp)
+        self._admit(x, gradients=True)
+        module = self.module if self._origin else self._twin(chains=False)
+        return TorchLinearization(module, x, bfloat16=self.bfloat16, jvp=jvp)
+
+    def _admit(self, x: torch.Tensor, *, gradients: bool = False) -> None:
+        """Check the module at inputs of this kind; a frozen one, which stays the same, once."""
+        if self._origin is None:
+            admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
+            return
+        kind = (gradients, tuple(x.shape[1:]), x.dtype, x.device)
+        if kind not in self._admitted:
+            admit(self._origin.module, x, gradients=gradients, bfloat16=self.bfloat16)
+            self._admitted.add(kind)
+
+    def _twin(self, *, chains: bool) -> nn.Module:
+        """The module, or a cheaper one of the same function at the present weights."""
+        if record_of(self.module).keeps_tensors:  # which nobody could read in a twin
+            return self.module
+        parameter = self._parameter()
+        kind = (self._input_shape, parameter.dtype, parameter.device)
+        with torch.inference_mode(False):
+            twin = twin_of(self.module, self.example, kind, chains=chains)
+        if twin is not self.module:
+            share_record(self.module, twin)
+        return twin
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
         """Inputs as a tensor of the module's dtype on its device; integers (labels) become int64.
@@ -96,7 +120,7 @@ class TorchNetwork:
 
     def parameters(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and buffers, by name."""
-        state = self.module.state_dict()
+        state = self._source.module.state_dict()
         return {name: to_numpy(value).copy() for name, value in state.items()}
 
     def frozen(self) -> TorchNetwork:
@@ -104,15 +128,10 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change the result.
         """
-        with torch.inference_mode(False):
-            if self._folds is None:
-                self._folds = folded(self.module, self.example()) is not self.module
-            if not self._folds:
-                return self
-            twin = folded(self.module, None)
-        share_record(self.module, twin)
-        network = self._with(twin)
-        network._checked = self._checked
+        if self._origin is not None:
+            return self
+        network = self._with(self._twin(chains=True))
+        network._origin = self
         return network
 
     def features(self) -> TorchNetwork:
@@ -122,10 +141,15 @@ class TorchNetwork:
             OnrError: the last operation of the module is not an ``nn.Linear``.
 
         """
-        return self._with(without_last_layer(self.module, self.example()))
+        module = self._source.module
+        return self._with(without_last_layer(module, self._source.example()))
 
     def _with(self, module: nn.Module) -> TorchNetwork:
         return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
+
+    @property
+    def _source(self) -> TorchNetwork:
+        return self._origin or self
 
     def example(self) -> torch.Tensor:
         """Two random inputs in [0, 1], the same in every call, to try the module on."""
@@ -144,7 +168,7 @@ class TorchNetwork:
 
         :func:`onr_torch.patterns.activation_pattern` describes the pattern and what is raised.
         """
-        return activation_pattern(self.module, x)
+        return activation_pattern(self._source.module, x)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
@@ -152,5 +176,6 @@ class TorchNetwork:
         The cost is ``n`` jvps for each example. :mod:`onr_torch.cell_radius` describes the radius
         and which modules are refused.
         """
-        with evaluating(self.module):
-            return cell_radius(self.module, x, p=p)
+        module = self._source.module
+        with evaluating(module):
+            return cell_radius(module, x, p=p)
