@@ -97,6 +97,5 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
     xp = array_namespace(x)
     moved = x + delta
     if bounds is not None:
-        low, high = (xp.zeros_like(moved) + bound for bound in bounds)
-        moved = xp.minimum(xp.maximum(moved, low), high)
+        moved = moved.clip(*bounds)
     return xp.astype(moved, x.dtype)

@@ -200,6 +200,9 @@ class LpNorm(BaseNorm):
         xp = array_namespace(z)
         if self.p == math.inf and ties == "average":
             return xp.sign(z)
+        if self.p == 2:
+            unit = z / safe(column(max_abs(z), z))
+            return unit / safe(column(sqrt(xp.sum(flatten(unit * unit), axis=1)), z))
         a = xp.abs(z)
         largest = column(xp.max(flatten(a), axis=1), z)
         if self.p == math.inf:
@@ -212,8 +215,6 @@ class LpNorm(BaseNorm):
             # The product with the largest entry keeps NaN, which ties with nothing.
             share = z / safe(largest) / column(xp.astype(count, z.dtype), z)
             return xp.where(tied, share, largest * 0)
-        if self.p == 2:
-            return z / safe(largest) / safe(column(LpNorm(2)(a / safe(largest)), z))
         exponent = dual_exponent(self.p) - 1
         # A power below 1 needs no scale, and a small quotient that underflows would miss there.
         powers = (a if exponent < 1 else a / safe(largest)) ** exponent
@@ -229,7 +230,8 @@ class LpNorm(BaseNorm):
         xp = array_namespace(y)
         r = column(radius, y)
         if self.p == math.inf or (self.p > CUBE and self.p * xp.finfo(y.dtype).eps > 100):
-            return xp.minimum(xp.maximum(y, xp.zeros_like(y) - r), xp.zeros_like(y) + r)
+            clipped: Array = y.clip(-r, r)
+            return clipped
         if self.p == 2:
             # In two factors: r / size alone can underflow, and size overflow.
             largest = column(max_abs(y), y)

@@ -132,7 +132,7 @@ class TorchLinearization:
         self._jacobian: torch.Tensor | None = None
         self._reasons: list[str] = []
         self._checked: set[str] = set()
-        self.before = generator_state(x.device)
+        self.before = generator_state(x.device) if jvp else torch.empty(0)
         with (
             constant_parameters(self._module),
             mixed_precision(x, bfloat16),
@@ -250,7 +250,10 @@ class TorchLinearization:
                     name = type(self._module).__name__
                     raise OnrError(f"no J^T u of {name}: {reason}") from error
                 image = self._accumulated(u)
-        if not image.is_meta and not image.isfinite().all():
+        if image.stride() != self._x.stride():  # a module may work in another layout
+            image = torch.empty_like(self._x).copy_(image)
+        # A sum is a tenth of the cost of a look at each entry; it may overflow where no entry does.
+        if not image.is_meta and not image.sum().isfinite() and not image.isfinite().all():
             index = int(image.isfinite().flatten(1).all(dim=1).int().argmin())
             raise ImageError(
                 index,

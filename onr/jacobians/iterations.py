@@ -75,12 +75,10 @@ class Ascent:
 
     delta: Array
     """The perturbation, shaped as the input, ``||delta||_p <= eps``."""
-    value: Array
-    """The loss at ``x + delta``, shape ``(batch,)``; ``None`` if ``keep`` is ``last``: the last
-    iterate is not evaluated.
+    value: Array = None
+    """The largest loss of the iterates, that at ``x + delta``, shape ``(batch,)``; NaN where any
+    was NaN. ``None`` if ``keep`` is ``last``: no loss is computed.
     """
-    largest: Array = None
-    """The largest loss of the evaluated iterates, shape ``(batch,)``; NaN where any was NaN."""
 
 
 def walk(
@@ -188,7 +186,7 @@ def projected_gradient_ascent(
         trace: called with each :class:`Step`.
 
     Returns:
-        The perturbation, its loss if ``keep`` is ``best``, and the largest loss.
+        The perturbation, and its loss if ``keep`` is ``best``.
 
     Raises:
         OnrError: ``keep`` is neither ``last`` nor ``best``.
@@ -211,8 +209,10 @@ def projected_gradient_ascent(
     best: tuple[Array, ...] | None = None
     for k in range(1, steps + 1):
         here = network.linearize(x + delta, jvp=False)
-        value = loss.value(here.value, labels=labels, clean=clean)
-        best = better(best, (value, delta) if keep == "best" else (value,))
+        if keep == "best" or trace is not None:
+            value = loss.value(here.value, labels=labels, clean=clean)
+        if keep == "best":
+            best = better(best, (value, delta))
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -226,7 +226,7 @@ def projected_gradient_ascent(
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
     if keep == "last":
-        return Ascent(delta, None, None if best is None else best[0])
+        return Ascent(delta)
     value = loss.value(network(x + delta), labels=labels, clean=clean)
     value, delta = better(best, (value, delta))
-    return Ascent(delta, value, value)
+    return Ascent(delta, value)
