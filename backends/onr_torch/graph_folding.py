@@ -155,7 +155,9 @@ class _Rewriting:
         code = graph.python_code("self")
         scope: dict[str, Any] = dict(code.globals)
         exec(code.src, scope)  # noqa: S102 - what torch.fx itself does with the code of a graph
-        return GraphFolding(scope["forward"], self._sources)
+        called = {str(node.target) for node in graph.nodes}
+        used = {name: source for name, source in self._sources.items() if name in called}
+        return GraphFolding(scope["forward"], used)
 
     def _part(self, node: Any) -> nn.Module | None:
         is_part = isinstance(node, fx.Node) and node.op == "call_module"

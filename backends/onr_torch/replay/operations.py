@@ -56,8 +56,8 @@ PRODUCTS = frozenset({
     "mm", "mul", "multiply",
 })
 """Functions linear in each tensor separately; linear if one tensor depends on the input."""
-SUMMED_PRODUCTS = frozenset({"addmm", "baddbmm"})
-"""A tensor plus a matrix product; linear if one factor depends on the input, the other not."""
+SUMMED_PRODUCTS = frozenset({"addcmul", "addmm", "baddbmm"})
+"""A tensor plus a product; linear if one factor depends on the input, the other not."""
 QUOTIENTS = frozenset({"__itruediv__", "__truediv__", "div", "divide", "true_divide"})
 """Functions linear in the numerator, if the denominator does not depend on the input."""
 AFFINE = frozenset({
