@@ -73,7 +73,9 @@ class TorchNetwork:
     def linearize(self, x: torch.Tensor, /, *, jvp: bool = True) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``.
 
-        With ``jvp=False`` nothing is recorded for ``J v``, which then raises.
+        With ``jvp=False`` nothing is recorded for ``J v``, which then raises. The passes are those
+        of a twin with fewer layers (:func:`onr_torch.twins.twin_of`), unless hooks see the calls of
+        the module. It has the weights that the module has now, however they were set.
 
         Raises:
             OnrError: :func:`onr_torch.admission.admit` refuses the module.
@@ -141,8 +143,9 @@ class TorchNetwork:
             OnrError: the last operation of the module is not an ``nn.Linear``.
 
         """
-        module = self._source.module
-        return self._with(without_last_layer(module, self._source.example()))
+        source = self._source
+        found = self._with(without_last_layer(source.module, source.example()))
+        return found if source is self else found.frozen()
 
     def _with(self, module: nn.Module) -> TorchNetwork:
         return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
