@@ -80,10 +80,10 @@ class ProjectedGradientAscent:
         require_inside(x, self.bounds)
         require_range(x, eps=self.eps, alpha=self.alpha)
         found = self._ascend(network, x, y, rng)
-        best: tuple[Array, ...] = found.value, found.delta
+        best: tuple[Array, ...] = found.sound, found.delta
         for _ in range(self.restarts - 1):
             found = self._ascend(network, x, y, rng)
-            best = better(best, (found.value, found.delta))
+            best = better(best, (found.sound, found.delta))
         value, moved = best[0], boxed(x, best[1], self.bounds)
         return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)
 

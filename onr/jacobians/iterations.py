@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onr.arrays import better, column, safe
+from onr.arrays import array_namespace, better, column, safe
 from onr.errors import OnrError
 from onr.feasible import boxed
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
@@ -76,8 +76,12 @@ class Ascent:
     delta: Array
     """The perturbation, shaped as the input, ``||delta||_p <= eps``."""
     value: Array = None
-    """The largest loss of the iterates, that at ``x + delta``, shape ``(batch,)``; NaN where any
-    was NaN. ``None`` if ``keep`` is ``last``: no loss is computed.
+    """The largest loss of the iterates, that at ``x + delta``, shape ``(batch,)``; ``None`` if
+    ``keep`` is ``last``, where no loss is computed.
+    """
+    sound: Array = None
+    """NaN where a loss was NaN, or, if ``keep`` is ``last``, a logit; any number elsewhere,
+    ``(batch,)``.
     """
 
 
@@ -213,6 +217,8 @@ def projected_gradient_ascent(
             value = loss.value(here.value, labels=labels, clean=clean)
         if keep == "best":
             best = better(best, (value, delta))
+        else:  # the largest logit tells of NaN at a tenth of the cost of a loss
+            best = better(best, (array_namespace(here.value).max(here.value, axis=1),))
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -226,7 +232,7 @@ def projected_gradient_ascent(
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
     if keep == "last":
-        return Ascent(delta)
+        return Ascent(delta, sound=None if best is None else best[0])
     value = loss.value(network(x + delta), labels=labels, clean=clean)
     value, delta = better(best, (value, delta))
-    return Ascent(delta, value)
+    return Ascent(delta, value, value)
