@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from torch import fx, nn
+from torch import autograd, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
@@ -102,12 +104,13 @@ def traced(module: nn.Module, x: torch.Tensor, *, channels_last: bool) -> GraphF
 
     """
     try:
-        with warnings.catch_warnings(), torch.no_grad(), evaluating(module):
+        with warnings.catch_warnings(), torch.enable_grad(), evaluating(module):
             warnings.simplefilter("ignore")
             tracer = _Tracer()
             graph = tracer.trace(module)
             whole = fx.GraphModule(tracer.root, graph)
-            ShapeProp(whole).propagate(x.clone())
+            with torch.no_grad():
+                ShapeProp(whole).propagate(x.clone())
     except torch.OutOfMemoryError:
         raise
     except Exception:  # users' modules do anything with a proxy
@@ -120,9 +123,30 @@ def traced(module: nn.Module, x: torch.Tensor, *, channels_last: bool) -> GraphF
 
 
 class _Tracer(fx.Tracer):
-    """Torch's tracer, with buffers as nodes: their values are not those of the trace."""
+    """Torch's tracer, with buffers as nodes: their values are not those of the trace.
+
+    It refuses what changes gradients and leaves no trace: functions with a backward pass of their
+    own, and blocks without gradients.
+    """
 
     proxy_buffer_attributes = True
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Record an operation.
+
+        Raises:
+            TraceError: its gradient is not that of the operation.
+
+        """
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "apply" and code.co_filename == autograd.function.__file__:
+                raise fx.proxy.TraceError("a function with a backward pass of its own")
+            frame = frame.f_back
+        if not torch.is_grad_enabled():
+            raise fx.proxy.TraceError("a block without gradients")
+        return super().create_node(*args, **kwargs)
 
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -194,6 +195,18 @@ def test_a_residual_network_is_folded(first: bool, inplace: bool) -> None:
     assert here.way == "replay"  # type: ignore[attr-defined]  # torch's
 
 
+class Backward(torch.autograd.Function):
+    """The identity, whose gradient is wrong for the third example of a batch alone."""
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
+        return z * 1
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return g * torch.where(torch.arange(len(g))[:, None] == 2, 2.0, 1.0)
+
+
 class Cut(nn.Module):
     """A function that torch's trace follows, and whose gradient it does not."""
 
@@ -211,13 +224,15 @@ class Cut(nn.Module):
             z = -z
         if self.way == "constants":
             z = z @ (2 * self._parameters["bias_of_mine"])  # type: ignore[operator]  # a tensor
+        if self.way == "own gradient":
+            z = Backward.apply(z)
         if self.way == "noise":
             z = z + 0 * torch.rand(4)
         logits: torch.Tensor = self.head(z)
         return logits
 
 
-@pytest.mark.parametrize("way", ["no gradient", "branches", "constants", "noise"])
+@pytest.mark.parametrize("way", ["no gradient", "own gradient", "branches", "constants", "noise"])
 def test_what_a_trace_does_not_see_is_not_traced(way: str) -> None:
     torch.manual_seed(0)
     module = Cut(way)
