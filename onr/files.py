@@ -1,4 +1,4 @@
-"""Atomic writing of files."""
+"""Atomic writing of files, and whether a folder takes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onr.errors import OnrError
 
-__all__ = ["write_atomic"]
+__all__ = ["require_writable", "write_atomic"]
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -37,3 +37,23 @@ def write_atomic(path: Path, content: bytes) -> None:
         if not isinstance(error, OSError):
             raise
         raise OnrError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def require_writable(folder: Path, *names: str) -> None:
+    """Try, before long work, whether files of these names can be written; make the folder.
+
+    Raises:
+        OnrError: the folder cannot be made or written to, or a folder has the name of a file.
+
+    Example:
+        >>> require_writable(tmp_path / "results", "evaluation.json")
+        >>> list((tmp_path / "results").iterdir())
+        []
+
+    """
+    for name in names:
+        if (folder / name).is_dir():
+            raise OnrError(f"{folder / name} cannot be written: it is a folder")
+    tried = folder / ".onr-tries-to-write"
+    write_atomic(tried, b"")
+    tried.unlink(missing_ok=True)

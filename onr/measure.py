@@ -8,7 +8,8 @@ which ``pandas.DataFrame`` takes as it is. A row has the mean over the inputs, i
 and the number of inputs.
 
 The perturbations of the tables are those of the paper's attack: ten steps of projected gradient
-ascent on the cross-entropy from a random start. ``robust_accuracy`` takes any registered attack.
+ascent on the cross-entropy from a random start. ``robust_accuracy`` takes any registered attack,
+``multitargeted`` if none is given.
 
 ``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text. ``rng`` is a
 NumPy generator, a whole number or nothing (seed 0), and fixes the attack's random starts. The
@@ -107,7 +108,7 @@ def robust_accuracy(
     *,
     p: NormLike,
     eps: Radii,
-    attack: str = "onr_paper:pga",
+    attack: str = "onr_paper:multitargeted",
     loss: Loss | str | None = None,
     steps: int | None = None,
     restarts: int | None = None,
@@ -117,7 +118,8 @@ def robust_accuracy(
     """The share of inputs that keep their label under an attack, for each radius.
 
     This is an upper bound on the share that no perturbation in the ball changes: a stronger attack
-    can only find less.
+    can only find less. Under ``multitargeted`` the share never rises with the radius, because an
+    input that is broken at one radius counts as broken at all larger ones.
 
     Args:
         model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
@@ -126,9 +128,9 @@ def robust_accuracy(
         p: the norm of the ball.
         eps: its radius, or several; 0 is the clean accuracy.
         attack: the name of a registered attack.
-        loss: what it ascends; cross-entropy if not given.
-        steps: its iterations; the attack's own default if not given (20 for ``pga``).
-        restarts: its random starts; the attack's own default if not given (1 for ``pga``).
+        loss: what it ascends, if it takes a loss; cross-entropy if not given.
+        steps: its iterations; the attack's own default if not given.
+        restarts: its random starts; the attack's own default if not given.
         rng: of the random starts.
         options: further options of the attack.
 

@@ -285,15 +285,16 @@ class _Flat:
     """A constant network, which is also its own linearisation; the logits are those of ``x[0]``."""
 
     def __init__(self, network: Network, x: np.ndarray) -> None:
+        self._network, self._first = network, x[:1]
         self.input_shape = network.input_shape
         self.value = np.repeat(network(x[:1]), len(x), axis=0)
         self.output_shape = self.value.shape[1:]
 
     def __call__(self, x: np.ndarray, /) -> np.ndarray:
-        return self.value[: len(x)]
+        return np.repeat(self.value[:1], len(x), axis=0)
 
     def linearize(self, x: np.ndarray, /, *, jvp: bool = True) -> _Flat:
-        return self
+        return _Flat(self._network, np.repeat(self._first, len(x), axis=0))
 
     def jvp(self, v: np.ndarray, /) -> np.ndarray:
         return np.zeros((len(v), *self.output_shape))

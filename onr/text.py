@@ -189,7 +189,8 @@ def attack_by_name(
         steps: the number of iterations; the attack's default if not given.
         restarts: the number of random starts; the attack's default if not given.
         options: further keyword arguments; :func:`call` describes how text is read.
-        targeted: true if the labels are target classes, to which the attack should lead.
+        targeted: true if the labels are target classes, to which the attack should lead. An attack
+            with a loss of its own takes it as the keyword ``targeted``, if it can be targeted.
 
     Raises:
         UnknownNameError: no plugin offers an attack or a loss of that name, or several do.
@@ -217,8 +218,10 @@ def attack_by_name(
     if "loss" in parameters:
         loss = loss or (TARGETED_CROSS_ENTROPY if targeted else CROSS_ENTROPY)
         given["loss"] = ascended = _leading(loss_of(loss), targeted=targeted)
-    elif targeted:
+    elif targeted and "targeted" not in parameters:
         raise OnrError(f"{what} has a loss of its own, without a target: leave the target out")
+    if "targeted" in parameters:
+        given["targeted"] = targeted
 
     def make(p: Norm, eps: float, bounds: Bounds | None) -> Attack:
         made: Attack = call(target, options or {}, what=what, p=p, eps=eps, bounds=bounds, **given)

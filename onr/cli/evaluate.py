@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from onr.cli.options import as_radii, pairs
+from onr.cli.options import as_radii, pairs, shown_radius
+from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
 from onr.errors import OnrError
-from onr.files import write_atomic
+from onr.files import require_writable, write_atomic
 from onr.plots import accuracy_figure, svg
 from onr.registry import bare
 from onr.training.evaluation import EvaluationConfig, UnfinishedError
@@ -33,18 +33,14 @@ DEFAULTS = EvaluationConfig()
     "--attack",
     default=DEFAULTS.attack,
     help=(
-        "pga, fgm, noise, autoattack, torchattacks:NAME, foolbox:NAME, or a plugin's.  "
-        f"[default: {bare(DEFAULTS.attack)}]"
+        "multitargeted, pga, fgm, noise, autoattack, torchattacks:NAME, foolbox:NAME, or a "
+        f"plugin's.  [default: {bare(DEFAULTS.attack)}]"
     ),
 )
-@click.option("--loss", help="The loss that the attack ascends; by default cross-entropy.")
+@click.option("--loss", help="The loss that pga ascends; by default cross-entropy.")
+@click.option("--steps", type=click.IntRange(1), help="Iterations; by default the attack's own.")
 @click.option(
-    "--steps", type=click.IntRange(1), help="Iterations; by default the attack's own, 20 for pga."
-)
-@click.option(
-    "--restarts",
-    type=click.IntRange(1),
-    help="Random starts; by default the attack's own, 1 for pga.",
+    "--restarts", type=click.IntRange(1), help="Random starts; by default the attack's own."
 )
 @click.option(
     "--attack-option",
@@ -52,7 +48,7 @@ DEFAULTS = EvaluationConfig()
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="Any other option of the attack, such as alpha=inf.",
+    help="Any other option of the attack, such as passes=100, or alpha=inf for pga.",
 )
 @click.option(
     "--labels",
@@ -63,10 +59,7 @@ DEFAULTS = EvaluationConfig()
 )
 @click.option(
     "--target",
-    help=(
-        "Attack towards a class, by targeted-cross-entropy: next, random, least-likely or the "
-        "number of a class."
-    ),
+    help="Attack towards a class: next, random, least-likely or the number of a class.",
 )
 @click.option(
     "--spectrum",
@@ -98,29 +91,38 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     MODULE:ATTRIBUTE, torchvision:NAME.
 
     An example counts as robust if the perturbed image that the attack returns is still classified
-    correctly; pga returns the image with the largest loss that it evaluated. The command writes
-    evaluation.json, evaluation.csv (one row for each example) and evaluation.svg. The same command
-    goes on from the radii that are finished if it was interrupted.
+    correctly. multitargeted, the usual attack, goes from the smallest radius to the largest, and an
+    image that is broken at one counts as broken at all larger ones; pga takes the same steps on
+    every image at every radius. The command writes evaluation.json, evaluation.csv (one row for
+    each example) and evaluation.svg. If it is interrupted or killed, the same command goes on from
+    the images that are finished.
     """
+    files: tuple[str, ...] = ()
     if plot:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
+
+        files = ("evaluation.svg",)
     folder = out
     if folder is None:
         folder = Path(options["subject"])
         if not folder.is_dir() and not options["best"]:
             require_model(options["subject"])
             raise OnrError("a model that is no run has no folder for the evaluation: give --out")
+    radii = options.pop("eps")
+    options["eps"] = None if radii is None else tuple(radii.values())
     subject = opened(options)
+    require_writable(folder, *files)
     failure: UnfinishedError | None = None
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("attacking", total=None)
+    with progress("attacking") as (update, _):
+        began = False
+
+        def on_progress(done: int, total: int, record: dict[str, Any] | None) -> None:
+            nonlocal began
+            update(done, total, _so_far(record) if record else "", kept=not began)
+            began = True
+
         try:
-            found = evaluated(
-                subject,
-                EvaluationConfig(**options),
-                lambda done, total: progress.update(task, completed=done, total=total),
-                out=folder,
-            )
+            found = evaluated(subject, EvaluationConfig(**options), on_progress, out=folder)
         except UnfinishedError as error:
             found, failure = error.evaluation, error
     record = found.record
@@ -128,7 +130,7 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     trained = "" if subject.run is None else f"{found.name}, "
     table = Table(title=f"{bare(record['attack'])} on {trained}{where}")
     columns = {
-        f"eps ({record['p']}-norm)": [f"{eps:.4g}" if eps else "clean" for eps in record["eps"]],
+        f"eps ({record['p']}-norm)": _radii(record),
         "accuracy": [f"{value:.1%}" for value in record["accuracy"]],
         "standard error": [f"{value:.1%}" for value in record["standard_error"]],
     }
@@ -155,3 +157,15 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
         write_atomic(folder / "evaluation.svg", svg(figure))
         written += ", evaluation.svg"
     click.echo(f"written to {folder}: {written}")
+
+
+def _radii(record: dict[str, Any]) -> list[str]:
+    """The radii of a record as they were written, with their numbers."""
+    pairs = zip(record["eps"], record["eps_written"], strict=True)
+    return [shown_radius(eps, text) if eps else "clean" for eps, text in pairs]
+
+
+def _so_far(record: dict[str, Any]) -> str:
+    """The accuracies of the images that are finished."""
+    pairs = zip(record["eps_written"], record["accuracy"], strict=True)
+    return "accuracy " + ", ".join(f"{value:.1%} at {text}" for text, value in pairs)

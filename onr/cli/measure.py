@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from onr.arrays import to_numpy
 from onr.cli.options import as_radii, as_radius
+from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
-from onr.files import write_atomic
+from onr.files import require_writable, write_atomic
 from onr.measurements.accuracy import accuracy
 from onr.measurements.alignment import alignment
 from onr.measurements.linearity import linearity
 from onr.measurements.norms import norms
 from onr.measurements.spectrum import spectrum
+from onr.parts import StoredParts
 from onr.plots import Curve, accuracy_figure, chosen, legend, line, panels, svg
 from onr.records import csv_table
 from onr.text import norm as norm_named
+from onr.training.evaluation import fingerprint
+from onr.training.factories import versions
 from onr.typing import Row
 
 if TYPE_CHECKING:
@@ -67,8 +74,12 @@ def measure() -> None:
     RUN is the folder of a run. MODEL is a model as for onr train: FILE.py:ATTRIBUTE,
     MODULE:ATTRIBUTE, torchvision:NAME. Models compute in float32, and runs of float64 in float64.
 
-    The attack is the attack of the paper: ten steps on the cross-entropy from a random start. eps
-    is in pixels in [0, 1]. onr evaluate offers other attacks.
+    Accuracy is that under multitargeted, as in onr evaluate, which offers other attacks. The other
+    measurements use the attack of the paper: ten steps on the cross-entropy from a random start.
+    eps is in pixels in [0, 1].
+
+    With --out, the same command goes on from the images that are finished if it was interrupted or
+    killed.
     """
 
 
@@ -77,16 +88,26 @@ def measure() -> None:
 @ATTACK_NORM
 @RADII
 @OUT
-def accuracy_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
+def accuracy_command(p: str, eps: dict[float, str], **options: Any) -> None:
     """The accuracy on clean images, and under the attack at each radius."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
-        shares = [row["mean"] for row in rows]
-        curve = Curve("accuracy", [row["eps"] for row in rows], shares, rows[0]["images"])
-        return accuracy_figure([curve], p=norm.name)
+        points = sorted((row["eps"], row["mean"]) for row in rows)
+        radii, shares = ([point[axis] for point in points] for axis in (0, 1))
+        return accuracy_figure([Curve("accuracy", radii, shares, rows[0]["images"])], p=norm.name)
 
-    _measure("accuracy", partial(accuracy, p=norm, eps=eps), figure, **options)
+    correct: dict[float, list[np.ndarray]] = {}
+
+    def found(values: Mapping[str, np.ndarray]) -> str:
+        for radius in (0.0, *eps):
+            correct.setdefault(radius, []).append(values[repr(radius)])
+        shares = (np.concatenate(each).mean() for each in correct.values())
+        pairs = zip(shares, ("0", *eps.values()), strict=True)
+        return "accuracy " + ", ".join(f"{share:.1%} at {text}" for share, text in pairs)
+
+    measured = partial(accuracy, p=norm, eps=list(eps))
+    _measure("accuracy", measured, figure, found, p=p, eps=eps, **options)
 
 
 @measure.command(name="norms")
@@ -102,10 +123,12 @@ def norms_command(p: str, q: str, **options: Any) -> None:
     """
     domain, codomain = norm_named(p), norm_named(q)
 
-    def function(f: Any, x: Any, y: Any, *, seed: int, on_progress: Progress) -> list[Row]:
-        return norms(f, x, y, p=domain, q=codomain, on_progress=on_progress)
+    def function(
+        f: Any, x: Any, y: Any, *, seed: int, parts: StoredParts, on_progress: Progress
+    ) -> list[Row]:
+        return norms(f, x, y, p=domain, q=codomain, on_progress=on_progress, parts=parts)
 
-    _measure("norms", function, paced=True, **options)
+    _measure("norms", function, paced=True, p=p, q=q, **options)
 
 
 @measure.command(name="spectrum")
@@ -125,7 +148,7 @@ def spectrum_command(p: str, eps: float, **options: Any) -> None:
     def figure(rows: Sequence[Row]) -> Figure:
         return _figure(rows, ("singular value", "cosine"), "rank", "of", "rank")
 
-    _measure("spectrum", partial(spectrum, p=norm, eps=eps), figure, **options)
+    _measure("spectrum", partial(spectrum, p=norm, eps=eps), figure, p=p, radius=eps, **options)
 
 
 @measure.command(name="alignment")
@@ -133,14 +156,16 @@ def spectrum_command(p: str, eps: float, **options: Any) -> None:
 @ATTACK_NORM
 @RADII
 @OUT
-def alignment_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
+def alignment_command(p: str, eps: dict[float, str], **options: Any) -> None:
     """How the attack aligns with the dominant singular vector of the logits (Fig. 8)."""
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
         return _figure(rows, ("cosine", "correlation"), "eps", "direction", f"eps, {p}-norm")
 
-    _measure("alignment", partial(alignment, p=norm, eps=eps), figure, **options)
+    _measure(
+        "alignment", partial(alignment, p=norm, eps=list(eps)), figure, p=p, eps=eps, **options
+    )
 
 
 @measure.command(name="linearity")
@@ -148,7 +173,7 @@ def alignment_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
 @ATTACK_NORM
 @RADII
 @OUT
-def linearity_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
+def linearity_command(p: str, eps: dict[float, str], **options: Any) -> None:
     """How far the features deviate from linear, and their largest singular value (Fig. 4)."""
     norm = norm_named(p)
 
@@ -156,29 +181,67 @@ def linearity_command(p: str, eps: tuple[float, ...], **options: Any) -> None:
         quantities = ("deviation", "relative deviation", "sigma_1")
         return _figure(rows, quantities, "distance", "direction", "||z||, 2-norm")
 
-    _measure("linearity", partial(linearity, p=norm, eps=eps), figure, **options)
+    _measure(
+        "linearity", partial(linearity, p=norm, eps=list(eps)), figure, p=p, eps=eps, **options
+    )
 
 
 def _measure(
     what: str,
     function: Function,
     figure: Callable[[Sequence[Row]], Figure] | None = None,
+    so_far: Callable[[Mapping[str, np.ndarray]], str] = lambda values: "",
     *,
     images: int,
     part: str,
     out: Path | None,
+    p: str,
+    q: str | None = None,
+    eps: Mapping[float, str] = MappingProxyType({}),
+    radius: float | None = None,
     paced: bool = False,
     **options: Any,
 ) -> None:
-    """Measure, print the table and write it; ``paced`` functions also take ``on_progress``."""
+    """Measure, print the table and write it.
+
+    Args:
+        what: the name of the measurement.
+        function: measures.
+        figure: draws the rows.
+        so_far: called with the values of each batch; says what is known.
+        images: the number of images.
+        part: the part of the data set.
+        out: the folder for the table and the figure.
+        p: a setting of ``function``, by which finished batches are found again.
+        q: another.
+        eps: another, with the texts of the radii, which the table shows.
+        radius: another.
+        paced: whether the function takes ``on_progress``.
+        options: what opens the model.
+
+    """
+    files = [f"{what}.csv"] + [f"{what}.svg"] * (figure is not None)
     if out is not None and figure is not None:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
     subject = opened(options)
     x, y = subject.inputs(images, part)
+    result = None
+    key: dict[str, Any] = {"p": p, "q": q, "eps": list(eps), "radius": radius, "part": part}
+    if out is not None:
+        require_writable(out, *files)
+        result = out / files[0]
+        model = fingerprint(subject.network, x, to_numpy(y))
+        key |= {"seed": subject.config.seed, "versions": versions(), "model": model}
     text = f"measuring {what} of {announce(subject, images, part)}"
-    with Console(stderr=True).status(text) as status:
-        progress = {"on_progress": _paced(status, text, len(x))} if paced else {}
-        rows = function(subject.network, x, y, seed=subject.config.seed, **progress)
+    with progress(text) as (update, status):
+
+        def on_part(done: int, values: Mapping[str, np.ndarray], kept: bool) -> None:
+            update(done, len(x), so_far(values), kept)
+
+        parts = StoredParts(result, key, on_part)
+        more = {"on_progress": _paced(status, text, len(x))} if paced else {}
+        rows = function(subject.network, x, y, seed=subject.config.seed, parts=parts, **more)
+    rows = [_written(row, {0.0: "0", **eps}) for row in rows]
     columns = [name for name in rows[0] if name not in ("mean", "standard_error", "images")]
     table = Table(title=f"{what} of {announce(subject, images, part)}")
     for name in (*columns, "mean", "standard error"):
@@ -189,12 +252,21 @@ def _measure(
             table.add_row(*texts)
     Console().print(table)
     if out is not None:
-        written = [f"{what}.csv"]
-        write_atomic(out / written[0], csv_table(rows, digits=DIGITS))
+        write_atomic(out / files[0], csv_table(rows, digits=DIGITS))
         if figure is not None:
-            written.append(f"{what}.svg")
-            write_atomic(out / written[1], svg(figure(rows)))
-        click.echo(f"written to {out}: {', '.join(written)}")
+            write_atomic(out / files[1], svg(figure(rows)))
+        parts.remove()
+        click.echo(f"written to {out}: {', '.join(files)}")
+
+
+def _written(row: Row, texts: Mapping[float, str]) -> Row:
+    """The row with the text of its radius, as the user wrote it, beside the number."""
+    found: Row = {}
+    for name, value in row.items():
+        found[name] = value
+        if name == "eps":
+            found["written"] = texts[value]
+    return found
 
 
 def _paced(status: Status, text: str, images: int) -> Progress:

@@ -9,7 +9,14 @@ import click
 from onr.errors import OnrError
 from onr.numerals import number
 
-__all__ = ["as_number", "as_radii", "as_radius", "model_option", "pairs"]
+__all__ = [
+    "as_number",
+    "as_radii",
+    "as_radius",
+    "model_option",
+    "pairs",
+    "shown_radius",
+]
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -43,7 +50,7 @@ def as_number(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 def as_radius(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """Read one positive number, such as ``0.5`` or ``8/255``."""
-    (radius, *others) = as_radii(ctx, param, value) or ()
+    (radius, *others) = as_radii(ctx, param, value) or {math.nan: ""}
     if others:
         raise click.BadParameter(f"{value!r}: expected one number, as 0.5 or 8/255")
     return radius
@@ -51,14 +58,31 @@ def as_radius(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 def as_radii(
     ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    """Parse positive numbers such as ``0.25,0.5`` or ``4/255``; the result is sorted and unique."""
+) -> dict[float, str] | None:
+    """Parse positive numbers such as ``0.25,0.5`` or ``4/255``; each number, once, with its text.
+
+    The order is the order given.
+    """
     if value is None:
         return None
+    found: dict[float, str] = {}
     try:
-        radii = [number(text) for text in value.split(",")]
+        for text in value.split(","):
+            found.setdefault(number(text), text.strip())
     except OnrError as error:
         raise click.BadParameter(str(error)) from error
-    if not all(0 < radius < math.inf for radius in radii):
+    if not all(0 < radius < math.inf for radius in found):
         raise click.BadParameter(f"{value!r}: expected positive numbers, as 0.25,0.5 or 4/255")
-    return tuple(sorted(set(radii)))
+    return found
+
+
+def shown_radius(eps: float, text: str) -> str:
+    """A radius as it was written, with its number beside it where that says more.
+
+    Example:
+        >>> shown_radius(8 / 255, "8/255"), shown_radius(0.5, "0.5"), shown_radius(1 / 3, "1/3")
+        ('8/255 = 0.03137', '0.5', '1/3 = 0.3333')
+
+    """
+    number = f"{eps:.4g}"
+    return number if text == number or len(text) > 12 else f"{text} = {number}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from onr.arrays import in_float32, to_numpy
+from onr.attacks.multitargeted import MultiTargeted
 from onr.errors import ImageError, OnrError
 from onr.jacobians.dense import singular_values
+from onr.jacobians.lanczos import singular_triplets
 from onr.losses import require_values
-from onr.measurements.batches import Inputs, batches
-from onr.measurements.perturbations import paper_attack
+from onr.measurements.batches import Inputs, Parts, Values, batches
 from onr.protocols import Attack, Network, Norm
 from onr.typing import Array, Row
 
@@ -21,6 +24,9 @@ __all__ = [
     "AttackOutcome",
     "accuracy",
     "attack_outcome",
+    "attack_outcomes",
+    "batch_size",
+    "classes_of",
     "largest_singular_values",
     "logits",
     "require_labels",
@@ -28,7 +34,25 @@ __all__ = [
     "target_classes",
 ]
 
-BATCH = 250
+BATCH, ENTRIES = 250, 2**22
+"""A batch has at most ``BATCH`` inputs, and ``ENTRIES`` numbers: 27 images of 3 x 224 x 224."""
+FEW = 64
+"""The most outputs of which the whole Jacobian is formed for its largest singular value."""
+TOLERANCE = 1e-3
+"""The residual of a largest singular value, relative to that value, that ends its iteration."""
+
+
+def batch_size(network: Network, /) -> int:
+    """How many inputs are attacked at once.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> batch_size(NumpyBackend().build(Architecture((3,), (Affine(2),))))
+        250
+
+    """
+    return max(1, min(BATCH, ENTRIES // math.prod(network.input_shape)))
 
 
 def logits(network: Network, x: Inputs, /) -> np.ndarray:
@@ -49,8 +73,9 @@ def logits(network: Network, x: Inputs, /) -> np.ndarray:
     """
     if len(x) == 0:
         raise OnrError("no inputs: expected at least one")
+    size = batch_size(network)
     return np.concatenate(
-        [_sound(network(x[k : k + BATCH]), first=k) for k in range(0, len(x), BATCH)]
+        [_sound(network(x[k : k + size]), first=k) for k in range(0, len(x), size)]
     )
 
 
@@ -201,26 +226,138 @@ def attack_outcome(
         >>> from onr_numpy.backend import NumpyBackend
         >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
         >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> from onr.measurements.perturbations import paper_attack
         >>> attack = paper_attack(LpNorm(2), 0.1, boxed=False)
         >>> attack_outcome(network, attack, x, y, norm=LpNorm(2), seed=(0,)).size.round(6)
         array([0.1, 0.1, 0.1, 0.1])
 
     """
     predicted, size = [], []
-    for index, images, labels in batches(x, y, BATCH):
-        rng = np.random.default_rng([*seed, index * BATCH])
-        first = index * BATCH
-        try:
-            attacked = attack(network, images, labels, rng=rng)
-        except ImageError as error:
-            raise error.after(first) from None
-        found = _sound(network(attacked), first=first, where="under attack")
-        require_labels(to_numpy(labels), found.shape[1], first=first)
-        predicted.append(found.argmax(axis=1))
-        moved, there = (to_numpy(in_float32(z)).astype(np.float64) for z in (attacked, images))
-        size.append(norm(moved - there))
-        on_batch(index * BATCH + len(images))
+    count = batch_size(network)
+    for index, images, labels in batches(x, y, count):
+        first = index * count
+        rng = np.random.default_rng([*seed, first])
+        with _counting(first):
+            moved = attack(network, images, labels, rng=rng)
+        predicted.append(_predicted(network, moved, labels, first=first))
+        size.append(_size(norm, moved, images))
+        on_batch(first + len(images))
     return AttackOutcome(np.concatenate(predicted), np.concatenate(size))
+
+
+def attack_outcomes(
+    network: Network,
+    attacks: Sequence[Attack],
+    x: Array,
+    y: Array,
+    /,
+    *,
+    clean: np.ndarray,
+    norm: Callable[[np.ndarray], np.ndarray],
+    seeds: Sequence[Sequence[int]],
+    targeted: bool = False,
+    first: int = 0,
+) -> Iterator[AttackOutcome]:
+    """Attack one batch at each of several radii, from the smallest to the largest.
+
+    An attack with a method ``further`` is asked to go on from the perturbations that were found at
+    the radius before, and for the inputs alone that are not broken yet: a perturbation that breaks
+    an input lies in all larger balls, and is kept. Any other attack starts anew on every input.
+
+    Args:
+        network: the network to attack.
+        attacks: the same attack at increasing radii.
+        x: the inputs of the batch, ``(batch, *input_shape)``.
+        y: the labels to lead away from, or the classes to lead to.
+        clean: the classes that the network predicts at ``x``, ``(batch,)``.
+        norm: measures the perturbations, in float64.
+        seeds: the seed of each radius, to which ``first`` is appended.
+        targeted: whether ``y`` are the classes to lead to.
+        first: the number of inputs before these.
+
+    Raises:
+        ImageError: a label is no class, or a logit is NaN; the message names the input by its
+            number, counted from ``first``.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> attacks = [MultiTargeted(p=LpNorm(2), eps=eps) for eps in (0.1, 0.5)]
+        >>> clean, seeds = classes_of(network, x, y), [(0, 1), (0, 2)]
+        >>> given = {"clean": clean, "norm": LpNorm(2), "seeds": seeds}
+        >>> [found.size.shape for found in attack_outcomes(network, attacks, x, y, **given)]
+        [(4,), (4,)]
+
+    """
+    labels, moved = to_numpy(y), x
+    predicted, size = clean.copy(), np.zeros(len(clean))
+    memory: dict[str, Any] = {}
+    for place, (attack, seed) in enumerate(zip(attacks, seeds, strict=True), start=1):
+        rng, more = np.random.default_rng([*seed, first]), place < len(attacks)
+        further = getattr(attack, "further", None)
+        if further is None:
+            with _counting(first):
+                moved = attack(network, x, y, rng=rng)
+            predicted = _predicted(network, moved, y, first=first)
+            size = _size(norm, moved, x)
+        else:
+            left = np.flatnonzero((predicted != labels) if targeted else (predicted == labels))
+            predicted, size = predicted.copy(), size.copy()
+            if len(left):
+                with _counting(first):
+                    moved = further(network, x, y, moved, left, more=more, memory=memory, rng=rng)
+                predicted[left] = _predicted(network, moved[left], y[left], first=first)
+                size[left] = _size(norm, moved[left], x[left])
+        yield AttackOutcome(predicted, size)
+
+
+def classes_of(network: Network, x: Array, y: Array, /, *, first: int = 0) -> np.ndarray:
+    """The classes that the network predicts, ``(batch,)``.
+
+    Args:
+        network: the network.
+        x: the inputs of a batch, ``(batch, *input_shape)``.
+        y: their labels, which must be classes.
+        first: the number of inputs before these.
+
+    Raises:
+        ImageError: a logit is NaN, all logits of an input are ``-inf``, or a label is no class.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> classes_of(network, np.zeros((2, 3)), np.array([0, 1]))
+        array([0, 0])
+
+    """
+    return _predicted(network, x, y, first=first, where="")
+
+
+@contextmanager
+def _counting(first: int) -> Iterator[None]:
+    """Let an error name an input by its number among all, not in its batch."""
+    try:
+        yield
+    except ImageError as error:
+        raise error.after(first) from None
+
+
+def _predicted(
+    network: Network, x: Array, y: Array, *, first: int, where: str = "under attack"
+) -> np.ndarray:
+    found = _sound(network(x), first=first, where=where)
+    require_labels(to_numpy(y), found.shape[1], first=first)
+    predicted: np.ndarray = found.argmax(axis=1)
+    return predicted
+
+
+def _size(norm: Callable[[np.ndarray], np.ndarray], moved: Array, x: Array) -> np.ndarray:
+    there, here = (to_numpy(in_float32(z)).astype(np.float64) for z in (moved, x))
+    return norm(there - here)
 
 
 def accuracy(
@@ -233,21 +370,28 @@ def accuracy(
     eps: Sequence[float] = (),
     attack: Callable[[Norm, float], Attack] | None = None,
     seed: int = 0,
+    parts: Parts | None = None,
 ) -> list[Row]:
     """Accuracy at clean inputs (``eps`` 0) and under an attack of each radius.
 
     An input counts as robust if the network still predicts its label for the perturbed input that
     the attack returns. Accuracy under attack is an upper bound on robust accuracy: a better attack
-    leaves fewer inputs robust.
+    leaves fewer inputs robust. Radii are attacked from the smallest to the largest
+    (:func:`attack_outcomes`), so that accuracy never rises with the radius under an attack that
+    goes on from there.
 
     Args:
         network: the network to attack.
         x: inputs, ``(N, *input_shape)``, pixels in [0, 1].
         y: the labels of the inputs.
         p: the norm of the attack.
-        eps: the radii of the attack.
-        attack: makes the attack for a norm and a radius; by default the paper's, inside the box.
+        eps: the radii of the attack, positive.
+        attack: makes the attack for a norm and a radius; ``multitargeted`` if not given.
         seed: the seed of the attack's random starts.
+        parts: keeps the values of each batch, so that the measurement can go on from there.
+
+    Returns:
+        The rows, the clean inputs first, then the radii in the order of ``eps``.
 
     Raises:
         ImageError: a label is no class, or a logit is NaN; no accuracy counts such an input.
@@ -263,27 +407,42 @@ def accuracy(
         [('accuracy', 0.0, 4), ('accuracy', 0.1, 4)]
 
     """
-    make = attack or (lambda p, eps: paper_attack(p, eps, boxed=True))
-    labels = to_numpy(y)
+    make = attack or (lambda p, eps: MultiTargeted(p=p, eps=eps))
+    radii = sorted(set(eps) - {0.0})
+    attacks = [make(p, radius) for radius in radii]
+    seeds = [(seed, index + 1) for index in range(len(radii))]
+    values, size = Values[float](parts), batch_size(network)
+    for index, images, labels in values.batches(x, y, size):
+        first = index * size
+        clean = classes_of(network, images, labels, first=first)
+        true = to_numpy(labels)
+        values.add(0.0, clean == true)
+        found = attack_outcomes(
+            network, attacks, images, labels, clean=clean, norm=p, seeds=seeds, first=first
+        )
+        for radius, outcome in zip(radii, found, strict=True):
+            values.add(radius, outcome.predicted == true)
+    correct = dict(values.items())
     rows = []
-    for index, radius in enumerate([0.0, *eps]):
-        if radius == 0:
-            clean = logits(network, x)
-            require_labels(labels, clean.shape[1])
-            predicted = clean.argmax(axis=1)
-        else:
-            outcome = attack_outcome(network, make(p, radius), x, y, norm=p, seed=(seed, index))
-            predicted = outcome.predicted
-        found, error = share(predicted == labels)
+    for radius in [0.0, *eps]:
+        mean, error = share(correct[radius])
         rows.append(
             {"quantity": "accuracy", "p": p.name, "eps": radius}
-            | {"mean": found, "standard_error": error, "images": len(x)}
+            | {"mean": mean, "standard_error": error, "images": len(x)}
         )
     return rows
 
 
-def largest_singular_values(network: Network, x: Inputs, /) -> np.ndarray:
-    """The largest singular value of the logits' Jacobian at each input, exact; ``(N,)``.
+def largest_singular_values(network: Network, x: Array, /, *, first: int = 0) -> np.ndarray:
+    """The largest singular value of the logits' Jacobian at each input of a batch, ``(batch,)``.
+
+    Exact for at most 64 outputs. For more it is a lower bound by Lanczos, which goes on until the
+    residual is at most 1e-3 of the value.
+
+    Args:
+        network: the network.
+        x: the inputs of a batch, ``(batch, *input_shape)``.
+        first: the number of inputs before these.
 
     Raises:
         ImageError: a value is not finite.
@@ -297,16 +456,17 @@ def largest_singular_values(network: Network, x: Inputs, /) -> np.ndarray:
         ((4,), True)
 
     """
-    found = []
-    for start in range(0, len(x), BATCH):
-        J = network.linearize(x[start : start + BATCH])
-        largest = to_numpy(singular_values(J))[:, 0]
-        if not np.isfinite(largest).all():
-            index = int(np.isfinite(largest).argmin())
-            raise ImageError(
-                start + index,
-                f"the largest singular value of its Jacobian is {largest[index]}: expected a "
-                "network with finite derivatives",
-            )
-        found.append(largest)
-    return np.concatenate(found)
+    J = network.linearize(x)
+    if J.output_shape[0] <= FEW:
+        values = singular_values(J)
+    else:
+        values = singular_triplets(J, 1, rng=np.random.default_rng(0), tolerance=TOLERANCE).S
+    largest = to_numpy(values)[:, 0]
+    if not np.isfinite(largest).all():
+        index = int(np.isfinite(largest).argmin())
+        raise ImageError(
+            first + index,
+            f"the largest singular value of its Jacobian is {largest[index]}: expected a "
+            "network with finite derivatives",
+        )
+    return largest

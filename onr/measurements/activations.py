@@ -8,7 +8,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, flatten, like
 from onr.errors import OnrError
-from onr.measurements.batches import Inputs, Values, batches
+from onr.measurements.batches import Inputs, Values
 from onr.measurements.perturbations import adversarial, random_of_length
 from onr.norms import LpNorm
 from onr.protocols import BackendNetwork
@@ -67,7 +67,7 @@ def activations(
         if value not in known:
             raise OnrError(f"{name} = {value!r}: expected {' or '.join(known)}")
     found = Values[tuple[str, float]]()
-    for index, images, labels in batches(x, y, BATCH):
+    for index, images, labels in found.batches(x, y, BATCH):
         if around == "noise":
             images = like(np.random.default_rng([index, 2]).random(tuple(images.shape)), images)
         here = network.activation_pattern(images)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onr.jacobians.dense import jacobian, right_singular_vectors
-from onr.measurements.batches import Inputs, Values, batches
+from onr.measurements.batches import Inputs, Parts, Values
 from onr.measurements.perturbations import (
     absolute_correlation,
     absolute_cosine,
@@ -24,7 +24,15 @@ BATCH = 100
 
 
 def alignment(
-    network: Network, x: Inputs, y: Array, /, *, p: Norm, eps: Sequence[float], seed: int = 0
+    network: Network,
+    x: Inputs,
+    y: Array,
+    /,
+    *,
+    p: Norm,
+    eps: Sequence[float],
+    seed: int = 0,
+    parts: Parts | None = None,
 ) -> list[Row]:
     """``|cos|`` of perturbations with the dominant right singular vector of the logits' Jacobian.
 
@@ -42,6 +50,7 @@ def alignment(
         p: the norm of the attack.
         eps: the radii of the attack.
         seed: the seed of the attack's starts. Random directions do not depend on it.
+        parts: keeps the values of each batch, so that the measurement can go on from there.
 
     Example:
         >>> from onr import LpNorm
@@ -54,9 +63,9 @@ def alignment(
         [('cosine', 'adversarial'), ('correlation', 'adversarial')]
 
     """
-    found = Values[tuple[str, str, float]]()
+    found = Values[tuple[str, str, float]](parts)
     inputs = math.prod(network.input_shape)
-    for index, images, labels in batches(x, y, BATCH):
+    for index, images, labels in found.batches(x, y, BATCH):
         v = right_singular_vectors(jacobian(network.linearize(images)))[1][:, 0]
         for radius in dict.fromkeys(eps):
             z = adversarial(network, images, labels, p=p, eps=radius, seed=(seed, index))

@@ -11,7 +11,7 @@ from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent, walk
 from onr.jacobians.operator_norms import operator_norm
 from onr.losses import LogitDistance
-from onr.measurements.batches import Inputs, Values, batches
+from onr.measurements.batches import Inputs, Values
 from onr.measurements.perturbations import STEPS, absolute_cosine
 from onr.protocols import Network, Norm
 from onr.records import statistics
@@ -60,7 +60,7 @@ def directions(
 
     """
     found = Values[str]()
-    for index, images, labels in batches(x, y, BATCH):
+    for index, images, labels in found.batches(x, y, BATCH):
         rng = np.random.default_rng([seed, index])
         start = eps * like(p.sample_ball(rng, tuple(images.shape)), images)
         z = projected_gradient_ascent(

@@ -8,7 +8,7 @@ import numpy as np
 
 from onr.arrays import array_namespace
 from onr.jacobians.lanczos import singular_triplets
-from onr.measurements.batches import Inputs, Values, batches
+from onr.measurements.batches import Inputs, Parts, Values
 from onr.measurements.perturbations import adversarial, random_of_length
 from onr.norms import LpNorm
 from onr.protocols import BackendNetwork, Network, Norm
@@ -23,7 +23,15 @@ TOLERANCE = 1e-3
 
 
 def linearity(
-    network: BackendNetwork, x: Inputs, y: Array, /, *, p: Norm, eps: Sequence[float], seed: int = 0
+    network: BackendNetwork,
+    x: Inputs,
+    y: Array,
+    /,
+    *,
+    p: Norm,
+    eps: Sequence[float],
+    seed: int = 0,
+    parts: Parts | None = None,
 ) -> list[Row]:
     """The features' deviation from linearity, and their largest singular value, at ``x + z``.
 
@@ -43,6 +51,7 @@ def linearity(
         p: the norm of the attack.
         eps: the radii of the attack; 0 is added.
         seed: the seed of the attack's starts. Random directions do not depend on it.
+        parts: keeps the values of each batch, so that the measurement can go on from there.
 
     Raises:
         OnrError: the network has no last affine layer.
@@ -58,10 +67,10 @@ def linearity(
         ['deviation', 'relative deviation', 'sigma_1']
 
     """
-    found = Values[tuple[str, str, float]]()
+    found = Values[tuple[str, str, float]](parts)
     features = network.features()
     two = LpNorm(2)
-    for index, images, labels in batches(x, y, BATCH):
+    for index, images, labels in found.batches(x, y, BATCH):
         here = features.linearize(images)
         for radius in dict.fromkeys([0.0, *eps]):
             z = images * 0

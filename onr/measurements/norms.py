@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onr.arrays import to_numpy
 from onr.jacobians.operator_norms import operator_norm
-from onr.measurements.batches import Inputs, batches
+from onr.measurements.batches import Inputs, Parts, Values
 from onr.protocols import Network, Norm
 from onr.records import statistics
 from onr.typing import Array, Row
@@ -29,6 +28,7 @@ def norms(
     p: Norm,
     q: Norm,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    parts: Parts | None = None,
 ) -> list[Row]:
     """Both bounds of ``||J||_{p,q}``, which are equal where the norm is exact.
 
@@ -47,6 +47,7 @@ def norms(
         on_progress: called where the Jacobian has more than 64 outputs and is not stored, with the
             number of passes through the network so far and in all, each counted once for each
             input of its batch.
+        parts: keeps the values of each batch, so that the measurement can go on from there.
 
     Example:
         >>> from onr import LpNorm
@@ -59,30 +60,30 @@ def norms(
         [('lower', 'exact'), ('upper', 'exact'), ('bracket', 'exact')]
 
     """
-    lower, upper, kinds = [], [], set()
-    finished = 0
+    collected = Values[str](parts)
     size = max(1, min(BATCH, ENTRIES // math.prod(network.input_shape)))
-    for _, images, _ in batches(x, y, size):
+    for index, images, _ in collected.batches(x, y, size):
 
-        def passed(done: int, total: int, before: int = finished, count: int = len(images)) -> None:
+        def passed(
+            done: int, total: int, before: int = index * size, count: int = len(images)
+        ) -> None:
             on_progress(before * total + done * count, len(x) * total)
 
         found = operator_norm(network.linearize(images), p=p, q=q, on_progress=passed)
-        finished += len(images)
-        kinds.add(found.kind)
-        lower.append(to_numpy(found.lower))
+        collected.add("kind", np.array([found.kind]))
+        collected.add("lower", found.lower)
         if found.upper is not None:
-            upper.append(to_numpy(found.upper))
-    low = np.concatenate(lower)
-    quantities = {"lower": low}
-    if upper:
-        high = np.concatenate(upper)
-        bracket = np.where(high > 0, low / np.where(high > 0, high, 1), 1.0)
-        quantities |= {"upper": high, "bracket": bracket}
+            collected.add("upper", found.upper)
+    values = dict(collected.items())
+    kinds = set(values.pop("kind").tolist())
+    quantities = dict(values)
+    if "upper" in values:
+        low, high = values["lower"], values["upper"]
+        quantities["bracket"] = np.where(high > 0, low / np.where(high > 0, high, 1), 1.0)
     kind = kinds.pop() if len(kinds) == 1 else "bracket"
     return [
         {"quantity": quantity, "p": p.name, "q": q.name, "kind": kind}
-        | statistics(values)
-        | {"least": float(values.min())}
-        for quantity, values in quantities.items()
+        | statistics(each)
+        | {"least": float(each.min())}
+        for quantity, each in quantities.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onr.arrays import array_namespace, flatten
 from onr.jacobians.dense import jacobian, right_singular_vectors
-from onr.measurements.batches import Inputs, Values, batches
+from onr.measurements.batches import Inputs, Parts, Values
 from onr.measurements.perturbations import adversarial
 from onr.norms import LpNorm
 from onr.protocols import BackendNetwork, Network, Norm
@@ -27,6 +27,7 @@ def spectrum(
     eps: float,
     seed: int = 0,
     reference: BackendNetwork | None = None,
+    parts: Parts | None = None,
 ) -> list[Row]:
     """The singular values of the Jacobian of the features ``phi^(L-1)``, and an attack's alignment.
 
@@ -46,6 +47,7 @@ def spectrum(
         reference: another network; the same perturbations are compared with its singular vectors
             too. The paper takes the network before training. The rows of the reference say
             ``random``, those of ``network`` say ``trained``.
+        parts: keeps the values of each batch, so that the measurement can go on from there.
 
     Raises:
         OnrError: the network has no last affine layer.
@@ -61,10 +63,10 @@ def spectrum(
         ('singular value', 'clean', 1, 4)
 
     """
-    found = Values[tuple[str, str]]()
+    found = Values[tuple[str, str]](parts)
     features = network.features()
     others = None if reference is None else reference.features()
-    for index, images, labels in batches(x, y, BATCH):
+    for index, images, labels in found.batches(x, y, BATCH):
         z = adversarial(network, images, labels, p=p, eps=eps, seed=(seed, index))
         S, V = _factors(features, images)
         found.add(("singular value", "clean"), S)

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onr.arrays import to_numpy
+from onr.arrays import in_float32, to_numpy
 from onr.errors import OnrError
-from onr.files import write_atomic
+from onr.feasible import require_radius
+from onr.files import require_writable, write_atomic
 from onr.measurements.accuracy import (
-    AttackOutcome,
-    attack_outcome,
+    attack_outcomes,
+    batch_size,
+    classes_of,
     largest_singular_values,
-    logits,
-    require_labels,
     share,
     target_classes,
 )
+from onr.measurements.batches import Inputs, Values
+from onr.numerals import number, written
+from onr.parts import StoredParts
 from onr.plots import Curve
+from onr.protocols import BackendNetwork
 from onr.records import columns_as_rows, csv_table
 from onr.registry import bare, norm_spec, served
 from onr.text import attack_by_name
 from onr.text import norm as norm_named
 from onr.training.factories import norm_of_method, versions
 from onr.training.subject import Subject
+from onr.typing import Row
 
-__all__ = ["Evaluation", "EvaluationConfig", "UnfinishedError", "evaluate"]
+__all__ = ["Evaluation", "EvaluationConfig", "UnfinishedError", "evaluate", "fingerprint"]
 
 DEFAULT_IMAGES = 1000
 USUAL_RADIUS = 0.5
-PARTIAL = "evaluation.partial.json"
-"""The file with the radii that are finished, as long as the evaluation is not."""
+OnProgress = Callable[[int, int, "dict[str, Any] | None"], None]
+FILES = ("evaluation.json", "evaluation.csv")
+TARGETS = 2**32 - 1
+"""Tells the generator of random targets from those of the attack's starts."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,27 @@ class EvaluationConfig:
     """What to measure. Each field says what ``None`` stands for.
 
     Example:
-        >>> EvaluationConfig(eps=(0.25, 0.5), steps=5).attack
-        'onr_paper:pga'
+        >>> EvaluationConfig(eps=("4/255", "8/255"), p="inf").attack
+        'onr_paper:multitargeted'
 
     """
 
-    eps: tuple[float, ...] | None = None
-    """The radii of the attack. ``None`` takes 0.25, 0.5, 1 and 1.5 times the training radius in
-    the norm ``p``. Without a training radius, p = 2 uses 0.5 instead; other norms need ``eps``.
+    eps: tuple[float | str, ...] | None = None
+    """The radii of the attack, numbers or fractions as text. ``None`` takes 0.25, 0.5, 1 and 1.5
+    times the training radius in the norm ``p``. Without a training radius, p = 2 uses 0.5 instead;
+    other norms need ``eps``.
     """
     p: str | None = None
     """The norm of the ball. ``None`` takes the norm of the training method, or 2."""
-    attack: str = "onr_paper:pga"
+    attack: str = "onr_paper:multitargeted"
     loss: str | None = None
-    """What the attack ascends. ``None`` takes cross-entropy, targeted if there is a target."""
+    """What the attack ascends, if it takes a loss. ``None`` takes cross-entropy, targeted if there
+    is a target.
+    """
     steps: int | None = None
-    """Iterations of the attack. ``None`` takes the attack's default, 20 for ``pga``."""
+    """Iterations of the attack. ``None`` takes the attack's default."""
     restarts: int | None = None
-    """Random starts of the attack. ``None`` takes the attack's default, 1 for ``pga``."""
+    """Random starts of the attack. ``None`` takes the attack's default."""
     attack_options: Mapping[str, str] = field(default_factory=dict)
     """Further options of the attack, as text."""
     labels: str = "true"
@@ -108,9 +117,12 @@ class Evaluation:
 
     @property
     def curve(self) -> Curve:
-        """Accuracy against eps, clean accuracy at eps = 0."""
+        """Accuracy against eps, from small to large, clean accuracy at eps = 0."""
         record = self.record
-        return Curve(self.name, record["eps"], record["accuracy"], record["images"])
+        eps, accuracy = zip(
+            *sorted(zip(record["eps"], record["accuracy"], strict=True)), strict=True
+        )
+        return Curve(self.name, list(eps), list(accuracy), record["images"])
 
 
 class UnfinishedError(OnrError):
@@ -118,7 +130,7 @@ class UnfinishedError(OnrError):
 
     Args:
         message: what happened.
-        evaluation: what was measured: the radii that are finished.
+        evaluation: what was measured: the images that are finished.
 
     Example:
         >>> found = Evaluation({"eps": [0.0]}, np.ones(2), trained_eps=None)
@@ -132,118 +144,92 @@ class UnfinishedError(OnrError):
         self.evaluation = evaluation
 
 
-class _Finished:
-    """The outcomes of the radii that are finished, also of an evaluation that was interrupted.
+def fingerprint(network: BackendNetwork, x: Inputs, y: np.ndarray, /) -> str:
+    """A hash that tells one model and its images from others: parameters, labels, a few logits.
 
-    Args:
-        path: the file that keeps them.
-        key: what they depend on; outcomes of another key do not count.
+    Example:
+        >>> subject = Subject(TrainConfig(backend="numpy"))
+        >>> x, y = subject.inputs(4)
+        >>> len(fingerprint(subject.network, x, y))
+        64
 
     """
-
-    def __init__(self, path: Path, key: dict[str, Any]) -> None:
-        self._path = path
-        self._key = json.loads(json.dumps(key))
-        self.outcomes: list[AttackOutcome] = []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_text())
-            if kept["key"] == self._key:
-                self.outcomes = [
-                    AttackOutcome(np.array(one["predicted"]), np.array(one["size"]))
-                    for one in kept["outcomes"]
-                ]
-
-    def add(self, outcome: AttackOutcome) -> None:
-        """Keep one more outcome; a folder that cannot be written to is reported at the end."""
-        self.outcomes.append(outcome)
-        kept = [{k: v.tolist() for k, v in vars(one).items()} for one in self.outcomes]
-        with contextlib.suppress(OnrError):
-            write_atomic(self._path, json.dumps({"key": self._key, "outcomes": kept}).encode())
-
-    def remove(self) -> None:
-        """Remove the file."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+    found = hashlib.sha256(y.tobytes() + str(len(x)).encode())
+    for name, value in network.parameters().items():
+        found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    few = slice(0, min(10, len(x)))
+    found.update(to_numpy(in_float32(network(x[few]))).tobytes())
+    return found.hexdigest()
 
 
 def evaluate(
     subject: Subject,
     config: EvaluationConfig,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total, record: None,
     *,
     out: Path,
 ) -> Evaluation:
     """Measure accuracy, clean and under attack, and the largest singular values.
 
     An example counts as robust at a radius if the network still assigns the true label to the
-    perturbed input, whatever labels and targets the attack was given. For a targeted attack the
-    record also holds the success rate: among the examples whose target differs from the label that
-    the attack was given, the share that the network classifies as the target.
+    perturbed input, whatever labels and targets the attack was given. An attack that goes on from
+    smaller radii (:func:`onr.measurements.accuracy.attack_outcomes`) is run from the smallest
+    radius to the largest, and an example that is broken at one counts as broken at all larger ones.
+    For a targeted attack the record also holds the success rate: among the examples whose target
+    differs from the label that the attack was given, the share that the network classifies as the
+    target.
 
     The function writes ``evaluation.json`` and ``evaluation.csv``, with one row for each example.
-    Until then ``evaluation.partial.json`` keeps the radii that are finished, and the same
-    evaluation of the same model goes on from there.
+    Until then a folder ``evaluation.json.partial-...`` keeps the batches that are finished, and the
+    same evaluation of the same model goes on from there.
 
     Args:
         subject: a run, or another model.
         config: what to measure.
-        on_progress: called with the number of attacked examples so far, and in all. Each radius
-            counts every image once.
+        on_progress: called before the first batch of images and after each, with the number of
+            images so far, in all, and the record of those so far; ``None`` if there are none.
         out: the folder for evaluation.json and evaluation.csv.
 
     Raises:
-        OnrError: the configuration does not fit the subject.
+        OnrError: the configuration does not fit the subject, or the folder cannot be written to.
         ImageError: a logit of an image is NaN.
-        UnfinishedError: the evaluation was interrupted during the attacks, or the folder cannot be
-            written to; the error holds what was measured.
+        UnfinishedError: the evaluation was interrupted after a batch, or the folder cannot be
+            written to any more; the error holds what was measured.
 
     Example:
         >>> from onr.training.config import TrainConfig
         >>> from onr.training.subject import Subject
         >>> subject = Subject(TrainConfig(backend="numpy"))
-        >>> config = EvaluationConfig(eps=(0.1, 0.2), images=20, steps=2)
+        >>> config = EvaluationConfig(eps=(0.1, "1/5"), images=20)
         >>> found = evaluate(subject, config, out=tmp_path / "evaluation")
         >>> found.record["eps"], len(found.record["accuracy"]), found.sigma.shape
         ([0.0, 0.1, 0.2], 3, (20,))
 
     """
-    train, settings = subject.config, _settings(subject)
+    train, settings, network = subject.config, _settings(subject), subject.network
     p = config.p or norm_of_method(train, settings, "p")
     norm = norm_named(p)
     same = settings.get("p") == norm.name and "eps" in settings
     trained = float(settings["eps"]) if same else None
-    radii = config.eps
-    if radii is None:
-        if trained is None and norm.name != "2":
-            raise OnrError(f"give --eps: the model was not trained with norm {norm.name}")
-        radii = tuple(factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))
+    asked = _asked(config, trained, norm.name)
+    radii = sorted(asked)
+    targeted = config.target is not None
     chosen = attack_by_name(
         config.attack,
         loss=config.loss,
         steps=config.steps,
         restarts=config.restarts,
         options=config.attack_options,
-        targeted=config.target is not None,
+        targeted=targeted,
     )
     attacks = [chosen.make(norm, eps, (0.0, 1.0)) for eps in radii]
-
+    nested = all(hasattr(attack, "further") for attack in attacks)
     images = config.images or min(DEFAULT_IMAGES, len(subject.part(config.part)))
     x, y = subject.inputs(images, config.part)
-    true = to_numpy(y)
-    clean = logits(subject.network, x)
-    require_labels(true, clean.shape[1])
-    guessed = clean.argmax(axis=1)
-    columns = {"example": np.arange(images), "label": true, "predicted": guessed}
-    labels = guessed if config.labels == "predicted" else true
-    target = labels
-    if config.target is not None:
-        rng = np.random.default_rng(np.random.SeedSequence(config.seed).spawn(1)[0])
-        target = columns["target"] = target_classes(config.target, labels, clean, rng=rng)
-    sigma = largest_singular_values(subject.network, x[: config.spectrum])
     names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss_spec is not None:
         names["loss"] = chosen.loss_spec
-    record: dict[str, Any] = {
+    model: dict[str, Any] = {
         "run": None if subject.run is None else subject.run.config,
         "model": train.model,
         "model_options": train.model_options,
@@ -256,7 +242,8 @@ def evaluate(
         "averaged": subject.averaged,
         "dtype": train.dtype,
         "part": config.part,
-        "images": images,
+    }
+    fixed: dict[str, Any] = {
         "p": norm.name,
         "attack": config.attack,
         "attack_options": dict(config.attack_options),
@@ -266,62 +253,137 @@ def evaluate(
         "labels": config.labels,
         "target": config.target,
         "seed": config.seed,
-        "eps": [0.0],
-        "accuracy": [share(guessed == true)[0]],
-        "standard_error": [share(guessed == true)[1]],
-        "sigma_1": {"images": len(sigma), "mean": float(sigma.mean()), "max": float(sigma.max())},
         "versions": versions() | getattr(attacks[0], "versions", {}),
         "served": served(names),
     }
-    if config.target is not None:
-        record["targeted_success"] = [_rate(guessed == target, target != labels)]
-    key = {"config": asdict(config), "radii": radii, "norm": norm.name, "target": target.tolist()}
-    key |= {name: record[name] for name in ("loss", "versions", "served")}
-    # The clean logits tell one model and data set from another.
-    key["logits"] = hashlib.sha256(clean.tobytes() + true.tobytes()).hexdigest()
-    finished = _Finished(out / PARTIAL, key)
-    total = len(radii) * images
-    for index, (eps, attack) in enumerate(zip(radii, attacks, strict=True)):
+    require_writable(out, *FILES)
+    size = batch_size(network)
+    key = fixed | {"radii": radii, "spectrum": config.spectrum, "batch": size}
+    key["model"] = fingerprint(network, x, to_numpy(y))
+    parts = StoredParts(out / FILES[0], key)
+    values = Values[str](parts)
 
-        def on_batch(done: int, before: int = index * images) -> None:
-            on_progress(before + done, total)
+    def so_far() -> tuple[Evaluation, list[Row]]:
+        columns = dict(values.items())
+        sigma = columns.pop("sigma")
+        record = model | {"images": len(columns["label"])} | fixed
+        record["sigma_1"] = {
+            "images": len(sigma),
+            "mean": sigma.mean().item(),
+            "max": sigma.max().item(),
+        }
+        rows = _summarise(record, columns, asked, nested=nested)
+        return Evaluation(record, sigma, trained), rows
 
-        if index == len(finished.outcomes):
-            try:
-                outcome = attack_outcome(
-                    subject.network,
-                    attack,
-                    x,
-                    subject.network.asarray(target),
-                    norm=norm,
-                    seed=(config.seed, index),
-                    on_batch=on_batch,
-                )
-            except KeyboardInterrupt:
-                raise UnfinishedError(
-                    f"interrupted with {index} of {len(radii)} radii finished: the same command "
-                    "goes on from there",
-                    Evaluation(record, sigma, trained),
-                ) from None
-            finished.add(outcome)
-        outcome = finished.outcomes[index]
-        correct = outcome.predicted == true
-        columns[f"correct at {eps!r}"] = correct.astype(int)
-        columns[f"perturbation at {eps!r}"] = outcome.size
-        record["eps"].append(eps)
-        record["accuracy"].append(share(correct)[0])
-        record["standard_error"].append(share(correct)[1])
-        if config.target is not None:
-            columns[f"on target at {eps!r}"] = (outcome.predicted == target).astype(int)
-            record["targeted_success"].append(_rate(outcome.predicted == target, target != labels))
-    found = Evaluation(record, sigma, trained)
     try:
-        write_atomic(out / "evaluation.csv", csv_table(columns_as_rows(columns)))
-        write_atomic(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+        for index, batch, labels in values.batches(x, y, size):
+            first = index * size
+            on_progress(first, images, so_far()[0].record if first else None)
+            true, clean = to_numpy(labels), classes_of(network, batch, labels, first=first)
+            values.add("label", true)
+            values.add("predicted", clean)
+            goal = known = clean if config.labels == "predicted" else true
+            if config.target is not None:
+                rng = np.random.default_rng([config.seed, TARGETS, first])
+                goal = target_classes(config.target, known, network(batch), rng=rng)
+                values.add("target", goal)
+                values.add("elsewhere", goal != known)
+            few = max(0, min(len(batch), config.spectrum - first))
+            sigma = np.zeros(0)
+            if few:
+                sigma = largest_singular_values(network, batch[:few], first=first)
+            values.add("sigma", sigma)
+            outcomes = attack_outcomes(
+                network,
+                attacks,
+                batch,
+                network.asarray(goal),
+                clean=clean,
+                norm=norm,
+                seeds=[(config.seed, place) for place in range(len(radii))],
+                targeted=targeted,
+                first=first,
+            )
+            for eps, outcome in zip(radii, outcomes, strict=True):
+                values.add(f"predicted at {eps!r}", outcome.predicted)
+                values.add(f"perturbation at {eps!r}", outcome.size)
+    except KeyboardInterrupt:
+        if not values.items():
+            raise
+        found = so_far()[0]
+        raise UnfinishedError(
+            f"interrupted with {found.record['images']:,} of {images:,} images finished: the same "
+            "command goes on from there",
+            found,
+        ) from None
+    found, rows = so_far()
+    on_progress(images, images, found.record)
+    try:
+        write_atomic(out / FILES[1], csv_table(rows))
+        write_atomic(out / FILES[0], (json.dumps(found.record, indent=2) + "\n").encode())
     except OnrError as error:
         raise UnfinishedError(str(error), found) from error
-    finished.remove()
+    parts.remove()
     return found
+
+
+def _asked(config: EvaluationConfig, trained: float | None, norm: str) -> dict[float, str]:
+    """The radii that are asked for, each with its text, in the order given."""
+    if config.eps is not None:
+        given = {str(eps): eps for eps in config.eps}
+        texts = {
+            require_radius(number(eps) if isinstance(eps, str) else float(eps)): text
+            for text, eps in reversed(given.items())
+        }
+        return dict(reversed(texts.items()))
+    if trained is None and norm != "2":
+        raise OnrError(f"give --eps: the model was not trained with norm {norm}")
+    radii = (factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))
+    return {eps: written(eps) for eps in radii}
+
+
+def _summarise(
+    record: dict[str, Any],
+    columns: Mapping[str, np.ndarray],
+    asked: Mapping[float, str],
+    *,
+    nested: bool,
+) -> list[Row]:
+    """Add to the record what the columns of all images come to; return a row for each image.
+
+    With ``nested`` an image that is broken at one radius is broken at all larger ones.
+    """
+    true, clean = columns["label"], columns["predicted"]
+    correct = {0.0: clean == true}
+    smallest = np.where(correct[0.0], np.inf, 0.0)
+    table: dict[str, Any] = {"example": np.arange(len(true)), "label": true, "predicted": clean}
+    reached = {}
+    if "target" in columns:
+        table["target"] = columns["target"]
+        reached[0.0] = clean == columns["target"]
+    table["smallest radius"] = smallest
+    before = correct[0.0]
+    for eps in sorted(asked):
+        predicted = columns[f"predicted at {eps!r}"]
+        before = correct[eps] = (predicted == true) & (before | (not nested))
+        smallest[~before & (smallest == np.inf)] = eps
+        if "target" in columns:
+            reached[eps] = predicted == columns["target"]
+    for eps in asked:
+        table[f"correct at {eps!r}"] = correct[eps].astype(int)
+        table[f"perturbation at {eps!r}"] = columns[f"perturbation at {eps!r}"]
+        if reached:
+            table[f"on target at {eps!r}"] = reached[eps].astype(int)
+    order = [0.0, *asked]
+    record["eps"] = order
+    record["eps_written"] = ["0", *asked.values()]
+    record["accuracy"] = [share(correct[eps])[0] for eps in order]
+    record["standard_error"] = [share(correct[eps])[1] for eps in order]
+    if reached:
+        among = columns["elsewhere"]
+        record["targeted_success"] = [_rate(reached[eps], among) for eps in order]
+    record["smallest_radius"] = [r if r < np.inf else None for r in smallest.tolist()]
+    return columns_as_rows(table)
 
 
 def _settings(subject: Subject) -> dict[str, Any]:

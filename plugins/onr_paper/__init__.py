@@ -31,8 +31,13 @@ def onr_losses() -> list[Entry]:
 
 @hookimpl
 def onr_attacks() -> list[Entry]:
-    """Projected gradient ascent, the fast gradient method, and random noise as a control."""
+    """The paper's attacks, random noise as a control, and the strongest that we know."""
     return [
+        Entry(
+            "multitargeted",
+            "onr.attacks.multitargeted:MultiTargeted",
+            "margin ascent, then the nearest classes; broken images leave at once",
+        ),
         Entry(
             "pga",
             "onr.attacks.projected_gradient:ProjectedGradientAscent",

@@ -162,11 +162,11 @@ def _trained(progress: Progress, name: str, folder: Path, backend: str, seed: in
 
 def _measured(progress: Progress, name: str, run: Run, seed: int) -> Evaluation:
     task = progress.add_task(f"attacking {name}", total=None)
-    config = EvaluationConfig(eps=RADII, p="2", spectrum=360, seed=seed)
+    config = EvaluationConfig(eps=RADII, p="2", attack="onr_paper:pga", spectrum=360, seed=seed)
     return evaluate(
         open_run(run.path),
         config,
-        lambda done, total: progress.update(task, completed=done, total=total),
+        lambda done, total, record: progress.update(task, completed=done, total=total),
         out=run.path,
     )
 

@@ -1,0 +1,93 @@
+"""The finished parts of a long computation, one file each, so that it can go on after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onr.errors import OnrError
+from onr.files import write_atomic
+
+__all__ = ["StoredParts"]
+
+OnPart = Callable[[int, dict[str, np.ndarray], bool], None]
+
+
+class StoredParts:
+    """The values of finished batches, in a folder beside the result; see ``measurements.Parts``.
+
+    Each batch is a file of its own, written beside and renamed: a process that is killed loses the
+    batch that it works on, and the cost of a batch does not grow. A file that cannot be read counts
+    as none. A folder that cannot be written to is no error: the values are in memory too.
+
+    Args:
+        result: the file that the computation will write. The parts lie beside it, in a folder
+            ``NAME.partial-HASH``, so that computations of other settings do not mix. ``None`` keeps
+            nothing.
+        key: everything that the values depend on, as JSON has it.
+        on_part: called with each part: the number of inputs that are done, the values, and whether
+            they were found rather than computed.
+
+    Example:
+        >>> parts = StoredParts(tmp_path / "evaluation", {"seed": 0})
+        >>> parts.put(0, 2, {"norm": np.array([1.0, 2.0])})
+        >>> StoredParts(tmp_path / "evaluation", {"seed": 0}).get(0, 2)
+        {'norm': array([1., 2.])}
+        >>> StoredParts(tmp_path / "evaluation", {"seed": 1}).get(0, 2) is None
+        True
+
+    """
+
+    def __init__(
+        self,
+        result: Path | None,
+        key: dict[str, Any],
+        on_part: OnPart = lambda done, values, found: None,
+    ) -> None:
+        self._folder: Path | None = None
+        if result is not None:
+            digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+            self._folder = result.with_name(f"{result.name}.partial-{digest[:12]}")
+        self._on_part = on_part
+
+    def get(self, first: int, count: int) -> dict[str, np.ndarray] | None:
+        """The values of a batch; ``None`` if there is no whole file of them."""
+        if self._folder is None:
+            return None
+        try:
+            with np.load(self._path(first, count), allow_pickle=False) as file:
+                names = file["names"].tolist()
+                found = {name: file[str(index)] for index, name in enumerate(names)}
+        except Exception:  # a damaged file raises whatever numpy and zipfile meet
+            return None
+        self._on_part(first + count, found, True)
+        return found
+
+    def put(self, first: int, count: int, values: dict[str, np.ndarray]) -> None:
+        """Keep the values of a batch."""
+        if self._folder is not None:
+            content = io.BytesIO()
+            numbered: dict[str, Any] = dict(
+                zip(map(str, range(len(values))), values.values(), strict=True)
+            )
+            np.savez(content, names=np.array(list(values)), **numbered)
+            with contextlib.suppress(OnrError):
+                write_atomic(self._path(first, count), content.getvalue())
+        self._on_part(first + count, values, False)
+
+    def remove(self) -> None:
+        """Remove the files; the result is written."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, first: int, count: int) -> Path:
+        assert self._folder is not None  # noqa: S101 - for the type checker; the callers look
+        return self._folder / f"{first:08d}-{count}.npz"

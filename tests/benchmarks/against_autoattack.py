@@ -1,0 +1,89 @@
+"""Robust accuracy and processor time of ``multitargeted`` beside AutoAttack, on one run.
+
+    python tests/benchmarks/against_autoattack.py RUN P EPS IMAGES DATA_DIR RECORD
+
+Each line of the file RECORD is a batch of 50 images. A process that is killed loses one batch: the
+same command goes on from there, and prints the totals at the end. It waits for a run that is still
+in training.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import onr
+from onr.arrays import to_numpy
+from onr.measurements.accuracy import attack_outcomes, classes_of
+from onr.numerals import number
+from onr.text import attack_by_name, norm
+from onr.training.config import TrainConfig
+from onr.training.runs import Run
+
+BATCH = 50
+ATTACKS = {
+    "multitargeted": {},
+    "multitargeted, steps 30, targets 9": {"steps": 30, "options": {"targets": 9}},
+    "pga": {},
+    "autoattack": {},
+}
+
+
+def main(path: str, p: str, eps: str, images: str, data_dir: str, record: str) -> None:
+    """Attack the first images of the run's test part, and print the totals."""
+    epochs = TrainConfig.read(Run.open(Path(path)).config).epochs
+    while len(Run.open(Path(path)).records()) < epochs:
+        time.sleep(30)
+    run = onr.open_run(path, data_dir=data_dir)
+    x, y = run.inputs(int(images))
+    made = {
+        name: attack_by_name(name.partition(",")[0], **given).make(norm(p), number(eps), (0.0, 1.0))
+        for name, given in ATTACKS.items()
+    }
+    made["curve of eight radii"] = None
+    file = Path(record)
+    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for first in range(len(done) * BATCH, int(images), BATCH):
+        part = slice(first, first + BATCH)
+        batch, labels = x[part], y[part]
+        clean = classes_of(run.network, batch, labels)
+        row = {"clean": int((clean == to_numpy(labels)).sum())}
+        for name, attack in made.items():
+            radii = [number(eps)]
+            attacks = [attack]
+            if attack is None:
+                radii = [number(eps) * k / 8 for k in range(1, 9)]
+                attacks = [attack_by_name("multitargeted").make(norm(p), r, (0, 1)) for r in radii]
+            began = time.process_time()
+            found = attack_outcomes(
+                run.network,
+                attacks,
+                batch,
+                labels,
+                clean=clean,
+                norm=norm(p),
+                seeds=[(0, k) for k in range(len(radii))],
+                first=first,
+            )
+            robust = [int((one.predicted == to_numpy(labels)).sum()) for one in found]
+            row[name] = {"robust": robust, "seconds": time.process_time() - began}
+        with file.open("a") as opened:
+            opened.write(json.dumps(row) + "\n")
+        done.append(row)
+    count = min(len(done) * BATCH, int(images))
+    print(f"{path}, {p}-norm, eps {eps}, {count} images, one thread's processor time")
+    print(f"clean {sum(row['clean'] for row in done) / count:.1%}")
+    most = sum(row["autoattack"]["seconds"] for row in done)
+    for name in made:
+        robust = np.sum([row[name]["robust"] for row in done], axis=0) / count
+        spent = sum(row[name]["seconds"] for row in done)
+        shares = ", ".join(f"{share:.1%}" for share in robust)
+        print(f"{name:36} {spent:8.1f} s  1/{most / spent:5.1f}  {shares}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
