@@ -63,7 +63,8 @@ class StoredParts:
         if self._folder is None:
             return None
         try:
-            with np.load(self._path(first, count), allow_pickle=False) as file:
+            content = io.BytesIO(self._path(first, count).read_bytes())
+            with np.load(content, allow_pickle=False) as file:
                 names = file["names"].tolist()
                 found = {name: file[str(index)] for index, name in enumerate(names)}
         except Exception:  # a damaged file raises whatever numpy and zipfile meet

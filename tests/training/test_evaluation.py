@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import re
 import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -15,12 +18,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.hookspecs import Entry
 from onr.measurements.accuracy import logits, target_classes
 from onr.registry import registry
+from onr.training import evaluation
 from onr.training.config import TrainConfig
 from onr.training.evaluation import EvaluationConfig, evaluate
 from onr.training.factories import make_dataset
@@ -127,8 +130,9 @@ def test_attacks_know_the_true_labels_unless_asked(run: Path, spy: type[Spy]) ->
 
 
 def test_predicted_labels_save_images_that_were_wrong_from_the_start(run: Path) -> None:
-    _, true = evaluated(run, "--p", "2")
-    _, predicted = evaluated(run, "--p", "2", "--labels", "predicted")
+    pga = ("--p", "2", "--attack", "pga")
+    _, true = evaluated(run, *pga)
+    _, predicted = evaluated(run, *pga, "--labels", "predicted")
     right = true["label"] == true["predicted"]
     assert np.array_equal(predicted["correct at 1.0"][right], true["correct at 1.0"][right])
     assert not true["correct at 1.0"][~right].any()
@@ -166,11 +170,17 @@ def test_targets_that_are_none(target: str) -> None:
         target_classes(target, LABELS, LOGITS, rng=np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("attack", "loss"), [("pga", "targeted-cross-entropy"), ("multitargeted", None)]
+)
 @pytest.mark.parametrize("labels", ["true", "predicted"])
 @pytest.mark.parametrize("target", ["next", "random", "least-likely", "7"])
-def test_a_targeted_attack(target: str, labels: str, run: Path) -> None:
-    record, table = evaluated(run, "--target", target, "--labels", labels, "--steps", "5")
-    assert (record["target"], record["loss"]) == (target, "targeted-cross-entropy")
+def test_a_targeted_attack(
+    target: str, labels: str, attack: str, loss: str | None, run: Path
+) -> None:
+    given = ("--target", target, "--labels", labels, "--attack", attack, "--steps", "5")
+    record, table = evaluated(run, *given)
+    assert (record["target"], record["loss"]) == (target, loss)
     known = table["label" if labels == "true" else "predicted"]
     elsewhere = table["target"] != known
     if target == "next":
@@ -220,11 +230,20 @@ def test_the_success_is_shown(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--loss", "targeted-cross-entropy"), "leads to a target: say which with --target"),
-        (("--loss", "targeted-cross-entropy:2"), "leads to a target: say which with --target"),
-        (("--target", "next", "--loss", "cross-entropy"), "loss cross-entropy leads to no target"),
-        (("--target", "next", "--loss", "margin"), "loss margin leads to no target"),
-        (("--target", "next", "--loss", "lq:2"), "loss lq:2 leads to no target"),
+        (
+            ("--attack", "pga", "--loss", "targeted-cross-entropy"),
+            "leads to a target: say which with --target",
+        ),
+        (("--loss", "margin"), "attack multitargeted takes no loss: leave it out"),
+        (
+            ("--attack", "pga", "--target", "0", "--loss", "cross-entropy"),
+            "loss cross-entropy leads to no target",
+        ),
+        (
+            ("--attack", "pga", "--target", "0", "--loss", "margin"),
+            "loss margin leads to no target",
+        ),
+        (("--attack", "pga", "--target", "0", "--loss", "lq:2"), "loss lq:2 leads to no target"),
         (("--target", "10"), "target '10': expected next, random, least-likely or a class, 0 to 9"),
         (("--target", "nearest"), "target 'nearest'"),
         (("--labels", "guessed"), "'guessed' is not one of"),
@@ -236,11 +255,15 @@ def test_the_success_is_shown(run: Path) -> None:
         (("--attack", "autoattack", "--target", "next"), "a loss of its own, without a target"),
         (("--attack", "autoattack", "--steps", "3"), "attack autoattack takes no steps"),
         (("--attack", "torchattacks"), "needs an argument: write torchattacks:ARGUMENT"),
-        (("--attack-option", "beta=3"), "attack pga takes no option 'beta': it takes alpha, keep"),
-        (("--attack-option", "steps=3"), "attack pga takes no option 'steps'"),
-        (("--attack-option", "alpha=big"), "attack pga, option alpha: 'big' is no number"),
+        (("--attack-option", "beta=3"), "takes no option 'beta': it takes targets, passes"),
+        (("--attack-option", "steps=3"), "attack multitargeted takes no option 'steps'"),
+        (("--attack-option", "targeted=true"), "attack multitargeted takes no option 'targeted'"),
+        (("--attack-option", "passes=2"), "passes = 2: expected at least 3"),
         (("--attack-option", "alpha"), "expected NAME=VALUE"),
-        (("--attack-option", "keep=first"), "keep = 'first': expected best, or last"),
+        (
+            ("--attack", "pga", "--attack-option", "keep=first"),
+            "keep = 'first': expected best, or last",
+        ),
     ],
 )
 def test_what_is_refused(arguments: tuple[str, ...], reason: str, run: Path) -> None:
@@ -268,14 +291,20 @@ def test_an_attack_may_need_an_option(run: Path, spy: type[Spy]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attack", "steps", "restarts"), [("pga", 20, 1), ("fgm", None, None), ("noise", None, 1)]
+    ("attack", "loss", "steps", "restarts"),
+    [
+        ("pga", "cross-entropy", 20, 1),
+        ("fgm", "cross-entropy", None, None),
+        ("noise", "cross-entropy", None, 1),
+        ("multitargeted", None, 20, None),
+    ],
 )
 def test_the_record_says_how(
-    attack: str, steps: int | None, restarts: int | None, run: Path
+    attack: str, loss: str | None, steps: int | None, restarts: int | None, run: Path
 ) -> None:
     record, table = evaluated(run, "--attack", attack)
     found = tuple(record[name] for name in ("attack", "loss", "steps", "restarts"))
-    assert found == (attack, "cross-entropy", steps, restarts)
+    assert found == (attack, loss, steps, restarts)
     assert record["attack_options"] == {}
     for eps in (0.5, 1.0):
         assert np.all(table[f"perturbation at {eps}"] <= eps * (1 + 1e-6))
@@ -283,9 +312,10 @@ def test_the_record_says_how(
 
 def test_noise_is_weaker_than_one_step_and_one_step_than_twenty(run: Path) -> None:
     accuracy = [
-        evaluated(run, "--attack", attack)[0]["accuracy"][1] for attack in ("noise", "fgm", "pga")
+        evaluated(run, "--attack", attack)[0]["accuracy"][1]
+        for attack in ("noise", "fgm", "pga", "multitargeted")
     ]
-    assert accuracy[0] > accuracy[1] >= accuracy[2]
+    assert accuracy[0] > accuracy[1] >= accuracy[2] >= accuracy[3]
 
 
 def test_a_librarys_version_is_in_the_record(tmp_path: Path) -> None:
@@ -308,7 +338,7 @@ def _one_short_attack(attack: Any, version: str) -> None:
 
 def test_from_python(run: Path) -> None:
     config = EvaluationConfig(eps=(0.5,), images=COUNT, spectrum=1, attack="fgm", target="next")
-    found = evaluate(open_run(run), config, lambda done, total: None, out=run)
+    found = evaluate(open_run(run), config, lambda done, total, record: None, out=run)
     assert found.record["target"] == "next"
     assert len(found.record["targeted_success"]) == 2
 
@@ -320,97 +350,239 @@ def test_predictions_are_the_largest_logits(run: Path) -> None:
     assert np.array_equal(logits(subject.network, x).argmax(axis=1), table["predicted"])
 
 
+# Many radii
+
+
+def test_radii_are_attacked_from_small_to_large_and_told_as_given(run: Path) -> None:
+    record, table = evaluated(run, "--eps", "1,1/4,0.5", "--p", "2")
+    assert record["eps"] == [0.0, 1.0, 0.25, 0.5]
+    assert record["eps_written"] == ["0", "1", "1/4", "0.5"]
+    ordered, written = evaluated(run, "--eps", "0.25,0.5,1", "--p", "2")
+    pairs = dict(zip(ordered["eps"], ordered["accuracy"], strict=True))
+    assert record["accuracy"] == [pairs[eps] for eps in record["eps"]]
+    assert all(np.array_equal(table[name], written[name]) for name in written)
+    shown = onr("evaluate", run, *SMALL, "--eps", "1/4,1", "--p", "2").stdout
+    assert "1/4 = 0.25" in shown
+
+
+@pytest.mark.parametrize("attack", ["multitargeted", "pga"])
+def test_the_smallest_radius_is_that_of_the_first_wrong_prediction(attack: str, run: Path) -> None:
+    radii = (0.05, 0.1, 0.5, 1.0)
+    eps = ",".join(map(str, radii))
+    record, table = evaluated(run, "--eps", eps, "--p", "2", "--attack", attack)
+    right = np.stack(
+        [table["label"] == table["predicted"]] + [table[f"correct at {eps}"] == 1 for eps in radii]
+    )
+    expected = [
+        next((eps for eps, here in zip((0.0, *radii), each, strict=True) if not here), np.inf)
+        for each in right.T
+    ]
+    assert table["smallest radius"].tolist() == expected
+    assert record["smallest_radius"] == [None if r == np.inf else r for r in expected]
+    if attack == "multitargeted":
+        assert (np.diff(right.astype(int), axis=0) <= 0).all()
+        sizes = np.stack([table[f"perturbation at {eps}"] for eps in radii])
+        kept = ~right[1:-1]
+        assert (sizes[1:][kept] == sizes[:-1][kept]).all()  # what broke an image is kept
+    assert len(set(expected)) > 3
+
+
 # An evaluation that does not end
 
 
+MEASURING = importlib.import_module("onr.measurements.accuracy")
 FOLDER_FILES = {"evaluation.json", "evaluation.csv"}
 THREE = ("--images", "20", "--spectrum", "2", "--no-plot", "--steps", "2", "--eps", "0.5,1,2")
 
 
-def stopping(monkeypatch: pytest.MonkeyPatch, after: int, failure: BaseException) -> list[int]:
-    """Let the attack of the radius after so many fail; count the attacks."""
-    count: list[int] = []
-    real = ProjectedGradientAscent.__call__
+@pytest.fixture(params=["multitargeted", "pga"])
+def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """An evaluation of four batches of five images, under either kind of attack."""
+    monkeypatch.setattr(MEASURING, "BATCH", 5)
+    return (*THREE, "--attack", request.param)
 
-    def attack(self: Any, *arguments: Any, **more: Any) -> Any:
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int, failure: BaseException) -> list[int]:
+    """Let the batch after so many fail at its last radius; count the batches that are begun."""
+    count: list[int] = []
+    real = evaluation.attack_outcomes
+
+    def outcomes(*arguments: Any, **more: Any) -> Any:
         count.append(len(count))
+        found = real(*arguments, **more)
+        yield next(found)
+        yield next(found)
         if len(count) == after + 1:
             raise failure
-        return real(self, *arguments, **more)
+        yield from found
 
-    monkeypatch.setattr(ProjectedGradientAscent, "__call__", attack)
+    monkeypatch.setattr(evaluation, "attack_outcomes", outcomes)
     return count
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.glob("evaluation*")}
+    return {file.name: file.read_bytes() for file in folder.glob("evaluation*") if file.is_file()}
 
 
-@pytest.mark.parametrize("after", [0, 1, 2])
+def parts(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("evaluation.json.partial-*/*"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    batches: tuple[str, ...],
 ) -> None:
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
-    assert onr("evaluate", whole, *THREE).exit_code == 0
+    assert onr("evaluate", whole, *batches).exit_code == 0
     with monkeypatch.context() as patch:
         stopping(patch, after, KeyboardInterrupt())
-        stopped = onr("evaluate", run, *THREE)
+        stopped = onr("evaluate", run, *batches)
     assert stopped.exit_code == 2
-    told = f"interrupted with {after} of 3 radii finished: the same command goes on from there"
-    assert stopped.stderr.splitlines()[-1] == f"Error: {told}"
+    done = 5 * after
+    told = f"interrupted with {done} of 20 images finished: the same command goes on from there"
+    assert stopped.stderr.splitlines()[-1] == f"Error: {told if after else 'interrupted'}"
     table = [row for row in stopped.stdout.splitlines() if "%" in row]
-    assert len(table) == 1 + after
-    assert contents(run).keys() == ({"evaluation.partial.json"} if after else set())
+    assert len(table) == (4 if after else 0)
+    assert not contents(run)
+    assert len(parts(run)) == after
     with monkeypatch.context() as patch:
         count = stopping(patch, 99, KeyboardInterrupt())
-        assert onr("evaluate", run, *THREE).exit_code == 0
-    assert len(count) == 3 - after
+        assert onr("evaluate", run, *batches).exit_code == 0
+    assert len(count) == 4 - after
     assert contents(run) == contents(whole)
+    assert not parts(run)
+
+
+KILLED = """
+import importlib, os, random, signal, sys
+import numpy as np
+from onr.cli.main import main
+
+importlib.import_module("onr.measurements.accuracy").BATCH = 1
+whole, killed, *options = sys.argv[1:]
+main(["evaluate", whole, *options], standalone_mode=False)  # imports what the processes share
+real, rng, codes = np.savez, random.Random(0), []
+
+def process(allowed):
+    def savez(*arguments, **more):
+        if next(allowed, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*arguments, **more)
+    np.savez = savez
+    main(["evaluate", killed, *options])
+
+for batches in [rng.randrange(3) for _ in range(20)] + [99]:
+    child = os.fork()
+    if not child:
+        process(iter(range(batches)))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(codes)
+"""
+
+
+def test_a_process_that_is_killed_twenty_times_ends_with_the_same_table(
+    run: Path, tmp_path: Path
+) -> None:
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    arguments = [sys.executable, "-c", KILLED, str(whole), str(run), *THREE, "--images", "25"]
+    shown = subprocess.run(arguments, capture_output=True, check=True, text=True).stdout
+    assert shown.splitlines()[-1] == str([-9] * 20 + [0])
+    assert contents(run) == contents(whole)
+    assert not parts(run)
 
 
 @pytest.mark.parametrize(
     "changed", [("--seed", "1"), ("--steps", "3"), ("--eps", "0.5,1"), ("--images", "19")]
 )
 def test_another_evaluation_does_not_go_on(
-    run: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, str]
+    run: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, str], batches: tuple[str, ...]
 ) -> None:
     with monkeypatch.context() as patch:
         stopping(patch, 2, KeyboardInterrupt())
-        onr("evaluate", run, *THREE)
+        onr("evaluate", run, *batches)
+    kept = parts(run)
     with monkeypatch.context() as patch:
         count = stopping(patch, 99, KeyboardInterrupt())
-        assert onr("evaluate", run, *THREE, *changed).exit_code == 0
-    assert len(count) == (2 if changed[0] == "--eps" else 3)
+        assert onr("evaluate", run, *batches, *changed).exit_code == 0
+    assert len(count) == 4
+    assert contents(run).keys() == FOLDER_FILES
+    assert parts(run) == kept  # nor does it lose what the other has done
+
+
+def test_another_model_does_not_go_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, batches: tuple[str, ...]
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, KeyboardInterrupt())
+        onr("evaluate", run, *batches)
+    with monkeypatch.context() as patch:
+        count = stopping(patch, 99, KeyboardInterrupt())
+        assert onr("evaluate", run, *batches, "--best").exit_code == 0
+    same = Run.open(run).load().step == Run.open(run).load(best=True).step
+    assert len(count) == (2 if same else 4)
+
+
+def test_a_damaged_part_counts_as_none(
+    run: Path, monkeypatch: pytest.MonkeyPatch, batches: tuple[str, ...]
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 3, KeyboardInterrupt())
+        onr("evaluate", run, *batches)
+    one, two, _ = run.glob("evaluation.json.partial-*/*")
+    one.write_bytes(b"")
+    two.write_bytes(two.read_bytes()[:100])
+    with monkeypatch.context() as patch:
+        count = stopping(patch, 99, KeyboardInterrupt())
+        assert onr("evaluate", run, *batches).exit_code == 0
+    assert len(count) == 3
     assert contents(run).keys() == FOLDER_FILES
 
 
-def test_another_model_does_not_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        stopping(patch, 2, KeyboardInterrupt())
-        onr("evaluate", run, *THREE)
-    with monkeypatch.context() as patch:
-        count = stopping(patch, 99, KeyboardInterrupt())
-        assert onr("evaluate", run, *THREE, "--best").exit_code == 0
-    same = Run.open(run).load().step == Run.open(run).load(best=True).step
-    assert len(count) == (1 if same else 3)
-
-
-def test_a_damaged_part_counts_as_none(run: Path) -> None:
-    for damaged in (b"", b"{}", b"[]", b'{"key": 1, "outcomes": 2}'):
-        (run / "evaluation.partial.json").write_bytes(damaged)
-        assert onr("evaluate", run, *THREE).exit_code == 0
-        assert contents(run).keys() == FOLDER_FILES
-
-
-def test_a_folder_that_cannot_be_written_to_still_shows_the_table(
-    run: Path, tmp_path: Path
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"
     file.write_text("")
+    count = stopping(monkeypatch, 99, KeyboardInterrupt())
     result = onr("evaluate", run, *THREE, "--out", file / "folder")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr.splitlines()[-1]
+    assert not count
+
+
+def test_a_folder_that_goes_away_in_between_still_shows_the_table(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    real = evaluation.attack_outcomes
+
+    def outcomes(*arguments: Any, **more: Any) -> Any:
+        shutil.rmtree(out)
+        out.write_text("")
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(evaluation, "attack_outcomes", outcomes)
+    result = onr("evaluate", run, *THREE, "--out", out)
     assert result.exit_code == 2
     assert len([row for row in result.stdout.splitlines() if "%" in row]) == 4
     assert "cannot be written" in result.stderr.splitlines()[-1]
+
+
+def test_progress_says_how_long_and_what_is_known(
+    run: Path, monkeypatch: pytest.MonkeyPatch, batches: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("onr.cli.progress.EVERY", 0.0)
+    lines = onr("evaluate", run, *batches).stderr.splitlines()
+    found = [line for line in lines if line.startswith("attacking: ")]
+    assert [line.split()[1] for line in found] == ["0", "5", "10", "15"]
+    assert re.fullmatch(
+        r"attacking: 5 of 20 images, 0:00:0\d left; accuracy .*% at 0, .*% at 0.5, .*% at 2",
+        found[1],
+    )
 
 
 def test_logits_that_are_nan_have_no_accuracy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,11 @@ def onr_measurements() -> list[Entry]:
     """Offer what the paper measures, and the check of Table 1."""
     found = "onr.measurements"
     return [
-        Entry("accuracy", f"{found}.accuracy:accuracy", "accuracy, clean and under attack"),
+        Entry(
+            "accuracy",
+            "onr_validation.experiments.accuracy_curves:accuracy",
+            "accuracy, clean and under the paper's attack",
+        ),
         Entry("norms", f"{found}.norms:norms", "both bounds of the (p, q) operator norm"),
         Entry("spectrum", f"{found}.spectrum:spectrum", "singular values and alignment by rank"),
         Entry("alignment", f"{found}.alignment:alignment", "attacks and the dominant vector"),

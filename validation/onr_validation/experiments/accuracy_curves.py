@@ -8,19 +8,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onr.experiments import Claim
+from onr.measurements import accuracy as measured
+from onr.measurements.batches import Inputs
+from onr.measurements.perturbations import paper_attack
 from onr.plots import average, chosen, line
-from onr.typing import Row
+from onr.protocols import Attack, Network, Norm
+from onr.typing import Array, Row
 from onr_validation.reproduction.drawing import colour, largest, least, training_eps, value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracy_axes", "equally_robust", "largest_gap", "more_robust", "not_robust"]
+__all__ = [
+    "accuracy",
+    "accuracy_axes",
+    "equally_robust",
+    "largest_gap",
+    "more_robust",
+    "not_robust",
+]
 
 NEAR = 0.05
 """The largest difference of two accuracies that count as near each other."""
 APART = 0.1
 """The smallest difference by which an accuracy counts as substantially higher."""
+
+
+def accuracy(
+    network: Network, x: Inputs, y: Array, /, *, p: Norm, eps: Sequence[float], seed: int = 0
+) -> list[Row]:
+    """Accuracy, clean and under the attack of the paper: ten steps on every image at every radius.
+
+    Example:
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
+        >>> x, y = np.random.default_rng(0).random((4, 3)), np.zeros(4, int)
+        >>> [row["eps"] for row in accuracy(network, x, y, p=LpNorm(2), eps=[0.1])]
+        [0.0, 0.1]
+
+    """
+
+    def attack(p: Norm, eps: float) -> Attack:
+        return paper_attack(p, eps, boxed=True)
+
+    return measured(network, x, y, p=p, eps=eps, attack=attack, seed=seed)
 
 
 def accuracy_axes(
