@@ -131,8 +131,8 @@ class MultiTargeted:
     ) -> Array:
         """Go on from perturbed inputs that were found at a smaller radius.
 
-        An example that has moved starts from where it stood, stretched to the new radius, with
-        fewer steps; one that has not starts at random. If ``more`` radii follow, a class whose
+        An example that has moved first goes on from where it stood, stretched to the new radius,
+        with fewer steps; one that has not starts at random. If ``more`` radii follow, a class whose
         first-order radius is more than one and a half times the radius is left to the larger radii,
         unless the margin did not grow since the radius before: there the gradient says nothing.
 
@@ -194,7 +194,7 @@ class _Search:
         few = max(1, attack.steps // 2)
         start, another = self.start(rng)
         cold = self.round(left[~moved], start, few if more else attack.steps, before=before)
-        warm = self.round(left[moved], None, few, before=before)
+        warm = self.round(left[moved], start, few, before=before, on=True)
         left, rounds, spent = np.sort(np.concatenate([cold, warm])), 1, -1
         while another and len(left) and rounds < attack.restarts and self.spent.sum() > spent:
             spent = self.spent.sum()
@@ -213,21 +213,24 @@ class _Search:
     def round(
         self,
         who: np.ndarray,
-        start: Array | None,
+        start: Array,
         steps: int,
         *,
         before: np.ndarray | None = None,
+        on: bool = False,
     ) -> np.ndarray:
         """Ascend on the margin, then towards the nearest classes; return who is not broken.
 
         Args:
             who: the numbers of the examples.
-            start: where each begins; ``None`` for where it stood, stretched to the radius.
-            steps: from the start, and towards each class; from where it stood, two fifths.
+            start: where each begins.
+            steps: from the start, and towards each class.
             before: the margins at the radius before, if far classes may wait.
+            on: whether the first ascent goes on from where each example stood, stretched to the
+                radius, which takes two fifths of the steps.
 
         """
-        if start is None:
+        if on:
             who = self.ascend(who, self.stretched(), max(1, 2 * steps // 5), scale=0.5)
         else:
             who = self.ascend(who, start, steps)
@@ -238,8 +241,7 @@ class _Search:
             flat = self.value <= before
             near &= (self.radii <= REACH * self.attack.eps) | flat[:, None]
         for goals, tried in zip(self.goals.T, near.T, strict=True):
-            begin = self.best if start is None else start
-            found = self.ascend(who[tried[who]], begin, steps, goals=goals)
+            found = self.ascend(who[tried[who]], start, steps, goals=goals)
             who = np.sort(np.concatenate([who[~tried[who]], found]))
         return who
 
