@@ -331,7 +331,7 @@ def classes_of(network: Network, x: Array, y: Array, /, *, first: int = 0) -> np
         >>> from onr_numpy.backend import NumpyBackend
         >>> network = NumpyBackend().build(Architecture((3,), (Affine(2),)))
         >>> classes_of(network, np.zeros((2, 3)), np.array([0, 1]))
-        array([0, 0])
+        array([1, 1])
 
     """
     return _predicted(network, x, y, first=first, where="")

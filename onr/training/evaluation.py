@@ -148,6 +148,7 @@ def fingerprint(network: BackendNetwork, x: Inputs, y: np.ndarray, /) -> str:
     """A hash that tells one model and its images from others: parameters, labels, a few logits.
 
     Example:
+        >>> from onr.training.config import TrainConfig
         >>> subject = Subject(TrainConfig(backend="numpy"))
         >>> x, y = subject.inputs(4)
         >>> len(fingerprint(subject.network, x, y))
