@@ -508,7 +508,7 @@ EVALUATE: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown norm": (("--p", "big"), "unknown norm 'big'"),
     "p below 1": (("--p", "0.5"), "expected a number >= 1"),
     "unknown attack": (("--attack", "fgsm"), "unknown attack 'fgsm'"),
-    "unknown loss": (("--loss", "hinge"), "unknown loss 'hinge'"),
+    "unknown loss": (("--attack", "pga", "--loss", "hinge"), "unknown loss 'hinge'"),
     "no steps": (("--steps", "0"), "steps"),
     "no restarts": (("--restarts", "0"), "restarts"),
     "no images": (("--images", "0"), "images"),
@@ -689,12 +689,12 @@ def consistent(out: Path, images: int) -> dict[str, Any]:
     assert found["images"] == images
     with (out / "evaluation.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    example, label, predicted, *attacked = np.array(rows, dtype=float).T
-    assert header[:3] == ["example", "label", "predicted"]
+    example, label, predicted, smallest, *attacked = np.array(rows, dtype=float).T
+    assert header[:4] == ["example", "label", "predicted", "smallest radius"]
     assert example.tolist() == list(range(images))
     clean, *radii = found["eps"]
     assert clean == 0
-    assert radii == sorted(radii)
+    assert set(smallest) <= {*found["eps"], np.inf}
     assert len(attacked) == 2 * len(radii)
     for eps, moved in zip(radii, attacked[1::2], strict=True):
         assert np.all(moved >= 0)
@@ -738,11 +738,13 @@ def test_an_evaluation_beside_another(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_with_its_plot(run: Path) -> None:
-    arguments = ("--p", "inf", "--eps", "8/255,4/255", "--loss", "margin", "--restarts", "2")
+    ball = ("--p", "inf", "--eps", "8/255,4/255")
+    arguments = (*ball, "--attack", "pga", "--loss", "margin", "--restarts", "2")
     result = works("evaluate", run, *arguments, "--images", "10", "--steps", "2", "--spectrum", "4")
     found = consistent(run, images=10)
     assert found["p"] == "inf"
-    assert found["eps"] == [0, 4 / 255, 8 / 255]
+    assert found["eps"] == [0, 8 / 255, 4 / 255]
+    assert found["eps_written"] == ["0", "8/255", "4/255"]
     assert found["loss"] == "margin"
     assert found["restarts"] == 2
     assert found["sigma_1"]["images"] == 4
@@ -752,7 +754,7 @@ def test_an_evaluation_with_its_plot(run: Path) -> None:
         "distribution": "onr",
         "version": found["run"]["onr"],
     }
-    for line in ("clean", "0.01569", "0.03137", "evaluation.svg"):
+    for line in ("clean", "4/255 = 0.01569", "8/255 = 0.03137", "evaluation.svg"):
         assert line in result.stdout
 
     roots: list[str] = []
@@ -776,7 +778,7 @@ def test_radii_that_look_alike_keep_their_columns(radii: str, run: Path) -> None
     found = strict((run / "evaluation.json").read_text())
     with (run / "evaluation.csv").open(newline="") as file:
         header = next(csv.reader(file))
-    assert len(header) == 3 + 2 * (len(found["eps"]) - 1)
+    assert len(header) == 4 + 2 * (len(found["eps"]) - 1)
 
 
 def test_validation_images_are_those_that_no_run_trains_on(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from onr.jacobians.operator_norms import operator_norm
 from onr.measurements.accuracy import accuracy as onr_accuracy
 from onr.measurements.alignment import alignment
 from onr.norms import LpNorm
+from onr.parts import StoredParts
 from onr.training.config import TrainConfig
 from onr.training.runs import Run
 from onr.training.subject import Subject, open_run
@@ -200,6 +202,36 @@ def test_accuracy_of_a_model_is_that_of_python(net: str, tmp_path: Path):
     assert [float(row["eps"]) for row in rows] == pytest.approx([0, 1 / 255, 0.1], rel=1e-5)
     assert [float(row["mean"]) for row in rows] == pytest.approx([row["mean"] for row in found])
     assert (tmp_path / "accuracy.svg").exists()
+
+
+@pytest.mark.parametrize("what", ["accuracy", "alignment", "norms"])
+def test_a_measurement_goes_on_where_it_was_stopped(
+    what: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"onr.measurements.{what}")
+    monkeypatch.setattr(module, "BATCH", 4)
+    radii = () if what == "norms" else ("--eps", "1/2,0.25")
+    given = ("measure", what, run, *radii, "--images", 12, "--out")
+    works(*given, tmp_path / "whole")
+    out, put, count = tmp_path / "stopped", StoredParts.put, []
+
+    def stop(parts: StoredParts, first: int, *arguments: Any) -> None:
+        put(parts, first, *arguments)
+        count.append(first)
+        if first == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoredParts, "put", stop)
+    assert onr(*given, out).exit_code == 2
+    (folder,) = out.iterdir()
+    assert len(list(folder.iterdir())) == 2
+    works(*given, out)
+    assert count == [0, 4, 8]
+    same = [(tmp_path / name / f"{what}.csv").read_bytes() for name in ("whole", "stopped")]
+    assert same[0] == same[1]
+    assert not list(out.glob("*partial*"))
+    if radii:
+        assert {row["written"] for row in table(out / f"{what}.csv")} - {"0"} == {"1/2", "0.25"}
 
 
 def test_a_model_is_evaluated_as_a_run_is(net: str, run: Path, tmp_path: Path):
