@@ -1,4 +1,4 @@
-"""Timing side by side: what the machine does besides then falls on all alike."""
+"""Processor time side by side, on one thread: what else the machine does falls on all alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["in_turns", "ratios"]
 
 
 def in_turns(works: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, np.ndarray]:
-    """Seconds of each in every round, after one that does not count."""
+    """Processor seconds of each in every round, after one that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(time.process_time() - start)
     return {name: np.array(seconds[1:]) for name, seconds in taken.items()}
 
 
