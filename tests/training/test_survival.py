@@ -68,12 +68,12 @@ OFTEN = "import onr.training.loop; onr.training.loop.SAVE_SECONDS = 0.0\n"
 COUNT = """
 import os, signal, sys
 
-calls, before, last = 0, 0, {last}
+calls, before, last, early = 0, 0, {last}, {early}
 
 def count(frame, event, argument):
     global calls
     calls += 1
-    if calls == last:
+    if calls - (0 if early else before) == last and (early or before):
         os.kill(os.getpid(), signal.SIGKILL)
 
 import onr.training.loop
@@ -84,6 +84,8 @@ finish = onr.training.loop.Training.finish
 def first(training, epoch, step):
     global before
     before = before or calls
+    if early and last:
+        os.kill(os.getpid(), signal.SIGKILL)
     take_step(training, epoch, step)
 
 def last_words(*arguments):
@@ -288,7 +290,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
     command = (*TRAIN, backend, "--method", *method.split(), *SMALL)
     whole, often, killed = tmp_path / "whole", tmp_path / "often", tmp_path / "killed"
     assert onr(*command, whole).code == 0
-    counted = onr(*command, often, first=OFTEN + COUNT.format(last=0))
+    counted = onr(*command, often, first=OFTEN + COUNT.format(last=0, early=True))
     assert counted.code == 0, counted.err
     same_run(often, whole)
 
@@ -296,14 +298,14 @@ def test_a_training_killed_again_and_again_ends_as_one_that_never_was(
     rng = np.random.default_rng(0)
     stood = [0]
     for number in range(kills):
-        # Together fewer calls than the training takes, so that every one of them kills. Half of
-        # them let it come to its first step.
-        earliest = before if number % 2 else 1
-        moment = int(rng.integers(earliest, before + (calls - before) // kills))
+        # Half of them kill before the first step, the others after it: these take together fewer
+        # calls than the training, so that every one of them kills.
+        early = number % 2 == 0
+        moment = int(rng.integers(1, before if early else 2 * (calls - before) // kills))
         again: tuple[str | Path, ...] = (*command, killed)
         if (killed / "config.json").exists():
             again = ("train", "--resume", killed)
-        ended = onr(*again, first=OFTEN + COUNT.format(last=moment))
+        ended = onr(*again, first=OFTEN + COUNT.format(last=moment, early=early))
         assert ended.code == -signal.SIGKILL, ended.err
         if (killed / "checkpoint.safetensors").exists():
             stood.append(Run.open(killed).load().step)
