@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onr.arrays import array_namespace, flatten, is_half, to_numpy
-from onr.errors import OnrError
+from onr.errors import ImageError, OnrError
 from onr.protocols import Array
 
 __all__ = ["Bounds", "boxed", "require_inside", "require_radius", "require_range"]
@@ -62,7 +62,8 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
     """Check that the inputs lie in the box; without bounds there is nothing to check.
 
     Raises:
-        OnrError: an entry is below or above the bounds, or nan, or the inputs are no floats.
+        ImageError: an entry is below or above the bounds, or nan.
+        OnrError: the inputs are no floats.
 
     Example:
         >>> require_inside(np.array([[0.0, 0.5, 1.0]]), (0, 1))
@@ -76,10 +77,10 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
     if not bool(array_namespace(x).all(inside)):
         place = to_numpy(flatten(inside)).argmin()
         image = place // math.prod(x.shape[1:])
-        raise OnrError(
-            f"inputs reach outside [{low:g}, {high:g}], image {image} has a pixel "
-            f"{x.reshape(-1)[int(place)]:g}: expected pixels in these bounds; put the "
-            "normalisation inside the model"
+        raise ImageError(
+            int(image),
+            f"a pixel is {x.reshape(-1)[int(place)]:g}, outside [{low:g}, {high:g}]: give pixels in "
+            "these bounds, and put the normalisation inside the model",
         )
 
 

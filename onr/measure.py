@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from onr import measurements
-from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.front_door import RngLike, generator, labels_of, network_of, radius
 from onr.measurements import loaders
 from onr.measurements.batches import Inputs
+from onr.norms import LpNorm
 from onr.protocols import BackendNetwork, Loss, NormLike
 from onr.text import attack_by_name, norm
 from onr.typing import Array, Row
@@ -78,10 +78,12 @@ def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:
 
     Args:
         model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model.
-        x: inputs, shape ``(N, *input_shape)``; or a data set or loader, which has the labels.
+        x: inputs with pixels in [0, 1], shape ``(N, *input_shape)``; or a data set or loader, which
+            has the labels.
         y: their labels, ``(N,)``; left out where ``x`` has them.
 
     Raises:
+        ImageError: a pixel is outside [0, 1], a label is no class, or a logit is NaN.
         OnrError: the model does not fit ``x``, or the labels do not.
 
     Example:
@@ -96,8 +98,9 @@ def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:
 
     """
     network, x, labels = _prepared(model, x, y)
-    predicted = measurements.logits(network, x).argmax(axis=1)
-    return measurements.share(predicted == to_numpy(labels))[0]
+    (row,) = measurements.accuracy(network, x, labels, p=LpNorm(2), eps=[])
+    mean: float = row["mean"]
+    return mean
 
 
 def robust_accuracy(

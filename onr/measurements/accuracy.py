@@ -13,6 +13,7 @@ import numpy as np
 from onr.arrays import in_float32, to_numpy
 from onr.attacks.multitargeted import MultiTargeted
 from onr.errors import ImageError, OnrError
+from onr.feasible import require_inside
 from onr.jacobians.dense import singular_values
 from onr.jacobians.lanczos import singular_triplets
 from onr.losses import require_values
@@ -394,7 +395,8 @@ def accuracy(
         The rows, the clean inputs first, then the radii in the order of ``eps``.
 
     Raises:
-        ImageError: a label is no class, or a logit is NaN; no accuracy counts such an input.
+        ImageError: a pixel is outside [0, 1], a label is no class, or a logit is NaN; no accuracy
+            counts such an input.
 
     Example:
         >>> from onr import LpNorm
@@ -414,6 +416,8 @@ def accuracy(
     values, size = Values[float](parts), batch_size(network)
     for index, images, labels in values.batches(x, y, size):
         first = index * size
+        with _counting(first):
+            require_inside(images, (0.0, 1.0))
         clean = classes_of(network, images, labels, first=first)
         true = to_numpy(labels)
         values.add(0.0, clean == true)

@@ -291,7 +291,7 @@ def test_bytes_are_no_images_and_halves_are() -> None:
 def test_an_input_outside_the_box_is_named() -> None:
     x = images()
     x[5, 1, 2, 3] = 1.5
-    with pytest.raises(OnrError, match=r"inputs reach outside \[0, 1\], image 5 has a pixel 1.5"):
+    with pytest.raises(OnrError, match=r"image 5: a pixel is 1.5, outside \[0, 1\]"):
         FastGradient(p=norm("2"), loss=CrossEntropy(), eps=0.5)(
             network(), x, torch.zeros(12), rng=rng()
         )

@@ -100,3 +100,14 @@ def test_images_move_to_the_device_of_the_model() -> None:
 def test_what_is_no_data(x: Any, y: Any, message: str) -> None:
     with pytest.raises(OnrError, match=message):
         onr.measure.accuracy(MODEL, x, y)
+
+
+def test_pixels_outside_the_box_have_no_accuracy():
+    model, x, y = torch.nn.Linear(3, 2), torch.rand(300, 3), torch.zeros(300, dtype=torch.int64)
+    x[270, 1] = 1.5
+    for measured in (
+        lambda: onr.measure.accuracy(model, x, y),
+        lambda: onr.measure.robust_accuracy(model, x, y, p=2, eps=0.1),
+    ):
+        with pytest.raises(OnrError, match=r"image 270: a pixel is 1.5, outside \[0, 1\]"):
+            measured()
