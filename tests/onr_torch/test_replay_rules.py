@@ -261,6 +261,8 @@ PRODUCTS = {
     "div of a number": lambda z: torch.div(torch.ones(3, 4, dtype=F64), 2 + z * z),
     "baddbmm": lambda z: torch.baddbmm(z, z[:, :, :3], z, beta=0.5, alpha=3),
     "baddbmm to a constant": lambda z: torch.baddbmm(drawn(3, 4), z[:, :, :3], z),
+    "addcmul of squares": lambda z: torch.addcmul(z[:, :, :3], z[:, :, :3], z[:, :, 1:]),
+    "addcmul to a constant": lambda z: torch.addcmul(drawn(4), z, z.mean(1, keepdim=True)),
     "addmm": lambda z: torch.addmm(z[0], z[0, :, :3], z[1], beta=0)[None].expand(2, 3, 4),
 }
 

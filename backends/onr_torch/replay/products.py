@@ -38,7 +38,7 @@ def product(call: Call) -> Recorded | None:
 
 
 def summed_product(call: Call) -> Recorded | None:
-    """``beta * input + alpha * mat1 @ mat2``, that is ``addmm`` and ``baddbmm``.
+    """``beta * input + alpha * mat1 @ mat2``: ``addmm``, ``baddbmm``; ``addcmul``, entry by entry.
 
     Example:
         >>> x = torch.ones(1, 1, requires_grad=True)
@@ -52,6 +52,7 @@ def summed_product(call: Call) -> Recorded | None:
     depends = [asks(x) for x in call.args]
     first, second = (x.detach() for x in call.args[1:])
     alpha, beta = call.kwargs.get("alpha", 1), call.kwargs.get("beta", 1)
+    times = torch.mul if call.name == "addcmul" else torch.matmul
     result = call.run()
 
     def derivative(*tangents: torch.Tensor) -> torch.Tensor:
@@ -59,9 +60,9 @@ def summed_product(call: Call) -> Recorded | None:
         shift, one, other = (next(rest) if has else None for has in depends)
         image = torch.zeros_like(result) if shift is None or beta == 0 else beta * shift
         if one is not None:
-            image = image + alpha * (one @ second)
+            image = image + alpha * times(one, second)
         if other is not None:
-            image = image + alpha * (first @ other)
+            image = image + alpha * times(first, other)
         return image.expand(result.shape)
 
     kept = [x for x, has in zip((first, second), depends[:0:-1], strict=True) if has]
