@@ -10,6 +10,7 @@ cannot trace, and training.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -18,10 +19,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
-from onr_torch.modes import evaluating
+from onr_torch.modes import constant_parameters, evaluating
+from onr_torch.outputs import tensor_of
 from onr_torch.partial_copies import changed, with_children
 
-__all__ = ["FOLDS", "NORMALIZATIONS", "folded", "is_plain", "overwriting", "perturb"]
+__all__ = ["FOLDS", "NORMALIZATIONS", "agree", "folded", "is_plain", "overwriting", "perturb"]
 
 
 def _fuse_linear(layer: nn.Linear, normalization: nn.BatchNorm1d) -> nn.Linear:
@@ -116,11 +118,49 @@ def _holds(
     perturb(probe)
     with torch.no_grad(), evaluating(probe):
         twin = changed(probe, change)
-        with evaluating(twin):
-            # Each module gets a clone, since it may work in place.
-            expected, value = probe(example.clone()), twin(example.clone())
-    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max()
-    return bool((value - expected).abs().max() <= tolerance)
+    return agree(probe, twin, example)
+
+
+def agree(module: nn.Module, twin: nn.Module, x: torch.Tensor) -> bool:
+    """Whether two modules have the same outputs and gradients in evaluation mode.
+
+    A twin that cannot run, or run backward, agrees with nothing: a ReLU that works in place may
+    overwrite what a checkpoint of activations needs, and other layouts do not allow each view.
+
+    Example:
+        >>> agree(nn.ReLU(), nn.LeakyReLU(0.0), torch.randn(4, 2))
+        True
+
+    """
+    try:
+        value, gradient = _products(module, x)
+        other_value, other_gradient = _products(twin, x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever the layers raise; that of the module is told by its first use
+        return False
+    precision = torch.finfo(value.dtype).eps ** 0.5
+    # Rounding can switch a ReLU, which changes some entries of the gradient.
+    return _gap(value, other_value) <= precision and _gap(gradient, other_gradient) <= 0.01
+
+
+def _products(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The outputs, and their gradient along a random direction."""
+    with constant_parameters(module), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_(True)
+        value = tensor_of(module(leaf.clone()), module)
+        rng = torch.Generator(x.device).manual_seed(0)
+        u = torch.randn(value.shape, generator=rng, dtype=value.dtype, device=x.device)
+        value.backward(u)  # type: ignore[no-untyped-call]  # torch's; reentrant checkpoints need it
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    return value.detach(), gradient
+
+
+def _gap(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The distance of two tensors in parts of the first."""
+    if one.shape != other.shape:
+        return math.inf
+    return float((one - other).norm() / one.norm().clamp(min=torch.finfo(one.dtype).tiny))
 
 
 def perturb(module: nn.Module) -> None:

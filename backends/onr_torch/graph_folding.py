@@ -126,11 +126,15 @@ def traced(module: nn.Module, x: torch.Tensor, *, channels_last: bool) -> GraphF
 class _Tracer(fx.Tracer):
     """Torch's tracer, with buffers as nodes: their values are not those of the trace.
 
-    It refuses what changes gradients and leaves no trace: functions with a backward pass of their
-    own, and blocks without gradients.
+    It refuses what changes results and leaves no trace: functions with a backward pass of their
+    own, blocks without gradients, and blocks with a precision of their own.
     """
 
     proxy_buffer_attributes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = _autocasts()
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record an operation.
@@ -147,7 +151,15 @@ class _Tracer(fx.Tracer):
             frame = frame.f_back
         if not torch.is_grad_enabled():
             raise fx.proxy.TraceError("a block without gradients")
+        if _autocasts() != self._depth:
+            raise fx.proxy.TraceError("a block with a precision of its own")
         return super().create_node(*args, **kwargs)
+
+
+def _autocasts() -> int:
+    """How many blocks of ``torch.autocast`` are open."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
 
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -185,8 +197,11 @@ class _Rewriting:
         return GraphFolding(scope["forward"], used)
 
     def _part(self, node: Any) -> nn.Module | None:
-        is_part = isinstance(node, fx.Node) and node.op == "call_module"
-        return self._module.get_submodule(str(node.target)) if is_part else None
+        """The layer of the module that a node calls; none where it has been folded already."""
+        if not isinstance(node, fx.Node) or node.op != "call_module":
+            return None
+        path = str(node.target)
+        return None if path in self._sources else self._module.get_submodule(path)
 
     def _drop_idle(self, node: fx.Node) -> None:
         """Take out layers that give their input in evaluation mode."""
@@ -378,11 +393,13 @@ def _scale_and_shift(normalization: nn.Module) -> tuple[torch.Tensor, torch.Tens
     mean, variance = normalization.running_mean, normalization.running_var
     assert mean is not None  # noqa: S101 - by is_plain
     assert variance is not None  # noqa: S101 - by is_plain
+    weight, bias = normalization._parameters["weight"], normalization._parameters["bias"]
     scale = (variance + normalization.eps).rsqrt()
-    if not normalization.affine:
+    if weight is not None:
+        scale = scale * weight.detach()
+    if bias is None:
         return scale, -mean * scale
-    scale = scale * normalization.weight.detach()
-    return scale, torch.addcmul(normalization.bias.detach(), mean, scale, value=-1)
+    return scale, torch.addcmul(bias.detach(), mean, scale, value=-1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ and which of them share a layer or a parameter.
 from __future__ import annotations
 
 import copy
-import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +19,9 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from onr_torch.folding import folded, perturb
+from onr_torch.folding import agree, folded, perturb
 from onr_torch.graph_folding import GraphFolding, traced
-from onr_torch.modes import TORCHS, constant_parameters, generator_state
+from onr_torch.modes import TORCHS, generator_state
 
 __all__ = ["twin_of"]
 
@@ -59,20 +58,21 @@ def twin_of(
 
     """
     code = _code(module)
-    key = (tuple(map(id, module.modules())),) if code is None else code
-    known_key, ways = _FOUND.get(module, (None, {}))  # type: ignore[no-untyped-call]  # torch's
-    if known_key != key:
+    if code is None:  # nothing tells whether what was found before still holds
+        return folded(module, example()) if chains else module
+    known_code, ways = _FOUND.get(module, (None, {}))  # type: ignore[no-untyped-call]  # torch's
+    if known_code != code:
         ways = {}
-        _FOUND[module] = key, ways
+        _FOUND[module] = code, ways
     if kind not in ways:
-        ways[kind] = _way(module, example(), whole=code is not None)
+        ways[kind] = _way(module, example())
     way = ways[kind]
     if isinstance(way, _Graph):
         return way.twin(module)
-    return folded(module, None) if way == "chains" and (chains or code is not None) else module
+    return folded(module, None) if way == "chains" else module
 
 
-def _way(module: nn.Module, example: torch.Tensor, *, whole: bool) -> _Graph | str | None:
+def _way(module: nn.Module, example: torch.Tensor) -> _Graph | str | None:
     """How to fold a module: by its graph, by its chains of layers, or not at all."""
     if example.is_meta:
         return None
@@ -80,7 +80,7 @@ def _way(module: nn.Module, example: torch.Tensor, *, whole: bool) -> _Graph | s
     is_fast = example.ndim == 4 and example.dtype == torch.float32 and example.device.type == "cpu"
     has_images = any(type(part) is nn.Conv2d for part in module.modules())
     for channels_last in (True, False)[not (is_fast and has_images) :]:
-        found = _checked_graph(module, example, channels_last=channels_last) if whole else None
+        found = _checked_graph(module, example, channels_last=channels_last)
         if found is not None:
             return _Graph(found)
     return "chains" if folded(module, example) is not module else None
@@ -100,37 +100,11 @@ def _checked_graph(
         return None
     perturb(probe)
     try:
-        one = _products(probe, example)
-        other = _products(found.twin(probe), example)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # such as a view that no other layout allows
+        twin = found.twin(probe)
+    except RuntimeError:  # torch cannot copy a part with parametrizations
         return None
-    if not torch.equal(state, generator_state(example.device)):
-        return None
-    # Rounding can switch a ReLU, which changes some entries of the gradient.
-    (value, gradient), (folded_value, folded_gradient) = one, other
-    precision = torch.finfo(value.dtype).eps ** 0.5
-    same = _gap(value, folded_value) <= precision and _gap(gradient, folded_gradient) <= 0.01
-    return found if same else None
-
-
-def _products(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """The outputs, and their gradient along a random direction."""
-    with constant_parameters(module), torch.enable_grad():
-        leaf = x.detach().clone().requires_grad_(True)
-        value: torch.Tensor = module(leaf.clone())
-        rng = torch.Generator(x.device).manual_seed(0)
-        u = torch.randn(value.shape, generator=rng, dtype=value.dtype, device=x.device)
-        (gradient,) = torch.autograd.grad(value, leaf, u)
-    return [value.detach(), gradient]
-
-
-def _gap(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The distance of two tensors in parts of the first."""
-    if one.shape != other.shape:
-        return math.inf
-    return float((one - other).norm() / one.norm().clamp(min=torch.finfo(one.dtype).tiny))
+    same = agree(probe, twin, example)
+    return found if same and torch.equal(state, generator_state(example.device)) else None
 
 
 class _Graph:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 
 import onr
 from onr_torch.linearization import TorchLinearization
@@ -228,16 +229,59 @@ class Cut(nn.Module):
             z = Backward.apply(z)
         if self.way == "noise":
             z = z + 0 * torch.rand(4)
+        if self.way == "precision":
+            with torch.autocast("cpu", enabled=False):
+                z = self.layer(z)
         logits: torch.Tensor = self.head(z)
         return logits
 
 
-@pytest.mark.parametrize("way", ["no gradient", "own gradient", "branches", "constants", "noise"])
+@pytest.mark.parametrize(
+    "way", ["no gradient", "own gradient", "branches", "constants", "noise", "precision"]
+)
 def test_what_a_trace_does_not_see_is_not_traced(way: str) -> None:
     torch.manual_seed(0)
     module = Cut(way)
     module.register_parameter("bias_of_mine", nn.Parameter(torch.rand(4, 4)))
     assert not isinstance(TorchNetwork(module, (4,)).frozen().module, Constant)
+
+
+class Chain(nn.Module):
+    """A chain of layers that can be folded, read as a whole or in parts."""
+
+    def __init__(self, read: str) -> None:
+        super().__init__()
+        self.read, self.early = read, False
+        self.chain = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.ReLU())
+        self.norms = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+        self.head = nn.Linear(48, 3)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.early:
+            return self.head(self.norms[0](self.chain(x)).flatten(1))
+        if self.read == "checkpoint":
+            z = checkpoint(self.chain[1:], self.chain[0](x), use_reentrant=False)
+        else:
+            z = self.chain(x)
+        logits = self.head(self.norms(z).flatten(1))
+        return {"logits": logits} if self.read == "mapping" else logits
+
+
+@pytest.mark.parametrize("read", ["tensor", "mapping", "checkpoint"])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_attacks_and_products_are_those_of_the_module(read: str, hooked: bool) -> None:
+    torch.manual_seed(0)
+    module, x = Chain(read).double().eval(), torch.rand(4, *SHAPE, dtype=torch.float64)
+    module.norms[1].weight = None  # type: ignore[assignment]  # torch allows it
+    if hooked:
+        module.head.register_forward_hook(lambda part, given, found: 2 * found)
+    for early in (False, True, False):
+        module.early = early
+        frozen = TorchNetwork(module, SHAPE).frozen()
+        there, u = TorchLinearization(module, x), torch.rand(4, 3, dtype=torch.float64)
+        for here in (onr.linearize(module, x), frozen.linearize(x, jvp=False)):
+            torch.testing.assert_close(here.value, there.value, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(here.vjp(u), there.vjp(u), rtol=1e-9, atol=1e-9)
 
 
 def test_a_hook_sees_every_call() -> None:
