@@ -211,14 +211,16 @@ def projected_gradient_ascent(
     clean = network(x) if loss.uses_clean else None
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
     best: tuple[Array, ...] | None = None
+    sound = None
     for k in range(1, steps + 1):
         here = network.linearize(x + delta, jvp=False)
         if keep == "best" or trace is not None:
             value = loss.value(here.value, labels=labels, clean=clean)
         if keep == "best":
             best = better(best, (value, delta))
-        else:  # the largest logit tells of NaN at a tenth of the cost of a loss
-            best = better(best, (array_namespace(here.value).max(here.value, axis=1),))
+        else:  # the sum of the largest logits tells of NaN at a tenth of the cost of a loss
+            largest = array_namespace(here.value).max(here.value, axis=1)
+            sound = largest if sound is None else sound + largest
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
@@ -232,7 +234,7 @@ def projected_gradient_ascent(
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
     if keep == "last":
-        return Ascent(delta, sound=None if best is None else best[0])
+        return Ascent(delta, sound=sound)
     value = loss.value(network(x + delta), labels=labels, clean=clean)
     value, delta = better(best, (value, delta))
     return Ascent(delta, value, value)
