@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -178,6 +179,17 @@ def test_nothing_that_is_done_to_a_module_gives_another_function(
         torch.testing.assert_close(here.value, there.value, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(here.jvp(v), there.jvp(v), rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(here.vjp(u), there.vjp(u), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("edit", [by_data, in_place, new_parameter, attribute, untracked, hook])
+def test_an_edit_between_two_calls_is_seen(edit: Callable[[Net], None]) -> None:
+    module, x = net([(False, False)]), torch.rand(3, *SHAPE, dtype=torch.float64)
+    before = onr.linearize(module, x).value
+    edit(module)
+    after = onr.linearize(module, x).value
+    with torch.no_grad():
+        torch.testing.assert_close(after, module(x), rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(after, before)
 
 
 @pytest.mark.parametrize("first", [False, True])
