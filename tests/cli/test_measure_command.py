@@ -95,8 +95,8 @@ def test_norms_of_a_module_with_the_weights_that_it_has(net: str, tmp_path: Path
 def test_a_class_is_built_with_its_options_and_with_given_weights(net: str, tmp_path: Path):
     works("measure", "norms", f"{net}:Net", "--model-option", "width=3", "--images", 2)
     works("measure", "norms", f"{net}:net", "--images", 5, "--out", tmp_path / "module")
-    module = Subject(TrainConfig(model=f"{net}:net")).network.module  # type: ignore[attr-defined]
-    torch.save(module.state_dict(), tmp_path / "net.pt")
+    weights = Subject(TrainConfig(model=f"{net}:net")).network.parameters()
+    torch.save({k: torch.from_numpy(value) for k, value in weights.items()}, tmp_path / "net.pt")
     given = ("--weights", tmp_path / "net.pt", "--images", 5, "--out", tmp_path / "class")
     works("measure", "norms", f"{net}:Net", *given)
     same = [(tmp_path / name / "norms.csv").read_text() for name in ("module", "class")]

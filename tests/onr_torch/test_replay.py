@@ -214,6 +214,10 @@ OPERATIONS = {
     "div": lambda z: (z / CONSTANT, z / 3, z.div_(2)),
     "divide": lambda z: torch.divide(z, CONSTANT),
     "true_divide": lambda z: torch.true_divide(z, CONSTANT.long() + 7),
+    "addcmul": lambda z: (
+        torch.addcmul(z, z, SQUARE[:6, :6], value=3),
+        torch.addcmul(CONSTANT, SQUARE[:6, :6], z),
+    ),
     "addmm": lambda z: (
         torch.addmm(BIAS, z.flatten(1), drawn(144, 12), alpha=2),
         torch.addmm(z[:, 0, 0], drawn(3, 144), z.flatten(1)[0, :, None].expand(144, 6), beta=3),
