@@ -49,9 +49,12 @@ class TorchNetwork:
         self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
     ) -> None:
         self.module = bare(module)
+        """The module, whose parameters and parts are those of the network."""
+        self.passes = self.module
+        """The module that passes run on: of a frozen network a twin with fewer layers."""
         self.bfloat16 = bfloat16
         self._input_shape = input_shape
-        self._origin: TorchNetwork | None = None  # what a frozen network was made of
+        self._is_frozen = False
         self._admitted: set[tuple[Any, ...]] = set()  # kinds of inputs of a frozen network
 
     @property
@@ -67,8 +70,8 @@ class TorchNetwork:
 
         """
         self._admit(x)
-        with torch.no_grad(), constant_parameters(self.module), mixed_precision(x, self.bfloat16):
-            return tensor_of(self.module(x), self.module).to(x.dtype).detach()
+        with torch.no_grad(), constant_parameters(self.passes), mixed_precision(x, self.bfloat16):
+            return tensor_of(self.passes(x), self.passes).to(x.dtype).detach()
 
     def linearize(self, x: torch.Tensor, /, *, jvp: bool = True) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``.
@@ -82,18 +85,16 @@ class TorchNetwork:
 
         """
         self._admit(x, gradients=True)
-        module = self.module if self._origin else self._twin(chains=False)
+        module = self.passes if self._is_frozen else self._twin(chains=False)
         return TorchLinearization(module, x, bfloat16=self.bfloat16, jvp=jvp)
 
     def _admit(self, x: torch.Tensor, *, gradients: bool = False) -> None:
         """Check the module at inputs of this kind; a frozen one, which stays the same, once."""
-        if self._origin is None:
-            admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
-            return
         kind = (gradients, tuple(x.shape[1:]), x.dtype, x.device)
         if kind not in self._admitted:
-            admit(self._origin.module, x, gradients=gradients, bfloat16=self.bfloat16)
-            self._admitted.add(kind)
+            admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
+            if self._is_frozen:
+                self._admitted.add(kind)
 
     def _twin(self, *, chains: bool) -> nn.Module:
         """The module, or a cheaper one of the same function at the present weights."""
@@ -122,7 +123,7 @@ class TorchNetwork:
 
     def parameters(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and buffers, by name."""
-        state = self._source.module.state_dict()
+        state = self.module.state_dict()
         return {name: to_numpy(value).copy() for name, value in state.items()}
 
     def frozen(self) -> TorchNetwork:
@@ -130,10 +131,10 @@ class TorchNetwork:
 
         Training the module afterwards may or may not change the result.
         """
-        if self._origin is not None:
+        if self._is_frozen:
             return self
-        network = self._with(self._twin(chains=True))
-        network._origin = self
+        network = self._with(self.module)
+        network.passes, network._is_frozen = self._twin(chains=True), True
         return network
 
     def features(self) -> TorchNetwork:
@@ -143,16 +144,11 @@ class TorchNetwork:
             OnrError: the last operation of the module is not an ``nn.Linear``.
 
         """
-        source = self._source
-        found = self._with(without_last_layer(source.module, source.example()))
-        return found if source is self else found.frozen()
+        found = self._with(without_last_layer(self.module, self.example()))
+        return found.frozen() if self._is_frozen else found
 
     def _with(self, module: nn.Module) -> TorchNetwork:
         return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
-
-    @property
-    def _source(self) -> TorchNetwork:
-        return self._origin or self
 
     def example(self) -> torch.Tensor:
         """Two random inputs in [0, 1], the same in every call, to try the module on."""
@@ -171,7 +167,7 @@ class TorchNetwork:
 
         :func:`onr_torch.patterns.activation_pattern` describes the pattern and what is raised.
         """
-        return activation_pattern(self._source.module, x)
+        return activation_pattern(self.module, x)
 
     def cell_radius(self, x: torch.Tensor, /, *, p: Norm) -> torch.Tensor:
         """The radius of the ReLU cell around each input in the lp norm ``p``, exact; ``(batch,)``.
@@ -179,6 +175,5 @@ class TorchNetwork:
         The cost is ``n`` jvps for each example. :mod:`onr_torch.cell_radius` describes the radius
         and which modules are refused.
         """
-        module = self._source.module
-        with evaluating(module):
-            return cell_radius(module, x, p=p)
+        with evaluating(self.module):
+            return cell_radius(self.module, x, p=p)

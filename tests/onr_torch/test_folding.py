@@ -278,7 +278,7 @@ def test_a_module_that_cannot_be_copied_is_left_as_it_is() -> None:
             return logits
 
     module = Holding()
-    assert TorchNetwork(module, SHAPE).frozen().module is module
+    assert TorchNetwork(module, SHAPE).frozen().passes is module
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -196,7 +196,7 @@ def test_an_edit_between_two_calls_is_seen(edit: Callable[[Net], None]) -> None:
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_residual_network_is_folded(first: bool, inplace: bool) -> None:
     module = net([(first, inplace)] * 2).float()
-    twin = TorchNetwork(module, SHAPE).frozen().module
+    twin = TorchNetwork(module, SHAPE).frozen().passes
     kinds = [type(part) for part in twin.modules()]
     assert isinstance(twin, Constant)
     assert not {nn.BatchNorm2d, nn.ReLU, nn.Dropout} & {*kinds}
@@ -255,7 +255,7 @@ def test_what_a_trace_does_not_see_is_not_traced(way: str) -> None:
     torch.manual_seed(0)
     module = Cut(way)
     module.register_parameter("bias_of_mine", nn.Parameter(torch.rand(4, 4)))
-    assert not isinstance(TorchNetwork(module, (4,)).frozen().module, Constant)
+    assert not isinstance(TorchNetwork(module, (4,)).frozen().passes, Constant)
 
 
 class Chain(nn.Module):

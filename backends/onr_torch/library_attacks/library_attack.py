@@ -155,11 +155,11 @@ class LibraryAttack:
         # One draw for each example: processes that share a batch have seeds of their own.
         seed = int(rng.integers(2**31, size=len(x))[0])
         images = x.detach().clone(memory_format=torch.contiguous_format)
-        parameter = next(network.module.parameters(), x)
-        classifier = Classifier(network.module, parameter.dtype)
+        parameter = next(network.passes.parameters(), x)
+        classifier = Classifier(network.passes, parameter.dtype)
         with (
-            constant_parameters(network.module),
-            _gradients_kept(network.module),
+            constant_parameters(network.passes),
+            _gradients_kept(network.passes),
             _generators(seed),
             torch.enable_grad(),
         ):
