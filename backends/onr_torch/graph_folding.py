@@ -16,10 +16,12 @@ no such graph.
 from __future__ import annotations
 
 import copy
+import io
 import operator
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -110,7 +112,7 @@ def traced(module: nn.Module, x: torch.Tensor, *, channels_last: bool) -> GraphF
             tracer = _Tracer()
             graph = tracer.trace(module)
             whole = fx.GraphModule(tracer.root, graph)
-            with torch.no_grad():
+            with torch.no_grad(), redirect_stderr(io.StringIO()):  # it prints what it raises
                 ShapeProp(whole).propagate(x.clone())
     except torch.OutOfMemoryError:
         raise

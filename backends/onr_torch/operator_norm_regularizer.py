@@ -189,11 +189,12 @@ class OperatorNormRegularizer:
                 ``(batch,)``. Without it each ``u`` is drawn anew.
 
         Raises:
-            OnrError: the module or the inputs are refused (:mod:`onr_torch.admission`), the shapes
-                of the logits differ, the index does not fit, or ``search = "exact"`` knows no
+            OnrError: the module or the inputs are refused (:mod:`onr_torch.admission`), the logits
+                have no graph or another shape, the index does not fit, or ``search = "exact"`` knows no
                 algorithm for these norms.
 
         """
+        _check_call(model, x)
         given = None if logits is None else tensor_of(logits, model)
         if self.term.form == "jacobian":
             return self._of_jacobian(model, x, index)
@@ -209,6 +210,11 @@ class OperatorNormRegularizer:
             raise OnrError(
                 f"the logits have shape {tuple(given.shape)}: expected {tuple(outputs.shape)}, "
                 "model(x)"
+            )
+        if outputs.requires_grad and not given.requires_grad:
+            raise OnrError(
+                "the logits have no graph, so that half of the gradient would be missing: give "
+                "model(x) itself, made with gradients and not detached"
             )
         return self._paid(found, logit_change(outputs, given.to(x.dtype)), index)
 
@@ -238,6 +244,7 @@ class OperatorNormRegularizer:
             (torch.Size([5, 2]), torch.Size([]))
 
         """
+        _check_call(model, x)
         if self.term.form == "jacobian":
             term = self._of_jacobian(model, x, index)  # before the pass moves the statistics
             return tensor_of(model(x), model), term
@@ -274,11 +281,13 @@ class OperatorNormRegularizer:
 
         """
         memory = state.get("memory")
-        if memory is not None and (memory.ndim != 2 or len(memory) != self._examples):
-            raise OnrError(
-                f"a memory of shape {tuple(memory.shape)}: expected one row for each of "
-                f"{self._examples} examples"
-            )
+        if memory is not None:
+            shape = tuple(getattr(memory, "shape", ()))
+            if len(shape) != 2 or shape[0] != self._examples:
+                raise OnrError(
+                    f"a memory of shape {shape}: expected one row for each of {self._examples} "
+                    "examples"
+                )
         set_rng_state(self.rng, state)
         self._memory = None if memory is None else memory.clone()
 
@@ -310,12 +319,17 @@ class OperatorNormRegularizer:
             return None
         if self._examples is None:
             raise OnrError("an index, and no number of examples: give examples = N, all in all")
-        rows = torch.as_tensor(index)
-        if rows.shape != (len(x),) or rows.is_floating_point() or rows.dtype == torch.bool:
+        try:
+            rows = torch.as_tensor(np.array(index) if isinstance(index, np.ndarray) else index)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise OnrError(f"an index that is no array of whole numbers: {error}") from error
+        is_whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+        if rows.shape != (len(x),) or not is_whole:
             raise OnrError(
                 f"an index of shape {tuple(rows.shape)} and {rows.dtype}: expected one whole "
                 f"number for each input, ({len(x)},)"
             )
+        rows = rows.to(torch.int64)  # torch takes uint8 for a mask
         if not rows.is_cuda and len(rows) and not (rows.min() >= 0 and rows.max() < self._examples):
             raise OnrError(
                 f"the index runs from {rows.min()} to {rows.max()}: expected 0 to "
@@ -441,6 +455,14 @@ def operator_norm_penalty(
         rng=np.random.default_rng() if rng is None else rng,
     )
     return reg(model, x, logits)
+
+
+def _check_call(model: Any, x: Any) -> None:
+    if not isinstance(model, nn.Module) or not isinstance(x, torch.Tensor):
+        raise OnrError(
+            f"model is a {type(model).__name__} and x a {type(x).__name__}: expected a "
+            "torch.nn.Module and a torch.Tensor"
+        )
 
 
 def _search(name: str, steps: int, alpha: float) -> Search:

@@ -69,7 +69,8 @@ class SpectralNormRegularizer:
 
         """
         module = bare(model)
-        kind = (*map(id, module.modules()), tuple(x.shape[1:]))
+        trained = [parameter.requires_grad for parameter in module.parameters()]
+        kind = (*module.modules(), *trained, tuple(x.shape[1:]))
         if kind != self._kind:
             first = x[:1].detach()
             check_inputs(module, first)

@@ -113,7 +113,6 @@ class MultiTargeted:
                 of an image is NaN.
 
         """
-        require_inside(x, self.bounds)
         return self.further(network, x, y, x, np.arange(len(x)), more=False, memory={}, rng=rng)
 
     def further(
@@ -147,9 +146,11 @@ class MultiTargeted:
             rng: of the random starts.
 
         Raises:
-            OnrError: a label is no class, or a logit or the gradient of an image is NaN.
+            OnrError: an input is outside the box, a label is no class, or a logit or the gradient
+                of an image is NaN.
 
         """
+        require_inside(x, self.bounds)
         require_range(x, eps=self.eps)
         search = _Search(self, network, x, y, moved, memory)
         if len(left):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from array_api_compat import to_device
+from array_api_compat import is_numpy_array, to_device
 
 from onr.arrays import array_namespace, to_numpy
 from onr.errors import OnrError
@@ -28,7 +29,8 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
         y: the labels of an array, or nothing.
 
     Raises:
-        OnrError: ``x`` is none of these, is empty, or has labels and is given ``y`` too.
+        OnrError: ``x`` is none of these, is empty, has labels and is given ``y`` too, or its images
+            differ in shape or type, or in number from their labels.
 
     Example:
         >>> x, y = np.zeros((5, 3)), np.arange(5)
@@ -44,9 +46,17 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
             f"x is a {type(x).__name__}: expected an array, whose labels are y; of a data set or a "
             "loader, which has the labels, leave y out"
         )
+    if isinstance(x, Mapping):
+        raise OnrError(
+            f"x is a {type(x).__name__}: expected a data set of pairs (image, label); give one of "
+            "its parts"
+        )
     if hasattr(x, "__getitem__") and hasattr(x, "__len__") and len(x) > 0:
-        _, label = _pair(x[0])
-        if label.ndim == 0:
+        try:
+            first = x[0]
+        except NotImplementedError:  # an IterableDataset of torch
+            first = None
+        if first is not None and _pair(first)[1].ndim == 0:
             items = _Items(model, x)
             return items, np.array([_pair(x[index])[1] for index in range(len(x))])
     try:
@@ -59,6 +69,7 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
     if not pairs:
         raise OnrError("x has no inputs: expected at least one batch (images, labels)")
     images = [one[None] if label.ndim == 0 else one for one, label in pairs]
+    _require_one_size(images)
     whole = array_namespace(images[0]).concat(images)
     return _placed(model, whole), np.concatenate([np.atleast_1d(label) for _, label in pairs])
 
@@ -74,6 +85,7 @@ class _Items:
 
     def __getitem__(self, part: slice, /) -> Array:
         images = [_pair(self._dataset[index])[0] for index in range(len(self))[part]]
+        _require_one_size([image[None] for image in images])
         return _placed(self._model, array_namespace(images[0]).stack(images))
 
 
@@ -90,11 +102,31 @@ def _pair(element: Any) -> tuple[Array, np.ndarray]:
             f"x has images that are a {type(image).__name__}: expected arrays of pixels in [0, 1]; "
             "give the data set a transform, as ToTensor()"
         )
-    return image, np.asarray(to_numpy(label) if hasattr(label, "shape") else label)
+    label = np.asarray(to_numpy(label) if hasattr(label, "shape") else label)
+    if label.ndim > 0 and (label.ndim > 1 or image.shape[:1] != label.shape):
+        raise OnrError(
+            f"x has images of shape {tuple(image.shape)} with labels of shape {label.shape}: "
+            "expected one label for each image of a batch, or a number for a single image"
+        )
+    return image, label
+
+
+def _require_one_size(images: list[Array]) -> None:
+    """Refuse batches whose images differ in shape or type."""
+    first = images[0]
+    for image in images:
+        if image.shape[1:] != first.shape[1:] or image.dtype != first.dtype:
+            raise OnrError(
+                f"x has images of shape {tuple(first.shape[1:])} and {tuple(image.shape[1:])}, "
+                f"{first.dtype} and {image.dtype}: expected one shape and type; resize and crop "
+                "in the data set's transform"
+            )
 
 
 def _placed(model: Any, x: Array) -> Array:
     """The inputs on the device of the model's first parameter, where it has one."""
     module = getattr(model, "module", model)  # the module of a network
     first: Any = next(iter(getattr(module, "parameters", list)()), None)
-    return to_device(x, first.device) if hasattr(first, "device") else x
+    if is_numpy_array(x) or not hasattr(first, "device"):
+        return x
+    return to_device(x, first.device)

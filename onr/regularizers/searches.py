@@ -165,7 +165,17 @@ class WarmStart:
     def __call__(
         self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
     ) -> Direction:
-        """The direction ``v``, the duality map of ``J^T u``."""
+        """The direction ``v``, the duality map of ``J^T u``.
+
+        Raises:
+            OnrError: what is remembered has another number of outputs.
+
+        """
+        if memory is not None and tuple(memory.shape[1:]) != J.output_shape:
+            raise OnrError(
+                f"{memory.shape[1]} outputs are remembered of each example, and the model has "
+                f"{J.output_shape[0]}: each model needs a memory of its own"
+            )
         xp = array_namespace(x)
         u = like(rng.standard_normal((x.shape[0], *J.output_shape)), x)
         if memory is not None:

@@ -123,6 +123,7 @@ class _Part:
                 )
                 layout = str(arrays["layout"]) if "layout" in arrays else None
             self._shape, self._array = _images(path)
+            self._stamp = _stamp(path)
         except Exception as error:
             raise _unreadable(path, error) from error
         self._axes = _axes(self._shape, layout, path)
@@ -133,6 +134,8 @@ class _Part:
         native = dtype.newbyteorder("=")
 
         def read(rows: np.ndarray) -> np.ndarray:
+            if _stamp(self.path) != self._stamp:
+                raise OnrError(f"{self.path} has changed since its labels were read: start again")
             try:
                 found = self._array.read()[rows]
             except Exception as error:
@@ -184,6 +187,15 @@ def _images(path: Path) -> tuple[tuple[int, ...], _Array]:
             if header + math.prod(shape) * dtype.itemsize != info.file_size:
                 raise ValueError("the images are cut short")
     return shape, _Array(path, shape, "F" if fortran else "C", dtype, offset)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced or written to: reading a map of it then may crash."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _axes(shape: tuple[int, ...], layout: str | None, path: Path) -> tuple[int, int, int, int]:

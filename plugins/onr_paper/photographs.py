@@ -20,6 +20,8 @@ TESTS = ("test", "val", "validation")
 NAMES = "classes.txt"
 """The file that gives folders other names of classes."""
 SIZES = re.compile(r"(.+)@(\d+)(?:,(\d+))?")
+DEEP = ("I", "F")
+"""Pillow's modes of 32 bits a pixel, beside those of 16 as ``I;16``: RGB would clip them at 255."""
 
 
 def folder(
@@ -27,8 +29,9 @@ def folder(
 ) -> Dataset:
     """The user's own image files, in ``PATH/test/CLASS/`` (or ``val``) and ``PATH/train/CLASS/``.
 
-    Without a training part ``PATH/CLASS/`` is enough. Images are RGB, uint8, read when they are
-    used. Their order is that of a hash of ``CLASS/FILE``, so that the first few are of all classes.
+    Without a training part ``PATH/CLASS/`` is enough. Files and folders whose names begin with a
+    dot do not count. Images are RGB, uint8, read when they are used. As torchvision does, rotation
+    in EXIF data is ignored and transparency is dropped. Their order is that of a hash of ``CLASS/FILE``, so that the first few are of all classes.
     A line ``FOLDER = NAME`` of the file ``PATH/classes.txt`` gives the class of a folder another
     name.
 
@@ -42,7 +45,7 @@ def folder(
 
     Raises:
         OnrError: a folder is missing, or the classes of the parts differ. Where images are used: an
-            image cannot be read, or differs in size.
+            image cannot be read, has more than eight bits a channel, or differs in size.
 
     Example:
         >>> from PIL import Image
@@ -84,21 +87,33 @@ def folder(
 
 def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Split, list[str]]:
     """The images of a folder, which are not read yet, and the names of its folders."""
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+    advice = (
+        "expected test/CLASS/IMAGE in it (or val), and train/CLASS/IMAGE to train; or CLASS/IMAGE"
+    )
     try:
-        found = ImageFolder(str(place))
-    except (FileNotFoundError, NotADirectoryError) as error:
+        inside = sorted(each.name for each in place.iterdir() if each.is_dir())
+    except OSError as error:
+        raise OnrError(f"{what}: {place}: {error.strerror}: {advice}") from error
+    classes = [name for name in inside if _shown(Path(name))]
+    if not classes:
+        raise OnrError(f"{what}: {place} has no folders of classes: {advice}")
+    numbers = {name: index for index, name in enumerate(classes)}
+    found = make_dataset(place, numbers, IMG_EXTENSIONS, allow_empty=True)
+    found = [sample for sample in found if _shown(Path(sample[0]).relative_to(place))]
+    empty = sorted(set(range(len(classes))) - {label for _, label in found})
+    if empty:
         raise OnrError(
-            f"{what}: {error}: expected test/CLASS/IMAGE in it (or val), and train/CLASS/IMAGE to "
-            "train; or CLASS/IMAGE"
-        ) from error
+            f"{what}: {place / classes[empty[0]]} has no image, a file that ends with "
+            f"{', '.join(IMG_EXTENSIONS)}: {advice}"
+        )
 
     def mixed(sample: tuple[str, int]) -> str:
         name = Path(sample[0]).relative_to(place).as_posix()
         return hashlib.sha256(name.encode()).hexdigest()
 
-    samples = sorted(found.samples, key=mixed)
+    samples = sorted(found, key=mixed)
     files = [name for name, _ in samples]
     prepare = _prepared(preparation)
     shape = _pixels(files[0], prepare).shape if preparation is None else (3, *preparation.crop)
@@ -116,15 +131,26 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
         return images
 
     images = StoredImages(shape, np.uint8, np.arange(len(files)), read, where=what)
-    return Split(images, np.array([label for _, label in samples], np.int64)), found.classes
+    return Split(images, np.array([label for _, label in samples], np.int64)), classes
+
+
+def _shown(path: Path) -> bool:
+    """Whether no part of a relative path begins with a dot."""
+    return not any(part.startswith(".") for part in path.parts)
 
 
 def _pixels(file: str, prepare: Callable[..., object]) -> np.ndarray:
     """One image, ``(3, H, W)``."""
-    from torchvision.datasets.folder import pil_loader
+    from PIL import Image
 
     try:
-        return np.asarray(prepare(pil_loader(file))).transpose(2, 0, 1)
+        with Image.open(file) as image:
+            if image.mode in DEEP or image.mode.startswith("I;"):
+                raise ValueError(
+                    f"more than eight bits a channel (mode {image.mode}) would be cut off; save "
+                    "it with eight, or give arrays of floats as npz:STEM"
+                )
+            return np.asarray(prepare(image.convert("RGB"))).transpose(2, 0, 1)
     except Exception as error:
         raise OnrError(f"{file} cannot be read as an image: {error}") from error
 
@@ -147,7 +173,11 @@ def _names(file: Path, folders: list[str]) -> list[str]:
     if not file.exists():
         return folders
     named: dict[str, str] = {}
-    for line in file.read_text().splitlines():
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OnrError(f"{file} cannot be read: {error}: expected text in UTF-8") from error
+    for line in text.splitlines():
         place, equals, name = (text.strip() for text in line.partition("="))
         if not line.strip():
             continue

@@ -19,6 +19,16 @@ X, Y = torch.rand(7, 3, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0])
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
 
 
+class Counted(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Images one by one, with a length and without an index, as some streams have."""
+
+    def __iter__(self) -> Any:
+        return iter(zip(X, Y, strict=True))
+
+    def __len__(self) -> int:
+        return len(X)
+
+
 class Items(Dataset[tuple[torch.Tensor, int]]):
     """Counts how often each image is read."""
 
@@ -45,6 +55,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "items": Items,
     "subset": lambda: Subset(TensorDataset(torch.cat([X, X]), torch.cat([Y, Y])), range(7)),
     "stream": Stream,
+    "stream with a length": Counted,
     "loader": lambda: DataLoader(TensorDataset(X, Y), batch_size=3),
     "list of batches": lambda: [(X[:4], Y[:4]), (X[4:], Y[4:])],
     "list of pairs": lambda: list(zip(X, Y.tolist(), strict=True)),
@@ -76,6 +87,14 @@ def test_a_data_set_is_read_where_it_is_measured() -> None:
     assert max(data.read) <= 5
 
 
+@pytest.mark.parametrize("attack", ["multitargeted", "pga"])
+def test_an_attack_refuses_images_outside_the_box(attack: str) -> None:
+    for images in (2 * X - 1, 255 * X):
+        batches = [(images, MODEL(images).argmax(1))]
+        with pytest.raises(OnrError, match=r"outside \[0, 1\].* normalisation inside the model"):
+            onr.measure.robust_accuracy(MODEL, batches, p=2, eps=0.1, attack=attack)
+
+
 def test_images_move_to_the_device_of_the_model() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).to("meta")
     with pytest.raises(Exception, match="meta"):
@@ -93,7 +112,15 @@ def test_images_move_to_the_device_of_the_model() -> None:
         ([{"image": X}], None, "x has a dict as an element"),
         ([(X, Y, Y)], None, "x has a tuple as an element"),
         ([("photograph", 3)], None, "images that are a str: .* ToTensor"),
-        ([(X, Y[:3])], None, "expected one label for each input"),
+        ([(X, Y[:3])], None, "expected one label for each image"),
+        ([(X[:2], Y[:1]), (X[2:3], Y[1:3])], None, "expected one label for each image"),
+        ([(X, Y[:, None])], None, r"labels of shape \(7, 1\): expected one label"),
+        ([(X[0], Y[:1])], None, r"images of shape \(3, 4, 4\) with labels of shape \(1,\)"),
+        ([(X, Y), (X[..., 1:], Y)], None, r"\(3, 4, 4\) and \(3, 4, 3\).* one shape"),
+        ([(X[0], 1), (X[0, :, 1:], 1)], None, r"\(3, 4, 4\) and \(3, 3, 4\).* one shape"),
+        ([(X, Y), (X.double(), Y)], None, "one shape and type"),
+        ([(X.numpy(), Y.numpy())], None, "give x as an array of torch"),
+        ({"train": [(X, Y)]}, None, "x is a dict: .* give one of its parts"),
         ([(X, Y.double())], None, "expected whole numbers"),
     ],
 )

@@ -202,6 +202,17 @@ def test_only_the_images_that_are_used_are_read(tmp_path: Path) -> None:
         read(test.take(21))
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_an_npz_that_changes_is_not_read_on(compressed: bool, tmp_path: Path) -> None:
+    write = np.savez_compressed if compressed else np.savez
+    write(tmp_path / "set-test.npz", images=images(40, 32, 32, 3), labels=labels(40))
+    test = npz(str(tmp_path / "set"), data_dir=tmp_path).test
+    read(test.take(2))
+    write(tmp_path / "set-test.npz", images=images(3, 32, 32, 3), labels=labels(3))
+    with pytest.raises(OnrError, match=r"set-test\.npz has changed since its labels were read"):
+        read(test)  # a map would read beyond the end of the file: SIGBUS
+
+
 def test_npz_needs_both_files(tmp_path: Path) -> None:
     stem = save(tmp_path / "set", images(4, 5, 5), labels(4))
     Path(f"{stem}-test.npz").unlink()
@@ -399,6 +410,11 @@ def test_folders_may_have_other_names_of_classes(tmp_path: Path) -> None:
         (tmp_path / "classes.txt").write_text(text)
         with pytest.raises(OnrError, match=r"classes.txt: .* expected FOLDER = NAME"):
             folder(str(tmp_path), data_dir=tmp_path)
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfant = x")  # as Windows writes UTF-8
+    assert folder(str(tmp_path), data_dir=tmp_path).classes == ("x", "bee")
+    (tmp_path / "classes.txt").write_bytes(b"ant = \xe9")
+    with pytest.raises(OnrError, match=r"classes.txt cannot be read.*UTF-8"):
+        folder(str(tmp_path), data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("size", ["28,32", "0"])
@@ -415,6 +431,34 @@ def test_folder_reads_grey_images_as_colours(tmp_path: Path) -> None:
     found = folder(str(tmp_path), data_dir=tmp_path).train
     ants = np.asarray(found.images)[found.labels == 0]
     assert np.array_equal(ants, np.stack([np.stack([grey] * 3)] * 2))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_images_of_more_than_eight_bits_are_refused(kind: type, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for file in (tmp_path / "test" / "ant").iterdir():
+        Image.fromarray(images(1, 6, 5)[0].astype(kind)).save(file.with_suffix(".TIFF"))
+        file.unlink()
+    with pytest.raises(OnrError, match=r"\.TIFF.*more than eight bits a channel"):
+        read(folder(f"{tmp_path}@5", data_dir=tmp_path).test)
+
+
+def test_hidden_files_and_folders_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path)
+    for part in ("test", "train"):
+        (tmp_path / part / ".ipynb_checkpoints").mkdir()
+        (tmp_path / part / "ant" / "._0.png").write_bytes(b"no image")
+    (tmp_path / "test" / "notes.txt").write_text("no image")
+    monkeypatch.chdir(tmp_path / "test" / "ant")
+    found = used(folder("../..", data_dir=tmp_path))
+    assert found.classes == ("ant", "bee")
+    assert len(found.test) == len(found.train) == 4
+    for file in (tmp_path / "test" / "bee").iterdir():
+        file.rename(file.with_name(f".{file.name}"))
+    with pytest.raises(OnrError, match=r"test/bee has no image, a file that ends with \.jpg"):
+        folder(str(tmp_path), data_dir=tmp_path)
 
 
 def _no_test(root: Path) -> None:

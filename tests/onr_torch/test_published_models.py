@@ -285,6 +285,9 @@ def test_a_model_of_transformers(photographs: Path, tmp_path: Path) -> None:
         "cropped": transformers.CLIPImageProcessor(
             size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, resample=3
         ),
+        "one mean for all": transformers.ViTImageProcessor(
+            size={"height": 32, "width": 32}, image_mean=0.4, image_std=0.3
+        ),
         "not normalised": transformers.ViTImageProcessor(
             size={"height": 32, "width": 32}, do_normalize=False, rescale_factor=1 / 127
         ),
@@ -312,10 +315,18 @@ def test_a_model_of_transformers(photographs: Path, tmp_path: Path) -> None:
     for processor, message in (
         (transformers.MobileViTImageProcessor(), "do_flip_channel_order, which is not understood"),
         (transformers.ViTImageProcessor(do_resize=False), "do_resize is false"),
+        # These two do more than they say: one normalises twice, the other enlarges.
+        (transformers.EfficientNetImageProcessor(do_center_crop=False), "does more than"),
+        (transformers.LevitImageProcessor(), "does more than"),
     ):
         processor.save_pretrained(folder)
         with pytest.raises(OnrError, match=message):
             opened(f"hf:{folder}", photographs)
+    config.id2label = {1: "ant", 2: "bee", 3: "cow"}
+    config.save_pretrained(folder)
+    processors["squeezed"].save_pretrained(folder)
+    with pytest.raises(OnrError, match=r"id2label names the outputs \[1, 2, 3\]: expected 0 to 2"):
+        opened(f"hf:{folder}", photographs)
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     settings |= {"auto_map": {"AutoImageProcessor": "code.Code"}, "do_resize": True}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))

@@ -500,6 +500,12 @@ def test_calls_that_are_refused() -> None:
         ("give examples = N", lambda: regularizer(search="warm")(module, X, index=range(COUNT))),
         ("the index runs from 0 to 5: expected 0 to 3", lambda: warm(module, X, index=range(6))),
         ("expected one whole number", lambda: warm(module, X, index=[0, 1])),
+        ("expected one whole number", lambda: warm(module, X, index=1j * torch.arange(COUNT))),
+        ("no array of whole numbers", lambda: warm(module, X, index=["a"] * COUNT)),
+        ("the logits have no graph", lambda: regularizer()(module, X, logits.detach())),
+        ("expected a torch.nn.Module", lambda: regularizer()(module.forward, X, logits)),
+        ("x a ndarray", lambda: regularizer().together(module, X.numpy())),
+        ("a memory of shape", lambda: warm.load_state_dict({"memory": "a"})),  # type: ignore[dict-item]
         ("has no exact algorithm", lambda: regularizer(search="exact", p=3)(module, X)),
         ("no gradient in x", lambda: regularizer(form="jacobian")(module, X.requires_grad_(True))),
         ("a memory of shape", lambda: warm.load_state_dict({"memory": torch.ones(3, 2)})),
@@ -513,6 +519,36 @@ def test_calls_that_are_refused() -> None:
         finally:
             module.double()
             X.requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.uint64])
+def test_an_index_is_the_same_in_every_type(kind: type) -> None:
+    module, order = plain(), [3, 1, 0, 2, 5, 4]
+    found = []
+    for index in (order, np.array(order, kind), np.array(order[::-1], kind)[::-1]):
+        reg = regularizer(search="warm", examples=8)
+        reg(module, X, index=index)
+        found.append(reg.state_dict()["memory"])
+        assert (found[-1].abs().amax(1) > 0).tolist() == [True] * 6 + [False] * 2
+        assert torch.equal(found[-1], found[0])
+
+
+def test_a_memory_of_other_outputs_is_refused() -> None:
+    reg, module = regularizer(search="warm", examples=COUNT), plain()
+    reg(module, X, index=range(COUNT))
+    fewer = nn.Sequential(module, nn.Linear(3, 2)).double()
+    with pytest.raises(OnrError, match="3 outputs are remembered .* the model has 2"):
+        reg(fewer, X, index=range(COUNT))
+
+
+def test_the_spectral_regulariser_sees_layers_that_thaw() -> None:
+    module = plain()
+    reg = onr_torch.SpectralNormRegularizer(steps=100)
+    whole = reg(module, X)
+    first = next(module.parameters()).requires_grad_(False)
+    assert reg(module, X) < whole
+    first.requires_grad_(True)
+    close(reg(module, X), whole, 1e-6)
 
 
 def test_a_module_that_mixes_examples_is_refused() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 from onr.architectures import Normalize
 from onr.data import Preparation
@@ -96,13 +99,16 @@ def _opened(spec: str, download: bool) -> Published:
         found: nn.Module = model
         return found
 
-    preparation = _preparation(processor, what)
+    preparation, normalize = _preparation(processor, what), _normalize(processor)
+    channels = int(getattr(config, "num_channels", 3))
+    if channels == 3:
+        _require_same(processor, preparation, normalize, what)
     return Published(
         what,
-        (getattr(config, "num_channels", 3), *preparation.crop),
+        (channels, *preparation.crop),
         preparation,
-        _normalize(processor),
-        _classes(config),
+        normalize,
+        _classes(config, what),
         {"transformers": transformers.__version__},
         place.source,
         make,
@@ -120,8 +126,8 @@ def _preparation(processor: Any, what: str) -> Preparation:
     if "do_resize" not in steps:
         raise OnrError(f"{what} takes images as they are (do_resize is false): it needs one size")
     size, crop = _sides(processor.size), _sides(getattr(processor, "crop_size", None))
-    way = WAYS.get(int(processor.resample), "")
-    if not way:
+    way = WAYS.get(processor.resample)
+    if way is None:
         raise OnrError(f"{what} resizes by filter {processor.resample}, which is not understood")
     if isinstance(size, int) and getattr(processor, "crop_pct", None) is not None:
         # ConvNeXT: small images are cropped, large ones squeezed.
@@ -137,6 +143,37 @@ def _preparation(processor: Any, what: str) -> Preparation:
     )
 
 
+def _require_same(
+    processor: Any, preparation: Preparation, normalize: Normalize, what: str
+) -> None:
+    """Compare what the processor makes of an image with what is understood of it.
+
+    Some processors do more than their settings say: that of LeViT enlarges, that of EfficientNet
+    normalises twice. The image is a slope in each channel, so that roundings, and a crop that is
+    off by one pixel, change it by a few grey levels.
+    """
+    side = min(preparation.crop)
+    down, right = np.meshgrid(np.linspace(0, 255, 2 * side), np.linspace(0, 255, 3 * side))
+    slopes = np.stack([right, down, (down + right) / 2], axis=2).transpose(1, 0, 2)
+    image = Image.fromarray(slopes.astype(np.uint8))
+    try:
+        found = torch.as_tensor(processor(image, return_tensors="pt")["pixel_values"])[0].double()
+    except Exception as error:
+        raise OnrError(f"{what}: its image processor fails: {reason(error)}") from error
+    size = preparation.resize
+    mode = InterpolationMode(preparation.interpolation)
+    resized = resize(image, size if isinstance(size, int) else list(size), mode)
+    mine = torch.from_numpy(np.array(center_crop(resized, list(preparation.crop))))
+    mean, std = (torch.tensor(part).reshape(-1, 1, 1) for part in (normalize.mean, normalize.std))
+    mine, levels = mine.permute(2, 0, 1), 255 * (found * std + mean)
+    one_pixel = 255 / side
+    if levels.shape != mine.shape or (levels - mine).abs().mean() > 1 + one_pixel:
+        raise OnrError(
+            f"{what}: its image processor does more than resize, crop, rescale and normalise by "
+            "its settings, and what it does is not understood"
+        )
+
+
 def _sides(size: Any) -> int | tuple[int, int] | None:
     """The length of the shorter side, or height and width."""
     known = {} if size is None else dict(size)
@@ -148,14 +185,20 @@ def _sides(size: Any) -> int | tuple[int, int] | None:
 def _normalize(processor: Any) -> Normalize:
     """The processor's affine map of bytes, as one of pixels in [0, 1]."""
     white = 255 * processor.rescale_factor if processor.do_rescale else 255.0
-    mean, std = [0.0] * 3, [1.0] * 3
+    mean, std = [0.0], [1.0]
     if processor.do_normalize:
-        mean, std = list(processor.image_mean), list(processor.image_std)
+        mean = np.atleast_1d(processor.image_mean).tolist()
+        std = np.atleast_1d(processor.image_std).tolist()
     return Normalize(tuple(m / white for m in mean), tuple(s / white for s in std))
 
 
-def _classes(config: Any) -> tuple[str, ...]:
+def _classes(config: Any, what: str) -> tuple[str, ...]:
     """The names of the classes; their numbers where transformers made up names."""
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise OnrError(
+            f"{what}: id2label names the outputs {sorted(config.id2label)[:4]}: expected 0 to "
+            f"{config.num_labels - 1}"
+        )
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
     if names == [f"LABEL_{index}" for index in range(len(names))]:
         return tuple(str(index) for index in range(len(names)))
