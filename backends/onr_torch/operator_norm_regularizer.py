@@ -190,8 +190,8 @@ class OperatorNormRegularizer:
 
         Raises:
             OnrError: the module or the inputs are refused (:mod:`onr_torch.admission`), the logits
-                have no graph or another shape, the index does not fit, or ``search = "exact"`` knows no
-                algorithm for these norms.
+                have no graph or another shape, the index does not fit, or ``search = "exact"``
+                knows no algorithm for these norms.
 
         """
         _check_call(model, x)

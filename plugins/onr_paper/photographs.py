@@ -31,9 +31,9 @@ def folder(
 
     Without a training part ``PATH/CLASS/`` is enough. Files and folders whose names begin with a
     dot do not count. Images are RGB, uint8, read when they are used. As torchvision does, rotation
-    in EXIF data is ignored and transparency is dropped. Their order is that of a hash of ``CLASS/FILE``, so that the first few are of all classes.
-    A line ``FOLDER = NAME`` of the file ``PATH/classes.txt`` gives the class of a folder another
-    name.
+    in EXIF data is ignored and transparency is dropped. Their order is that of a hash of
+    ``CLASS/FILE``, so that the first few are of all classes. A line ``FOLDER = NAME`` of the file
+    ``PATH/classes.txt`` gives the class of a folder another name.
 
     Args:
         path: the folder. ``PATH@256,224`` resizes the shorter side of each image to 256 and crops

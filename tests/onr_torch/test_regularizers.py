@@ -537,7 +537,7 @@ def test_a_memory_of_other_outputs_is_refused() -> None:
     reg, module = regularizer(search="warm", examples=COUNT), plain()
     reg(module, X, index=range(COUNT))
     fewer = nn.Sequential(module, nn.Linear(3, 2)).double()
-    with pytest.raises(OnrError, match="3 outputs are remembered .* the model has 2"):
+    with pytest.raises(OnrError, match=r"3 outputs are remembered .* the model has 2"):
         reg(fewer, X, index=range(COUNT))
 
 
