@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from onr.arrays import array_namespace, flatten, is_half, to_numpy
+from onr.arrays import array_namespace, device, flatten, in_float32, is_half, to_numpy
 from onr.errors import ImageError, OnrError
-from onr.protocols import Array
+from onr.norms import LpNorm
+from onr.protocols import Array, Norm
 
-__all__ = ["Bounds", "boxed", "require_inside", "require_radius", "require_range"]
+__all__ = ["Bounds", "ascent", "boxed", "require_inside", "require_radius", "require_range"]
 
 Bounds = tuple[float, float]
 
@@ -100,3 +101,36 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
     if bounds is not None:
         moved = moved.clip(*bounds)
     return xp.astype(moved, x.dtype)
+
+
+def ascent(norm: Norm, g: Array, moved: Array, length: float, bounds: Bounds | None, /) -> Array:
+    """A step of at most this length along the gradient ``g``, from points that lie in the box.
+
+    This is ``length`` times the duality map of ``g``, without the entries that would leave the box
+    at once. For ``p = 1``, whose duality map moves a single entry, it is the step that gains most
+    to first order among those that stay in the box: it moves the entries of largest slope to the
+    bounds, one after the other, until the length is used up.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> g, moved = np.array([[3.0, 2.0, -1.0]]), np.array([[1.0, 0.75, 0.5]])
+        >>> ascent(LpNorm(1), g, moved, 0.5, (0, 1))
+        array([[ 0.  ,  0.25, -0.25]])
+
+    """
+    if bounds is None:
+        return length * norm.duality_map(g)
+    low, high = bounds
+    xp = array_namespace(g, moved)
+    g = xp.where(((g > 0) & (moved >= high)) | ((g < 0) & (moved <= low)), xp.zeros_like(g), g)
+    if not (isinstance(norm, LpNorm) and norm.p == 1):
+        return length * norm.duality_map(g)
+    here, slope = flatten(in_float32(moved)), flatten(in_float32(g))
+    room = xp.where(slope > 0, high - here, here - low) * xp.astype(slope != 0, here.dtype)
+    order = xp.argsort(xp.abs(slope), axis=1, descending=True)
+    rows = xp.arange(len(order), device=device(g))[:, None]
+    best = room[rows, order]
+    used = xp.zeros_like(room)
+    used[rows, order] = (length - xp.cumulative_sum(best, axis=1) + best).clip(0, math.inf)
+    step = xp.sign(slope) * xp.minimum(used, room)
+    return xp.astype(step.reshape(moved.shape), moved.dtype)

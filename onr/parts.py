@@ -32,16 +32,16 @@ class StoredParts:
         result: the file that the computation will write. The parts lie beside it, in a folder
             ``NAME.partial-HASH``, so that computations of other settings do not mix. ``None`` keeps
             nothing.
-        key: everything that the values depend on, as JSON has it.
+        key: everything that the values depend on besides the inputs, as JSON has it.
         on_part: called with each part: the number of inputs that are done, the values, and whether
             they were found rather than computed.
 
     Example:
         >>> parts = StoredParts(tmp_path / "evaluation", {"seed": 0})
-        >>> parts.put(0, 2, {"norm": np.array([1.0, 2.0])})
-        >>> StoredParts(tmp_path / "evaluation", {"seed": 0}).get(0, 2)
+        >>> parts.put(0, 2, "f00d", {"norm": np.array([1.0, 2.0])})
+        >>> StoredParts(tmp_path / "evaluation", {"seed": 0}).get(0, 2, "f00d")
         {'norm': array([1., 2.])}
-        >>> StoredParts(tmp_path / "evaluation", {"seed": 1}).get(0, 2) is None
+        >>> StoredParts(tmp_path / "evaluation", {"seed": 1}).get(0, 2, "f00d") is None
         True
 
     """
@@ -58,12 +58,12 @@ class StoredParts:
             self._folder = result.with_name(f"{result.name}.partial-{digest[:12]}")
         self._on_part = on_part
 
-    def get(self, first: int, count: int) -> dict[str, np.ndarray] | None:
+    def get(self, first: int, count: int, digest: str) -> dict[str, np.ndarray] | None:
         """The values of a batch; ``None`` if there is no whole file of them."""
         if self._folder is None:
             return None
         try:
-            content = io.BytesIO(self._path(first, count).read_bytes())
+            content = io.BytesIO(self._path(first, count, digest).read_bytes())
             with np.load(content, allow_pickle=False) as file:
                 names = file["names"].tolist()
                 found = {name: file[str(index)] for index, name in enumerate(names)}
@@ -72,7 +72,7 @@ class StoredParts:
         self._on_part(first + count, found, True)
         return found
 
-    def put(self, first: int, count: int, values: dict[str, np.ndarray]) -> None:
+    def put(self, first: int, count: int, digest: str, values: dict[str, np.ndarray]) -> None:
         """Keep the values of a batch."""
         if self._folder is not None:
             content = io.BytesIO()
@@ -81,7 +81,7 @@ class StoredParts:
             )
             np.savez(content, names=np.array(list(values)), **numbered)
             with contextlib.suppress(OnrError):
-                write_atomic(self._path(first, count), content.getvalue())
+                write_atomic(self._path(first, count, digest), content.getvalue())
         self._on_part(first + count, values, False)
 
     def remove(self) -> None:
@@ -89,6 +89,6 @@ class StoredParts:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _path(self, first: int, count: int) -> Path:
+    def _path(self, first: int, count: int, digest: str) -> Path:
         assert self._folder is not None  # noqa: S101 - for the type checker; the callers look
-        return self._folder / f"{first:08d}-{count}.npz"
+        return self._folder / f"{first:08d}-{count}-{digest[:12]}.npz"

@@ -11,7 +11,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, in_float32, like, on_cpu, safe, to_numpy
 from onr.errors import ImageError, NotAvailableError, OnrError
-from onr.feasible import Bounds, boxed, require_inside, require_radius, require_range
+from onr.feasible import Bounds, ascent, boxed, require_inside, require_radius, require_range
 from onr.losses import Margin, one_hot, require_values
 from onr.norms import as_norm
 from onr.protocols import Array, Network, Norm
@@ -285,13 +285,14 @@ class _Search:
                 if not len(kept):
                     who = kept
                     break
-                ascent = self._direction(here.value, labels, None if goals is None else goals[who])
-                g = here.vjp(ascent)
+                u = self._direction(here.value, labels, None if goals is None else goals[who])
+                g = here.vjp(u)
             if len(kept) < len(who):
                 rows = np.searchsorted(who, kept)
                 who, moved, x, labels, g = kept, moved[rows], x[rows], labels[rows], g[rows]
             length = scale * attack.eps * (1 + math.cos(math.pi * k / steps)) / 2
-            delta = attack.p.project_ball(moved - x + length * attack.p.duality_map(g), attack.eps)
+            step = ascent(attack.p, g, moved, length, attack.bounds)
+            delta = attack.p.project_ball(moved - x + step, attack.eps)
             moved = boxed(x, delta, attack.bounds)
         if len(who):
             with _naming(who):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from onr.arrays import to_numpy
+from onr.arrays import in_float32, to_numpy
 from onr.errors import OnrError
 from onr.typing import Array
 
@@ -30,13 +31,13 @@ class Inputs(Protocol):
 class Parts(Protocol):
     """What keeps the values of the batches that are finished, for long measurements.
 
-    A batch is named by the number of its first input and the count of its inputs.
+    A batch is named by the number of its first input, the count of its inputs, and their digest.
     """
 
-    def get(self, first: int, count: int) -> dict[str, np.ndarray] | None:
+    def get(self, first: int, count: int, digest: str) -> dict[str, np.ndarray] | None:
         """The values of a batch; ``None`` if the batch is not finished."""
 
-    def put(self, first: int, count: int, values: dict[str, np.ndarray]) -> None:
+    def put(self, first: int, count: int, digest: str, values: dict[str, np.ndarray]) -> None:
         """Keep the values of a batch that has just been finished."""
 
 
@@ -89,16 +90,21 @@ class Values(Generic[Key]):
         for index, first in enumerate(range(0, len(x), size)):
             part = slice(first, min(first + size, len(x)))
             count = part.stop - first
-            kept = None if self._keeping is None else self._keeping.get(first, count)
+            images, digest, kept = x[part], "", None
+            if self._keeping is not None:
+                content = np.ascontiguousarray(to_numpy(in_float32(images)))
+                digest = hashlib.sha256(content.tobytes()).hexdigest()
+                kept = self._keeping.get(first, count, digest)
             if kept is not None:
                 self._present = {ast.literal_eval(key): values for key, values in kept.items()}
             else:
-                yield index, x[part], y[part]
+                yield index, images, y[part]
             present, self._present = self._present, {}
             for key, values in present.items():
                 self._parts.setdefault(key, []).append(values)
             if self._keeping is not None and kept is None:
-                self._keeping.put(first, count, {repr(key): each for key, each in present.items()})
+                named = {repr(key): each for key, each in present.items()}
+                self._keeping.put(first, count, digest, named)
 
     def add(self, key: Key, values: Array) -> None:
         """Add values of the present batch. The key is a text, or a tuple of texts and numbers."""

@@ -145,7 +145,7 @@ class UnfinishedError(OnrError):
 
 
 def fingerprint(network: BackendNetwork, x: Inputs, y: np.ndarray, /) -> str:
-    """A hash that tells one model and its images from others: parameters, labels, a few logits.
+    """A hash that tells one model and labels from others: parameters, labels, a few logits.
 
     Example:
         >>> from onr.training.config import TrainConfig
@@ -331,12 +331,11 @@ def evaluate(
 def _asked(config: EvaluationConfig, trained: float | None, norm: str) -> dict[float, str]:
     """The radii that are asked for, each with its text, in the order given."""
     if config.eps is not None:
-        given = {str(eps): eps for eps in config.eps}
-        texts = {
-            require_radius(number(eps) if isinstance(eps, str) else float(eps)): text
-            for text, eps in reversed(given.items())
-        }
-        return dict(reversed(texts.items()))
+        texts: dict[float, str] = {}
+        for eps in config.eps:
+            radius = require_radius(number(eps) if isinstance(eps, str) else float(eps))
+            texts.setdefault(radius, str(eps))
+        return texts
     if trained is None and norm != "2":
         raise OnrError(f"give --eps: the model was not trained with norm {norm}")
     radii = (factor * (trained or USUAL_RADIUS) for factor in (0.25, 0.5, 1.0, 1.5))

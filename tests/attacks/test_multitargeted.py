@@ -100,6 +100,35 @@ def test_of_a_linear_network_it_breaks_just_what_can_be_broken(
     assert (network(moved).argmax(axis=1)[0] != label) == (factor > 1)
 
 
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), factor=st.sampled_from([0.95, 1.05]))
+def test_with_p_1_it_fills_the_box_from_the_largest_slope_on(seed: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    architecture = Architecture((30,), (Affine(3),))
+    weights = {n: rng.normal(size=v.shape) for n, v in initial_parameters(architecture, 0).items()}
+    network, x = DenseNetwork(architecture, weights), rng.random((1, 30))
+    (matrix,) = (value for value in weights.values() if value.ndim == 2)
+    z = network(x)[0]
+    label = int(z.argmax())
+
+    def radius(other: int) -> float:
+        """The exact one: the pixel of largest slope goes to its bound first, then the next."""
+        slope, left, used = matrix[other] - matrix[label], float(z[label] - z[other]), 0.0
+        for k in np.abs(slope).argsort()[::-1]:
+            room = float(1 - x[0, k] if slope[k] > 0 else x[0, k])
+            if abs(slope[k]) * room >= left:
+                return used + left / float(abs(slope[k]))
+            left, used = left - float(abs(slope[k])) * room, used + room
+        return math.inf
+
+    exact = min(radius(other) for other in range(3) if other != label)
+    if not 1e-3 < exact < math.inf:
+        return
+    moved = attacked(network, x, np.array([label]), p=LpNorm(1), eps=factor * exact)
+    assert float(np.abs(moved - x).sum()) <= factor * exact * (1 + 1e-9)
+    assert (network(moved).argmax(axis=1)[0] != label) == (factor > 1)
+
+
 @pytest.mark.parametrize("p", RADII)
 def test_the_broken_leave_and_the_wrong_never_come(p: str) -> None:
     network, x = Watched(dense()), inputs()

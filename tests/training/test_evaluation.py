@@ -21,14 +21,15 @@ from click.testing import CliRunner, Result
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.hookspecs import Entry
-from onr.measurements.accuracy import logits, target_classes
+from onr.measurements.accuracy import accuracy, logits, target_classes
+from onr.norms import LpNorm
 from onr.registry import registry
 from onr.training import evaluation
 from onr.training.config import TrainConfig
 from onr.training.evaluation import EvaluationConfig, evaluate
 from onr.training.factories import make_dataset
 from onr.training.runs import Run
-from onr.training.subject import open_run
+from onr.training.subject import Subject, open_run
 from onr_numpy.network import DenseNetwork
 
 COUNT = 40
@@ -524,6 +525,25 @@ def test_another_model_does_not_go_on(
         assert onr("evaluate", run, *batches, "--best").exit_code == 0
     same = Run.open(run).load().step == Run.open(run).load(best=True).step
     assert len(count) == (2 if same else 4)
+
+
+def test_other_images_of_the_same_labels_do_not_go_on() -> None:
+    subject = Subject(TrainConfig(backend="numpy"))
+    x, y = subject.batch(12)
+    changed = x.copy()
+    changed[11] = 1 - changed[11]  # beyond the images whose logits tell models apart
+    kept: dict[tuple[int, int, str], dict[str, np.ndarray]] = {}
+
+    class Kept:
+        def get(self, first: int, count: int, digest: str) -> dict[str, np.ndarray] | None:
+            return kept.get((first, count, digest))
+
+        def put(self, first: int, count: int, digest: str, values: dict[str, np.ndarray]) -> None:
+            kept[first, count, digest] = values
+
+    for images, found in ((x, 1), (x, 1), (changed, 2)):
+        accuracy(subject.network, images, y, p=LpNorm(2), eps=[0.5], parts=Kept())
+        assert len(kept) == found
 
 
 def test_a_damaged_part_counts_as_none(
