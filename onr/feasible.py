@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import math
 
-from onr.arrays import array_namespace, device, flatten, in_float32, is_half, to_numpy
+from onr.arrays import (
+    array_namespace,
+    column,
+    device,
+    flatten,
+    in_float32,
+    is_half,
+    max_abs,
+    safe,
+    to_numpy,
+)
 from onr.errors import ImageError, OnrError
 from onr.norms import LpNorm
 from onr.protocols import Array, Norm
@@ -103,13 +113,26 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
     return xp.astype(moved, x.dtype)
 
 
-def ascent(norm: Norm, g: Array, moved: Array, length: float, bounds: Bounds | None, /) -> Array:
+def ascent(
+    norm: Norm,
+    g: Array,
+    moved: Array,
+    length: float,
+    bounds: Bounds | None,
+    /,
+    *,
+    settling: bool = False,
+) -> Array:
     """A step of at most this length along the gradient ``g``, from points that lie in the box.
 
     This is ``length`` times the duality map of ``g``, without the entries that would leave the box
     at once. For ``p = 1``, whose duality map moves a single entry, it is the step that gains most
     to first order among those that stay in the box: it moves the entries of largest slope to the
     bounds, one after the other, until the length is used up.
+
+    Small steps along the duality map, each followed by the l2 projection onto a ball of ``1 < p <
+    inf``, do not settle at a maximiser unless ``p = 2``: those along the gradient itself do. They
+    are the steps that ``settling`` asks for.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -118,12 +141,17 @@ def ascent(norm: Norm, g: Array, moved: Array, length: float, bounds: Bounds | N
         array([[ 0.  ,  0.25, -0.25]])
 
     """
-    if bounds is None:
+    p = norm.p if isinstance(norm, LpNorm) else None
+    if p == math.inf:  # each entry is clipped on its own
         return length * norm.duality_map(g)
-    low, high = bounds
     xp = array_namespace(g, moved)
-    g = xp.where(((g > 0) & (moved >= high)) | ((g < 0) & (moved <= low)), xp.zeros_like(g), g)
-    if not (isinstance(norm, LpNorm) and norm.p == 1):
+    if bounds is not None:
+        low, high = bounds
+        g = xp.where(((g > 0) & (moved >= high)) | ((g < 0) & (moved <= low)), xp.zeros_like(g), g)
+    if settling and p is not None and p > 1:
+        g = g / safe(column(max_abs(g), g))
+        return length * g / safe(column(norm(g), g))
+    if bounds is None or p != 1:
         return length * norm.duality_map(g)
     here, slope = flatten(in_float32(moved)), flatten(in_float32(g))
     room = xp.where(slope > 0, high - here, here - low) * xp.astype(slope != 0, here.dtype)

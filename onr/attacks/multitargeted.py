@@ -37,8 +37,8 @@ class MultiTargeted:
     An example is attacked until the network's prediction is wrong, and leaves the batch at once. A
     round has two parts:
 
-    1. ``steps`` steps along the duality map of the margin's gradient, from a random start. The step
-       size decays from ``eps`` to 0 like a cosine.
+    1. ``steps`` steps along the duality map of the margin's gradient, from a random start, which
+       keep to the box. The step size decays from ``eps`` to 0 like a cosine.
     2. As many steps towards each of the ``targets`` nearest classes, one after the other, by the
        difference of two logits, ``f_j - f_y``. A class is near if its first-order radius at the
        clean input is small: ``(f_y - f_j) / ||grad(f_y - f_j)||_{p*}``, which takes a backward pass
@@ -291,7 +291,8 @@ class _Search:
                 rows = np.searchsorted(who, kept)
                 who, moved, x, labels, g = kept, moved[rows], x[rows], labels[rows], g[rows]
             length = scale * attack.eps * (1 + math.cos(math.pi * k / steps)) / 2
-            step = ascent(attack.p, g, moved, length, attack.bounds)
+            late = 2 * k >= steps
+            step = ascent(attack.p, g, moved, length, attack.bounds, settling=late)
             delta = attack.p.project_ball(moved - x + step, attack.eps)
             moved = boxed(x, delta, attack.bounds)
         if len(who):
