@@ -90,8 +90,8 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
         image = place // math.prod(x.shape[1:])
         raise ImageError(
             int(image),
-            f"a pixel is {x.reshape(-1)[int(place)]:g}, outside [{low:g}, {high:g}]: give pixels in "
-            "these bounds, and put the normalisation inside the model",
+            f"a pixel is {x.reshape(-1)[int(place)]:g}, outside [{low:g}, {high:g}]: give pixels "
+            "in these bounds, and put the normalisation inside the model",
         )
 
 
