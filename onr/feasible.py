@@ -19,7 +19,15 @@ from onr.errors import ImageError, OnrError
 from onr.norms import LpNorm
 from onr.protocols import Array, Norm
 
-__all__ = ["Bounds", "ascent", "boxed", "require_inside", "require_radius", "require_range"]
+__all__ = [
+    "Bounds",
+    "ascent",
+    "boxed",
+    "doubt",
+    "require_inside",
+    "require_radius",
+    "require_range",
+]
 
 Bounds = tuple[float, float]
 
@@ -42,6 +50,22 @@ def require_radius(eps: float) -> float:
     if not known:
         raise OnrError(f"eps = {eps!r}: expected a finite number >= 0")
     return eps
+
+
+def doubt(p: Norm, eps: float) -> str | None:
+    """What is doubtful about a radius for pixels in [0, 1], in words; ``None`` if nothing is.
+
+    Example:
+        >>> doubt(LpNorm(math.inf), 8.0)
+        "eps = 8 takes every pixel anywhere in [0, 1]: for 8 of 255 grey levels, write '8/255'"
+
+    """
+    if p.name != "inf" or eps < 1:
+        return None
+    return (
+        f"eps = {eps:g} takes every pixel anywhere in [0, 1]: for {eps:g} of 255 grey levels, "
+        f"write '{eps:g}/255'"
+    )
 
 
 def require_range(x: Array, /, **lengths: Array | float) -> None:

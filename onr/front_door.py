@@ -16,12 +16,12 @@ import numpy as np
 
 from onr.arrays import to_numpy
 from onr.errors import OnrError
-from onr.feasible import Bounds, require_radius
+from onr.feasible import Bounds, doubt, require_radius
 from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
 from onr.numerals import number
-from onr.protocols import BackendNetwork, Linearization, Loss, NormLike
+from onr.protocols import BackendNetwork, Linearization, Loss, Norm, NormLike
 from onr.registry import registry
 from onr.text import attack_by_name, norm
 from onr.training.config import TrainConfig
@@ -46,6 +46,7 @@ __all__ = [
     "singular_triplets",
     "singular_values",
     "train",
+    "warn_of",
 ]
 
 RngLike = np.random.Generator | int | None
@@ -79,6 +80,18 @@ def radius(eps: float | str, /) -> float:
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
         raise OnrError(f"eps is {_described(eps)}: expected a number, or a text as '8/255'")
     return require_radius(float(eps))
+
+
+def warn_of(p: Norm, /, *eps: float) -> None:
+    """Warn the caller of the calling function of doubtful radii for pixels in [0, 1].
+
+    Example:
+        >>> warn_of(norm("inf"), 8 / 255)
+
+    """
+    for each in eps:
+        if told := doubt(p, each):
+            warnings.warn(told, stacklevel=3)
 
 
 def network_of(model: Any, x: Array, /) -> BackendNetwork:
@@ -440,6 +453,8 @@ def attack(
     chosen = attack_by_name(
         attack, loss=loss, steps=steps, restarts=restarts, options=options, targeted=targeted
     )
+    if bounds == (0.0, 1.0):
+        warn_of(norm(p), radius(eps))
     made = chosen.make(norm(p), radius(eps), bounds)
     return made(network.frozen(), x, labels_of(y, network, x), rng=generator(rng))
 

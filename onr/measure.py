@@ -25,7 +25,7 @@ import numpy as np
 
 from onr import measurements
 from onr.errors import OnrError
-from onr.front_door import RngLike, generator, labels_of, network_of, radius
+from onr.front_door import RngLike, generator, labels_of, network_of, radius, warn_of
 from onr.measurements import loaders
 from onr.measurements.batches import Inputs
 from onr.norms import LpNorm
@@ -153,6 +153,7 @@ def robust_accuracy(
     """
     network, x, labels = _prepared(model, x, y)
     chosen = attack_by_name(attack, loss=loss, steps=steps, restarts=restarts, options=options)
+    warn_of(norm(p), *_radii(eps))
     rows = measurements.accuracy(
         network,
         x,

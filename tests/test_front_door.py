@@ -413,3 +413,13 @@ def test_attack_outcomes_are_those_of_the_attack() -> None:
     )
     assert (still.size == 0).all()
     np.testing.assert_array_equal(still.predicted, logits(network, x).argmax(1))
+
+
+def test_a_radius_in_grey_levels_is_doubted():
+    model, x = torch.nn.Linear(3, 2), torch.rand(4, 3)
+    y = model(x).argmax(1)
+    with pytest.warns(UserWarning, match="write '8/255'"):
+        onr.attack(model, x, y, p="inf", eps="8")
+    with pytest.warns(UserWarning, match="write '8/255'"):
+        onr.measure.robust_accuracy(model, x, y, p="inf", eps=["1/255", 8])
+    onr.attack(model, x, y, p=2, eps=8)

@@ -20,6 +20,7 @@ from onr.arrays import to_numpy
 from onr.cli.options import as_radii, as_radius
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
+from onr.feasible import doubt
 from onr.files import require_writable, write_atomic
 from onr.measurements.accuracy import accuracy
 from onr.measurements.alignment import alignment
@@ -89,7 +90,10 @@ def measure() -> None:
 @RADII
 @OUT
 def accuracy_command(p: str, eps: dict[float, str], **options: Any) -> None:
-    """The accuracy on clean images, and under the attack at each radius."""
+    """The accuracy on clean images, and under multitargeted at each radius.
+
+    This is an upper bound on the accuracy under the best attack. onr evaluate takes other attacks.
+    """
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
@@ -106,8 +110,11 @@ def accuracy_command(p: str, eps: dict[float, str], **options: Any) -> None:
         pairs = zip(shares, ("0", *eps.values()), strict=True)
         return "accuracy " + ", ".join(f"{share:.1%} at {text}" for share, text in pairs)
 
+    for told in filter(None, (doubt(norm, radius) for radius in eps)):
+        click.echo(f"warning: {told}", err=True)
     measured = partial(accuracy, p=norm, eps=list(eps))
     _measure("accuracy", measured, figure, found, p=p, eps=eps, **options)
+    click.echo("the attack: multitargeted; a stronger one can only find less")
 
 
 @measure.command(name="norms")
@@ -118,8 +125,10 @@ def accuracy_command(p: str, eps: dict[float, str], **options: Any) -> None:
 def norms_command(p: str, q: str, **options: Any) -> None:
     """The (p, q) operator norm of the logits' Jacobian: exact, a bracket, or a lower bound.
 
-    Exact for p = 1, q = inf and (2, 2). Beyond 64 logits this takes a backward pass for each logit,
-    for (2, 2) a forward pass as well; the command says how long after the first few.
+    Exact for p = 1, q = inf and (2, 2), and for q = 1 up to 16 logits. Beyond 64 logits it takes a
+    backward pass for each logit, for (2, 2) a forward pass as well; the command says how long after
+    the first few. The rows are means over the images of the lower bound, the upper bound and their
+    quotient; least is the smallest quotient.
     """
     domain, codomain = norm_named(p), norm_named(q)
 

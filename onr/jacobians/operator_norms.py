@@ -91,6 +91,10 @@ class OperatorNorm:
     converged; for (inf, 1) it is at most 1.784. ``None`` for other pairs: no factor is known.
     """
 
+    def __repr__(self) -> str:
+        """The kind and the bounds; the directions are large."""
+        return f"OperatorNorm(kind={self.kind!r}, lower={self.lower}, upper={self.upper})"
+
     @property
     def value(self) -> Array:
         """``lower``, which is the norm itself if ``kind`` is ``exact``."""

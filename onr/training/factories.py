@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onr.data import Dataset
+from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method, Norm
 from onr.registry import OWN, bare, load, norm_spec, registry, served
 from onr.text import call
@@ -157,7 +158,14 @@ def make_network(
         named = inspect.signature(target).parameters
         given: dict[str, Any] = {}
         if "normalize" in named:
-            given["normalize"] = dataset.normalization()
+            try:
+                given["normalize"] = dataset.normalization()
+            except OnrError as error:
+                raise OnrError(
+                    f"model {bare(config.model)} normalises images by the mean and deviation of "
+                    f"the training part, and {error}; torchvision:NAME@DEFAULT --weights FILE "
+                    "normalises as published weights do, and FILE.py:ATTRIBUTE as your code does"
+                ) from None
         if "pretrained" in named:
             given["pretrained"] = parameters is None
         return call(
