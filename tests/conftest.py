@@ -1,4 +1,4 @@
-"""One thread for every test, fifty inputs for a law, and benchmarks where they are asked for."""
+"""One thread for every test, thirty inputs for a law, and benchmarks where they are asked for."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from hypothesis import settings
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-# Laws that do not say otherwise are tried on fifty inputs, however long one takes.
-settings.register_profile("suite", max_examples=50, deadline=None)
+# Laws that do not say otherwise are tried on thirty inputs, however long one takes.
+settings.register_profile("suite", max_examples=30, deadline=None)
 settings.load_profile("suite")
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

@@ -218,9 +218,10 @@ def projected_gradient_ascent(
             value = loss.value(here.value, labels=labels, clean=clean)
         if keep == "best":
             best = better(best, (value, delta))
-        else:  # the sum of the largest logits tells of NaN at a tenth of the cost of a loss
-            largest = array_namespace(here.value).max(here.value, axis=1)
-            sound = largest if sound is None else sound + largest
+        else:  # the largest logit tells of NaN at a tenth of the cost of a loss
+            xp = array_namespace(here.value)
+            largest = xp.max(here.value, axis=1)
+            sound = largest if sound is None else xp.maximum(sound, largest)
         u = loss.direction(here.value, labels=labels, clean=clean)
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)

@@ -717,7 +717,6 @@ BAD = [
     ("at", {"attack": "cw"}, "unknown attack 'cw'"),
     ("at", {"attack": "fgm", "steps": 3}, "attack fgm takes no steps"),
     ("at", {"attack": "fgm", "alpha": 1.0}, "method at takes no option 'alpha'.* attack fgm"),
-    ("at", {"attack": "torchattacks:PGD", "p": "2"}, "torchattacks:PGD knows no norm 2"),
     ("at", {"bounds": "1"}, "attack pga takes no option 'bounds'"),
     ("at", {"loss": "targeted-cross-entropy"}, "targeted-cross-entropy leads to the label"),
     (
@@ -753,6 +752,12 @@ BAD = [
 def test_options_that_no_method_has(name: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(OnrError, match=told):
         load("method", name)(**options)
+
+
+def test_a_norm_that_an_attack_of_a_library_lacks() -> None:
+    pytest.importorskip("torchattacks")
+    with pytest.raises(OnrError, match="torchattacks:PGD knows no norm 2"):
+        load("method", "at")(attack="torchattacks:PGD", p="2")
 
 
 def test_a_norm_without_an_exact_algorithm() -> None:
