@@ -129,6 +129,8 @@ class OperatorNormRegularizer:
         >>> reg = OperatorNormRegularizer(p="inf", q=2, eps="8/255")
         >>> loss = nn.functional.cross_entropy(logits := model(x), y) + 0.5 * reg(model, x, logits)
         >>> loss.backward()
+        >>> str(reg).startswith("OperatorNormRegularizer(p='inf', q='2', eps=0.03")
+        True
         >>> reg.last.kind, torch.allclose(reg.last.rho, torch.ones(4))
         ('lower', True)
 
@@ -166,6 +168,19 @@ class OperatorNormRegularizer:
         self._network: TorchNetwork | None = None
         self._kind: tuple[Any, ...] = ()
         self._has_warned = False
+
+    def __repr__(self) -> str:
+        """The settings."""
+        term = self.term
+        kept: dict[str, Any] = {
+            "p": term.p.name,
+            "q": term.q.name,
+            "eps": term.eps,
+            "power": term.power,
+        }
+        kept |= {"form": term.form, **term.search.settings, "examples": self._examples}
+        told = ", ".join(f"{name}={value!r}" for name, value in kept.items())
+        return f"OperatorNormRegularizer({told})"
 
     @untraced
     def __call__(
