@@ -453,9 +453,10 @@ def attack(
     chosen = attack_by_name(
         attack, loss=loss, steps=steps, restarts=restarts, options=options, targeted=targeted
     )
+    ball, size = norm(p), radius(eps)
     if bounds == (0.0, 1.0):
-        warn_of(norm(p), radius(eps))
-    made = chosen.make(norm(p), radius(eps), bounds)
+        warn_of(ball, size)
+    made = chosen.make(ball, size, bounds)
     return made(network.frozen(), x, labels_of(y, network, x), rng=generator(rng))
 
 
