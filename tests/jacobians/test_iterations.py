@@ -1,5 +1,6 @@
 import itertools
 import math
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from onr.jacobians.estimates import estimate_operator_norm, operator_norm_iterat
 from onr.jacobians.iterations import projected_gradient_ascent
 from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
+from onr_numpy.backend import NumpyBackend
 from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
 
@@ -581,3 +583,31 @@ def test_a_tie_keeps_what_the_ball_can_keep():
     directions, deltas = both_sequences(np.eye(2), [[0.75, 0.25]], 1, 1)
     np.testing.assert_allclose(directions[0], [[0.5, 0.5]])
     np.testing.assert_allclose(deltas[0], [[0.75, 0.25]])
+
+
+def test_a_logit_that_is_nan_at_one_iterate_alone_is_not_forgotten():
+    network = NumpyBackend().build(Architecture((3,), (Affine(2),)), dtype="float64")
+
+    class Once:
+        """The value is NaN at the first iterate; gradients are sound throughout."""
+
+        calls = 0
+
+        def linearize(self, x, jvp=True):
+            here = network.linearize(x)
+            self.calls += 1
+            value = here.value + (math.nan if self.calls == 1 else 0.0)
+            return types.SimpleNamespace(value=value, vjp=lambda u: here.vjp(np.ones_like(u)))
+
+    class Unchecked:
+        """A loss that does not look at its logits, as on a GPU, where that would wait."""
+
+        uses_clean = False
+
+        def direction(self, logits, labels, clean):
+            return np.ones_like(logits)
+
+    x, y = np.full((2, 3), 0.5), np.zeros(2, int)
+    given = {"loss": Unchecked(), "labels": y, "p": LpNorm(2), "eps": 0.1, "steps": 3}
+    assert np.isnan(projected_gradient_ascent(Once(), x, 0 * x, **given).sound).all()
+    assert np.isfinite(projected_gradient_ascent(network, x, 0 * x, **given).sound).all()
