@@ -85,7 +85,7 @@ class MultiTargeted:
         *,
         p: Norm | float,
         eps: float,
-        steps: int = 20,
+        steps: int = 40,
         restarts: int | None = None,
         targets: int = 3,
         passes: int | None = None,

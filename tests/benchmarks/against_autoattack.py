@@ -2,9 +2,9 @@
 
     python tests/benchmarks/against_autoattack.py RUN P EPS IMAGES DATA_DIR RECORD
 
-Each line of the file RECORD is a batch of 50 images. A process that is killed loses one batch: the
-same command goes on from there, and prints the totals at the end. It waits for a run that is still
-in training.
+Each line of the file RECORD is a batch of 50 images. A process that is killed loses one attack on
+one batch: the same command goes on from there, and prints the totals at the end. It waits for a run
+that is still in training.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 import onr
 from onr.arrays import to_numpy
+from onr.files import write_atomic
 from onr.measurements.accuracy import attack_outcomes, classes_of
 from onr.numerals import number
 from onr.text import attack_by_name, norm
@@ -27,7 +28,7 @@ from onr.training.runs import Run
 BATCH = 50
 ATTACKS = {
     "multitargeted": {},
-    "multitargeted, steps 30, targets 9": {"steps": 30, "options": {"targets": 9}},
+    "multitargeted, steps 100, targets 5": {"steps": 100, "options": {"targets": 5}},
     "pga": {},
     "autoattack": {},
 }
@@ -47,12 +48,16 @@ def main(path: str, p: str, eps: str, images: str, data_dir: str, record: str) -
     made["curve of eight radii"] = None
     file = Path(record)
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    for first in range(len(done) * BATCH, int(images), BATCH):
+    for index, first in enumerate(range(0, int(images), BATCH)):
         part = slice(first, first + BATCH)
         batch, labels = x[part], y[part]
         clean = classes_of(run.network, batch, labels)
-        row = {"clean": int((clean == to_numpy(labels)).sum())}
+        if index == len(done):
+            done.append({"clean": int((clean == to_numpy(labels)).sum())})
+        row = done[index]
         for name, attack in made.items():
+            if name in row:
+                continue
             radii = [number(eps)]
             attacks = [attack]
             if attack is None:
@@ -71,9 +76,7 @@ def main(path: str, p: str, eps: str, images: str, data_dir: str, record: str) -
             )
             robust = [int((one.predicted == to_numpy(labels)).sum()) for one in found]
             row[name] = {"robust": robust, "seconds": time.process_time() - began}
-        with file.open("a") as opened:
-            opened.write(json.dumps(row) + "\n")
-        done.append(row)
+            write_atomic(file, "".join(json.dumps(row) + "\n" for row in done).encode())
     count = min(len(done) * BATCH, int(images))
     print(f"{path}, {p}-norm, eps {eps}, {count} images, one thread's processor time")
     print(f"clean {sum(row['clean'] for row in done) / count:.1%}")
