@@ -14,6 +14,7 @@ plugin's backend; each is imported when it is first used.
 ``linear_operator``       ``J`` at one input as a ``scipy.sparse.linalg.LinearOperator``
 ``cell_radius``           how far the network is exactly linear around ``x``
 ``attack``                perturbed inputs, by any registered attack
+``audit``                 sensitivity, attack and checks at each image, on one page
 ``measure``               accuracy, norms, spectrum, alignment, linearity, activations, directions
 ``norm``, ``LpNorm``      norms by name, number or exponent
 ``CrossEntropy``,         what attacks ascend
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from onr.errors import OnrError
     from onr.front_door import (
         attack,
+        audit,
         cell_radius,
         jacobian,
         linear_operator,
@@ -85,6 +87,7 @@ __all__ = [
     "OnrError",
     "TrainConfig",
     "attack",
+    "audit",
     "cell_radius",
     "jacobian",
     "linear_operator",

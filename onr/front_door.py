@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from onr.feasible import Bounds, doubt, require_radius
 from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
-from onr.numerals import number
+from onr.measurements.loaders import labelled
+from onr.numerals import number, written
 from onr.protocols import BackendNetwork, Linearization, Loss, Norm, NormLike
 from onr.registry import registry
-from onr.text import attack_by_name, norm
+from onr.text import attack_by_name, norm, pair
 from onr.training.config import TrainConfig
 from onr.training.loop import run_training
 from onr.training.subject import Subject, open_run
@@ -32,8 +33,12 @@ from onr.typing import Array
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
+    from onr.auditing.record import Audit
+
 __all__ = [
     "attack",
+    "audit",
+    "audited",
     "cell_radius",
     "generator",
     "jacobian",
@@ -47,7 +52,11 @@ __all__ = [
     "singular_values",
     "train",
     "warn_of",
+    "whole_numbers",
 ]
+
+FIRST = 32
+"""At how many inputs of a data set a model is looked at first."""
 
 RngLike = np.random.Generator | int | None
 
@@ -94,12 +103,13 @@ def warn_of(p: Norm, /, *eps: float) -> None:
             warnings.warn(told, stacklevel=3)
 
 
-def network_of(model: Any, x: Array, /) -> BackendNetwork:
+def network_of(model: Any, x: Array, /, *, check: bool = True) -> BackendNetwork:
     """The network of a backend that a model stands for at inputs like ``x``.
 
     Args:
         model: a network, a ``torch.nn.Module``, or what the backend of a plugin takes.
         x: inputs, shape ``(batch, *input_shape)``, floats.
+        check: whether a model that is no function of each input is refused.
 
     Raises:
         OnrError: no backend takes ``x``, the model belongs to another backend, or the backend
@@ -122,8 +132,35 @@ def network_of(model: Any, x: Array, /) -> BackendNetwork:
             f"{' or '.join(known[owners[0]][1:])}"
         )
     chosen = (shared or names)[0]
-    network: BackendNetwork = registry().resolve("backend", chosen).load()().adopt(model, x)
+    backend = registry().resolve("backend", chosen).load()()
+    network: BackendNetwork = backend.adopt(model, x, check=check)
     return network
+
+
+def audited(model: Any, x: Array, /) -> tuple[BackendNetwork, str]:
+    """The network of a model for an audit, and why everything else refuses the model.
+
+    The text is empty for a network that is not refused. A refused one is used as it is.
+
+    Raises:
+        OnrError: the model does not even give logits at ``x``.
+
+    Example:
+        >>> import torch
+        >>> audited(torch.nn.Linear(3, 2), torch.rand(4, 3))[1]
+        ''
+
+    """
+    try:
+        network = network_of(model, x).frozen()
+        network.linearize(x, jvp=False)
+    except OnrError as error:
+        network = network_of(model, x, check=False)
+        found = network(x[:1])
+        if found.ndim != 2 or found.shape[1] < 2:
+            raise
+        return network, str(error)
+    return network, ""
 
 
 def _from(value: Any, packages: tuple[str, ...]) -> bool:
@@ -138,6 +175,28 @@ def _described(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def whole_numbers(y: Any, count: int, /) -> np.ndarray:
+    """Labels as a NumPy array, ``(count,)``.
+
+    Raises:
+        OnrError: they are not one whole number for each input.
+
+    Example:
+        >>> whole_numbers([3, 1], 2)
+        array([3, 1])
+
+    """
+    try:
+        labels = np.asarray(y if isinstance(y, list | tuple) else to_numpy(y))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise OnrError(f"y is {_described(y)}: expected one label for each input") from error
+    if labels.shape != (count,):
+        raise OnrError(f"y has shape {labels.shape}: expected one label for each input, ({count},)")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise OnrError(f"y holds {labels.dtype}: expected whole numbers, one label for each input")
+    return labels
+
+
 def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
     """Labels as the network takes them.
 
@@ -145,16 +204,7 @@ def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
         OnrError: they are not one whole number in ``[0, d)`` for each input.
 
     """
-    try:
-        labels = np.asarray(y if isinstance(y, list | tuple) else to_numpy(y))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise OnrError(f"y is {_described(y)}: expected one label for each input") from error
-    if labels.shape != (len(x),):
-        raise OnrError(
-            f"y has shape {labels.shape}: expected one label for each input, ({len(x)},)"
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise OnrError(f"y holds {labels.dtype}: expected whole numbers, one label for each input")
+    labels = whole_numbers(y, len(x))
     classes = network(x[:1]).shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise OnrError(
@@ -458,6 +508,88 @@ def attack(
         warn_of(ball, size)
     made = chosen.make(ball, size, bounds)
     return made(network.frozen(), x, labels_of(y, network, x), rng=generator(rng))
+
+
+def audit(
+    model: Any,
+    x: Any,
+    y: Array | None = None,
+    /,
+    *,
+    p: NormLike,
+    eps: float | str,
+    norms: Sequence[str] = ("2:2",),
+    images: int | None = None,
+    seed: int | None = None,
+    fast: bool = False,
+    checks: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    out: str | Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Audit:
+    """How sensitive a model is, what an attack achieves, and whether to believe it.
+
+    Args:
+        model: a network, a ``torch.nn.Module`` in evaluation mode, or a plugin's model. What the
+            other functions refuse, such as a model that draws noise, is audited as it is, and
+            raises flags.
+        x: images with pixels in [0, 1], ``(N, *input_shape)``; or a data set or loader, which has
+            the labels.
+        y: their labels, ``(N,)``.
+        p: the norm of the perturbations.
+        eps: their radius; a quarter, half and twice of it are looked at too.
+        norms: the operator norms, each as ``P:Q``; the first gives the maximisers of the pictures.
+        images: how many images; 1,000 if not given (100 if fast), or all if there are fewer.
+        seed: draws the images and the starts of attacks; the first images if not given.
+        fast: fewer images, and a fifth of them for the checks.
+        checks: the names of checks; all that are installed if not given.
+        batch_size: how many images pass the network at once; chosen by memory if not given.
+        out: a folder to save the audit in. Finished blocks of images are kept there, and the same
+            audit goes on from them.
+        on_progress: called with the number of images that are done, and of all.
+
+    Raises:
+        OnrError: the model does not fit ``x``, or no image can be measured.
+
+    Example:
+        >>> import onr, torch
+        >>> model, x = torch.nn.Linear(4, 3), torch.rand(5, 4)
+        >>> found = onr.audit(model, x, model(x).argmax(1), p=2, eps="0.1", checks=())
+        >>> [row["eps"] for row in found.curve]
+        ['0', '0.025', '0.05', '0.1', '0.2']
+
+    """
+    from onr.auditing.audit import AuditSettings, run_audit
+    from onr.auditing.threat import Threat
+
+    if y is None and hasattr(x, "shape"):
+        raise OnrError("give y, the label of each input")
+    inputs, y = labelled(model, x, y)
+    network, refused = audited(model, inputs[:FIRST])
+    settings = AuditSettings(
+        Threat(norm(p), eps if isinstance(eps, str) else written(float(eps))),
+        tuple(pair(each) for each in norms),
+        images=images,
+        seed=seed,
+        fast=fast,
+        checks=None if checks is None else tuple(checks),
+        batch_size=batch_size,
+    )
+    folder = None if out is None else Path(out)
+    found = run_audit(
+        network,
+        inputs,
+        whole_numbers(y, len(inputs)),
+        settings,
+        refused=refused,
+        subject={"model": type(model).__name__},
+        out=folder,
+        on_block=lambda done, total, _: on_progress(done, total),
+    )
+    assert found is not None  # noqa: S101 - for the type checker; it is one shard of one
+    if folder is not None:
+        found.save(folder)
+    return found
 
 
 def train(

@@ -24,6 +24,7 @@ registration is data, and a target is imported when its name is first used. Plug
 ``onr_measurements`` what experiments measure: ``target(network, x, y, **settings)``, a list of rows
                      (texts and numbers by column); ``p`` and ``q`` in the settings are norms, and
                      ``seed`` is given where the target names it
+``onr_checks``       ``target() -> Check`` (:mod:`onr.auditing.protocols`), for ``onr audit``
 ``onr_commands``     a ``click.Command``
 
 Where a user writes ``NAME:ARGUMENT`` (as in ``lp:1.5`` or ``npz:PATH``) the target receives the
@@ -120,6 +121,12 @@ def onr_experiments() -> list[Entry]:
 @hookspec
 def onr_measurements() -> list[Entry]:
     """Measurements that experiments name."""
+    return []
+
+
+@hookspec
+def onr_checks() -> list[Entry]:
+    """Checks of ``onr audit``, each of which raises a flag."""
     return []
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from onr import measurements
 from onr.errors import OnrError
-from onr.front_door import RngLike, generator, labels_of, network_of, radius, warn_of
+from onr.front_door import FIRST, RngLike, generator, labels_of, network_of, radius, warn_of
 from onr.measurements import loaders
 from onr.measurements.batches import Inputs
 from onr.norms import LpNorm
@@ -43,9 +43,6 @@ __all__ = [
     "robust_accuracy",
     "spectrum",
 ]
-
-FIRST = 32
-"""At how many inputs of a data set that is read item by item a model is looked at first."""
 
 Radii = float | str | Sequence[float | str]
 

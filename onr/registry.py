@@ -24,7 +24,7 @@ from onr.hookspecs import PROJECT, Entry
 from onr.numerals import number
 from onr.version import __version__
 
-BUILTIN = ("onr.cli", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
+BUILTIN = ("onr.cli", "onr.auditing", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
 """The plugins of this project, in the order of registration."""
 KINDS = {
     "norm": "onr_norms",
@@ -38,6 +38,7 @@ KINDS = {
     "grid": "onr_grids",
     "experiment": "onr_experiments",
     "measurement": "onr_measurements",
+    "check": "onr_checks",
     "command": "onr_commands",
 }
 """The kinds of objects that plugins offer, and the hook for each kind."""
@@ -164,7 +165,7 @@ class Registry:
     Example:
         >>> found = Registry()
         >>> [plugin.name for plugin in found.plugins][:2]
-        ['onr.cli', 'onr_numpy']
+        ['onr.cli', 'onr.auditing']
         >>> "pga" in [entry.name for _, entry in found.offers("attack")]
         True
 

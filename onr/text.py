@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ __all__ = [
     "leads_to_label",
     "loss_of",
     "norm",
+    "pair",
 ]
 
 # The losses of an attack that is given none.
@@ -126,6 +128,24 @@ def norm(p: NormLike, /) -> Norm:
 
     """
     return as_norm(load("norm", norm_spec(p))() if isinstance(p, str) else p)
+
+
+def pair(text: str, /) -> tuple[Norm, Norm]:
+    """The norms p and q that a text such as ``inf:1`` names.
+
+    Raises:
+        OnrError: the text is no two norms with a colon between them.
+
+    Example:
+        >>> pair("inf:1"), pair("lp:1.5:2")
+        ((<norm inf>, <norm 1>), (<norm 1.5>, <norm 2>))
+
+    """
+    for place, letter in enumerate(text):
+        if letter == ":":
+            with suppress(OnrError):
+                return norm(text[:place]), norm(text[place + 1 :])
+    raise OnrError(f"{text!r} is no pair of norms: expected P:Q, such as 2:2 or inf:1")
 
 
 def loss_of(spec: Loss | str, /) -> Loss:

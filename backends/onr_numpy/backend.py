@@ -66,8 +66,10 @@ class NumpyBackend:
                 raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
         return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
 
-    def adopt(self, model: Any, x: np.ndarray, /) -> BackendNetwork:
+    def adopt(self, model: Any, x: np.ndarray, /, *, check: bool = True) -> BackendNetwork:
         """Check that ``model`` is a network that accepts ``x``, and return it unchanged.
+
+        ``check`` changes nothing: a network of layers is a function of each input.
 
         Raises:
             OnrError: the model is not a network, ``x`` holds neither floats nor exact numbers, or

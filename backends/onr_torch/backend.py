@@ -93,8 +93,10 @@ class TorchBackend:
             module = module._apply(_channels_last)  # type: ignore[no-untyped-call]  # torch's
         return TorchNetwork(module.eval(), input_shape, bfloat16=bfloat16)
 
-    def adopt(self, model: Any, x: torch.Tensor, /) -> TorchNetwork:
+    def adopt(self, model: Any, x: torch.Tensor, /, *, check: bool = True) -> TorchNetwork:
         """Return the user's module, or a network, as a network for inputs like ``x``.
+
+        Without ``check``, :mod:`onr_torch.admission` is left out, now and in later calls.
 
         Raises:
             OnrError: the model is neither a module nor a network, a batch normalisation or dropout
@@ -113,13 +115,17 @@ class TorchBackend:
             raise OnrError(f"x has shape {tuple(x.shape)}: expected at least one input")
         if not isinstance(model, TorchNetwork):
             require_evaluation(module)
-            model = TorchNetwork(module, tuple(x.shape[1:]))
+            model = TorchNetwork(module, tuple(x.shape[1:]), check=check)
+        elif not check:
+            model = TorchNetwork(module, model.input_shape, bfloat16=model.bfloat16, check=False)
         if tuple(x.shape[1:]) != model.input_shape:
             raise OnrError(
                 f"x has shape {tuple(x.shape)}: expected (batch, "
                 f"{', '.join(map(str, model.input_shape))})"
             )
         network: TorchNetwork = model
+        if not check:
+            return network
         admit(network.module, x, bfloat16=network.bfloat16)
         return network
 

@@ -35,6 +35,7 @@ class TorchNetwork:
         input_shape: the shape of one input.
         bfloat16: whether convolutions and matrix products work in bfloat16; values, directions and
             gradients have the dtype of the inputs in either case.
+        check: whether the module is checked; without, it runs as it is, never as a twin.
 
     Example:
         >>> network = TorchNetwork(nn.Sequential(nn.ReLU(), nn.Dropout()), (2,))
@@ -46,13 +47,19 @@ class TorchNetwork:
     """
 
     def __init__(
-        self, module: nn.Module, input_shape: tuple[int, ...], *, bfloat16: bool = False
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, ...],
+        *,
+        bfloat16: bool = False,
+        check: bool = True,
     ) -> None:
         self.module = bare(module)
         """The module, whose parameters and parts are those of the network."""
         self.passes = self.module
         """The module that passes run on: of a frozen network a twin with fewer layers."""
         self.bfloat16 = bfloat16
+        self._check = check
         self._input_shape = input_shape
         self._is_frozen = False
         self._admitted: set[tuple[Any, ...]] = set()  # kinds of inputs of a frozen network
@@ -91,14 +98,15 @@ class TorchNetwork:
     def _admit(self, x: torch.Tensor, *, gradients: bool = False) -> None:
         """Check the module at inputs of this kind; a frozen one, which stays the same, once."""
         kind = (gradients, tuple(x.shape[1:]), x.dtype, x.device)
-        if kind not in self._admitted:
+        if self._check and kind not in self._admitted:
             admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
             if self._is_frozen:
                 self._admitted.add(kind)
 
     def _twin(self, *, chains: bool) -> nn.Module:
         """The module, or a cheaper one of the same function at the present weights."""
-        if record_of(self.module).keeps_tensors:  # which nobody could read in a twin
+        # What a module keeps of a call, nobody could read in a twin.
+        if not self._check or record_of(self.module).keeps_tensors:
             return self.module
         parameter = self._parameter()
         kind = (self._input_shape, parameter.dtype, parameter.device)
@@ -148,7 +156,7 @@ class TorchNetwork:
         return found.frozen() if self._is_frozen else found
 
     def _with(self, module: nn.Module) -> TorchNetwork:
-        return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16)
+        return TorchNetwork(module, self._input_shape, bfloat16=self.bfloat16, check=self._check)
 
     def example(self) -> torch.Tensor:
         """Two random inputs in [0, 1], the same in every call, to try the module on."""

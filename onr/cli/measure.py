@@ -24,6 +24,7 @@ from onr.feasible import doubt
 from onr.files import require_writable, write_atomic
 from onr.measurements.accuracy import accuracy
 from onr.measurements.alignment import alignment
+from onr.measurements.fingerprint import fingerprint
 from onr.measurements.linearity import linearity
 from onr.measurements.norms import norms
 from onr.measurements.spectrum import spectrum
@@ -31,7 +32,6 @@ from onr.parts import StoredParts
 from onr.plots import Curve, accuracy_figure, chosen, legend, line, panels, svg
 from onr.records import csv_table
 from onr.text import norm as norm_named
-from onr.training.evaluation import fingerprint
 from onr.training.factories import versions
 from onr.typing import Row
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import in_float32, to_numpy
+from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.feasible import require_radius
 from onr.files import require_writable, write_atomic
@@ -23,11 +22,11 @@ from onr.measurements.accuracy import (
     share,
     target_classes,
 )
-from onr.measurements.batches import Inputs, Values
+from onr.measurements.batches import Values
+from onr.measurements.fingerprint import fingerprint
 from onr.numerals import number, written
 from onr.parts import StoredParts
 from onr.plots import Curve
-from onr.protocols import BackendNetwork
 from onr.records import columns_as_rows, csv_table
 from onr.registry import bare, norm_spec, served
 from onr.text import attack_by_name
@@ -36,7 +35,7 @@ from onr.training.factories import norm_of_method, versions
 from onr.training.subject import Subject
 from onr.typing import Row
 
-__all__ = ["Evaluation", "EvaluationConfig", "UnfinishedError", "evaluate", "fingerprint"]
+__all__ = ["Evaluation", "EvaluationConfig", "UnfinishedError", "evaluate"]
 
 DEFAULT_IMAGES = 1000
 USUAL_RADIUS = 0.5
@@ -142,25 +141,6 @@ class UnfinishedError(OnrError):
     def __init__(self, message: str, evaluation: Evaluation) -> None:
         super().__init__(message)
         self.evaluation = evaluation
-
-
-def fingerprint(network: BackendNetwork, x: Inputs, y: np.ndarray, /) -> str:
-    """A hash that tells one model and labels from others: parameters, labels, a few logits.
-
-    Example:
-        >>> from onr.training.config import TrainConfig
-        >>> subject = Subject(TrainConfig(backend="numpy"))
-        >>> x, y = subject.inputs(4)
-        >>> len(fingerprint(subject.network, x, y))
-        64
-
-    """
-    found = hashlib.sha256(y.tobytes() + str(len(x)).encode())
-    for name, value in network.parameters().items():
-        found.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    few = slice(0, min(10, len(x)))
-    found.update(to_numpy(in_float32(network(x[few]))).tobytes())
-    return found.hexdigest()
 
 
 def evaluate(

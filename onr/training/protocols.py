@@ -94,11 +94,13 @@ class Backend(Protocol):
 
         """
 
-    def adopt(self, model: Any, x: Array, /) -> BackendNetwork:
+    def adopt(self, model: Any, x: Array, /, *, check: bool = True) -> BackendNetwork:
         """Wrap a user's own model as a network for inputs shaped and typed as ``x``.
 
         The functions of the package ``onr`` call this method for arrays of the packages that the
-        backend's entry names (:attr:`onr.hookspecs.Entry.arrays`).
+        backend's entry names (:attr:`onr.hookspecs.Entry.arrays`). With ``check`` a model that is
+        no function of each input, or hides its gradient, is refused; an audit leaves that out and
+        raises flags instead.
 
         Raises:
             OnrError: the backend does not support the model, or ``x`` does not fit the model. The

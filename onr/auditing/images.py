@@ -1,0 +1,300 @@
+"""What an audit measures at each image: Jacobian norms, radii, alignment, linearity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from onr.arrays import array_namespace, column, flatten, in_float32, inner, like, to_numpy
+from onr.attacks.multitargeted import MultiTargeted
+from onr.auditing.block import Block
+from onr.errors import ImageError, OnrError
+from onr.jacobians import dense
+from onr.jacobians.lanczos import singular_triplets
+from onr.jacobians.operator_norms import operator_norm
+from onr.losses import one_hot
+from onr.protocols import Array, Norm
+
+__all__ = ["WHOLE", "Measured", "measure_images"]
+
+WHOLE = 64
+"""The most outputs of which the whole Jacobian is formed."""
+OUTPUTS = 10
+"""Of more outputs, so many of largest logits have a row each, and that of the label."""
+SIGMAS = 10
+"""How many singular values are kept, of a Jacobian that is formed; Lanczos finds the largest."""
+TOLERANCE = 1e-3
+"""The residual of Lanczos's singular value, relative to the value."""
+HALVINGS = 12
+"""How often the segment from an image to its perturbation is halved."""
+WORST = 10
+"""How many images of a block are kept as pictures."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured at the images of a block.
+
+    Example:
+        >>> Measured({"label": np.zeros(2)}, moved=None).pictures
+        {}
+
+    """
+
+    columns: dict[str, np.ndarray]
+    """Columns of the table, ``(n,)`` each: floats, and texts for the kinds of norms."""
+    moved: Array
+    """What the attack found at the largest radius, shaped as the images."""
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    """The worst images of the block: their places, and ``image``, ``maximiser``, ``perturbation``
+    in float16."""
+
+
+def measure_images(
+    block: Block, norms: Sequence[tuple[Norm, Norm]], /, *, cells: int = 0
+) -> Measured:
+    """Measure the images of a block; all values hold up to the rounding of the network's floats.
+
+    The columns are
+
+    ``label``, ``predicted``, ``margin``
+        the margin is the logit of the label minus the largest other; negative if misclassified.
+    ``norm P:Q``, ``norm P:Q upper``, ``norm P:Q kind``
+        ``||J||_{p,q}``, a lower bound unless the kind is ``exact``; NaN where no upper bound is
+        known. Beyond 64 outputs ``J`` is that of the ten largest logits and the label's, and the
+        value a lower bound for all logits, of kind ``lower``.
+    ``sigma 1``, ...
+        the largest singular values of ``J``: ten at most, exact; beyond 64 outputs the first alone,
+        a lower bound within 1e-3 by Lanczos.
+    ``first-order radius``, ``first-order class``
+        the smallest ``(f_y - f_j) / ||grad(f_y - f_j)||_{p*}`` and its j: the distance to the
+        nearest class if the network were linear, without a box; 0 if misclassified, ``inf`` if no
+        gradient leads anywhere. It is an estimate.
+    ``robust at EPS``
+        1 if ``multitargeted`` does not change the prediction within EPS, for each radius.
+    ``radius found``, ``class found``
+        the norm of the smallest perturbation known that changes the prediction, an upper bound on
+        the distance to the boundary: that of the attack, shortened by halving; ``inf`` if none.
+    ``alignment``
+        ``|cos|`` of the attack's perturbation with the maximiser of the first norm (Fig. 8).
+    ``rho at EPS``
+        ``<u, f(x + eps v) - f(x)> / (eps ||J^T u||_{p*})`` for the direction u from the label to
+        the first-order class and the maximiser v of ``<J^T u, v>``; 1 where the network is linear.
+    ``cell radius``, ``exact radius``
+        of the first ``cells`` images: the radius within which a ReLU network is linear, and the
+        exact distance to the nearest other class (without a box) where it is smaller than that.
+
+    Args:
+        block: the images.
+        norms: the pairs (p, q).
+        cells: for how many images, from the first of the audit, the cell radius is computed, at a
+            cost of n passes each.
+
+    Raises:
+        ImageError: a logit or a derivative of an image is NaN.
+        OnrError: the network has fewer than two logits.
+
+    """
+    network, x, y, threat = block.network, block.x, block.y, block.threat
+    here = block.here
+    z = to_numpy(in_float32(here.value)).astype(np.float64)
+    if z.shape[1] < 2:
+        raise OnrError(f"the network gives {z.shape[1]} logit: expected two logits or more")
+    rows, d = np.arange(len(y)), z.shape[1]
+    own = z[rows, y]
+    others = z.copy()
+    others[rows, y] = -np.inf
+    found: dict[str, np.ndarray] = {
+        "label": y.astype(np.float64),
+        "predicted": z.argmax(axis=1).astype(np.float64),
+        "margin": own - others.max(axis=1),
+    }
+    classes = _classes(z, y)
+    J = _jacobian(block, classes if d > WHOLE else None)
+    _require_finite(J)
+    shape = network.input_shape
+    matrices = dense.Matrices(J, shape)
+    first = None
+    for p, q in norms:
+        norm = operator_norm(matrices, p=p, q=q)
+        name = f"norm {p.name}:{q.name}"
+        found[name] = _floats(norm.lower)
+        nothing = np.full(len(y), np.nan)
+        whole = norm.upper is not None and d <= WHOLE
+        found[f"{name} upper"] = _floats(norm.upper) if whole else nothing
+        found[f"{name} kind"] = np.full(len(y), norm.kind if d <= WHOLE else "lower")
+        first = norm.v if first is None else first
+    if d <= WHOLE:
+        values = _floats(dense.singular_values(matrices))[:, :SIGMAS]
+    else:
+        rng = block.rng("singular values")
+        values = _floats(singular_triplets(network.linearize(x), 1, rng=rng, tolerance=TOLERANCE).S)
+    found |= {f"sigma {place}": each for place, each in enumerate(values.T, start=1)}
+
+    radius, nearest, slope = _first_order(J, z, y, classes, threat.p, shape)
+    found["first-order radius"], found["first-order class"] = radius, nearest
+    attacked = _attacked(block, found["predicted"])
+    moved = attacked.pop("moved")
+    found |= attacked
+    if first is not None:
+        found["alignment"] = _cosine(moved - x, first)
+    found |= _linearity(block, nearest, slope)
+    few = block.take(block.places < cells)
+    found |= _cells(block, few, radius)
+    measured = Measured(found, moved)
+    worst = np.lexsort((radius, found["radius found"]))
+    worst = worst[found["predicted"][worst] == y[worst]][:WORST]
+    return replace(measured, pictures=_pictures(block, worst, first, moved))
+
+
+def _floats(values: Array) -> np.ndarray:
+    return to_numpy(in_float32(values)).astype(np.float64)
+
+
+def _classes(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The label, then the other classes of largest logits, ``(n, min(d, 11))``."""
+    ranked = z.copy()
+    ranked[np.arange(len(y)), y] = np.inf
+    return np.argsort(-ranked, axis=1, kind="stable")[:, : OUTPUTS + 1]
+
+
+def _jacobian(block: Block, classes: np.ndarray | None) -> Array:
+    """The rows of the Jacobian that belong to these classes at each image, or all rows."""
+    here = block.here
+    if classes is None and here.output_shape[0] > math.prod(here.input_shape):
+        return dense.jacobian(block.network.linearize(block.x))  # by columns, n jvps
+    if classes is None:
+        return dense.jacobian(here)
+    rows = [flatten(here.vjp(one_hot(like(each, block.labels), here.value))) for each in classes.T]
+    return array_namespace(rows[0]).stack(rows, axis=1)
+
+
+def _require_finite(J: Array) -> None:
+    finite = to_numpy(array_namespace(J).isfinite(J)).all(axis=(1, 2))
+    if not finite.all():
+        raise ImageError(
+            int(finite.argmin()), "a derivative is NaN or infinite: its Jacobian has no norm"
+        )
+
+
+def _first_order(
+    J: Array, z: np.ndarray, y: np.ndarray, classes: np.ndarray, p: Norm, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, Array]:
+    """The first-order radius, its class, and the gradient of ``f_j - f_y``."""
+    rows, whole = np.arange(len(y)), J.shape[1] == z.shape[1]
+    names = np.tile(np.arange(z.shape[1]), (len(y), 1)) if whole else classes
+    at_label = (names == y[:, None]).argmax(axis=1)
+    gradients = J - J[rows, at_label][:, None]
+    count = names.shape[1]
+    sizes = _floats(p.dual(gradients.reshape((-1, *shape)))).reshape(len(y), count)
+    gaps = z[rows, y][:, None] - np.take_along_axis(z, names, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radii = np.where(sizes > 0, gaps / sizes, np.where(gaps > 0, np.inf, 0.0))
+    radii[rows, at_label] = np.inf
+    radii[np.isposinf(gaps)] = np.inf
+    best = radii.argmin(axis=1)
+    slope = gradients[rows, best].reshape((-1, *shape))
+    return np.maximum(radii[rows, best], 0.0), names[rows, best].astype(np.float64), slope
+
+
+def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
+    """What ``multitargeted`` finds at each radius, from the smallest."""
+    network, x, y, threat = block.network, block.x, block.y, block.threat
+    moved = x
+    memory: dict[str, Any] = {}
+    correct = predicted == y
+    found: dict[str, Any] = {}
+    radii = list(threat.radii.items())
+    for place, (text, eps) in enumerate(radii, start=1):
+        left = np.flatnonzero(correct)
+        if len(left):
+            attack = MultiTargeted(p=threat.p, eps=eps, bounds=threat.bounds)
+            moved = attack.further(
+                network, x, block.labels, moved, left,
+                more=place < len(radii), memory=memory, rng=block.rng(f"attack {place}"),
+            )  # fmt: skip
+            there = _floats(network(moved[left])).argmax(axis=1)
+            correct = correct.copy()
+            correct[left] = there == y[left]
+        found[f"robust at {text}"] = correct.astype(np.float64)
+    radius, target = np.where(predicted == y, np.inf, 0.0), np.full(len(y), np.nan)
+    broken = np.flatnonzero((predicted == y) & ~correct)
+    if len(broken):
+        radius[broken], target[broken] = _shortened(block.take(broken), moved[broken])
+    target[predicted != y] = predicted[predicted != y]
+    return found | {"radius found": radius, "class found": target, "moved": moved}
+
+
+def _shortened(block: Block, moved: Array) -> tuple[np.ndarray, np.ndarray]:
+    """The norm of the shortest misclassified part of each perturbation, and its prediction."""
+    network, x, p = block.network, block.x, block.threat.p
+    delta = moved - x
+    low, high = np.zeros(len(block)), np.ones(len(block))
+    target = _floats(network(moved)).argmax(axis=1)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        there = _floats(network(x + delta * column(like(middle, x), x))).argmax(axis=1)
+        wrong = there != block.y
+        target = np.where(wrong, there, target)
+        high, low = np.where(wrong, middle, high), np.where(wrong, low, middle)
+    return _floats(p(delta)) * high, target.astype(np.float64)
+
+
+def _cosine(a: Array, b: Array) -> np.ndarray:
+    """``|cos|`` of the angle; NaN where one of the two is zero."""
+    one, other = _floats(flatten(a)), _floats(flatten(b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        found: np.ndarray = np.abs((one * other).sum(axis=1)) / lengths
+    return found
+
+
+def _linearity(block: Block, nearest: np.ndarray, slope: Array) -> dict[str, np.ndarray]:
+    """``rho`` at each radius; NaN where the gradient is zero."""
+    network, p, x = block.network, block.threat.p, block.x
+    value = block.here.value
+    u = one_hot(like(nearest.astype(int), block.labels), value) - one_hot(block.labels, value)
+    v, steepness = p.duality_map(slope), _floats(p.dual(slope))
+    found = {}
+    for text, eps in block.threat.radii.items():
+        change = _floats(inner(u, network(x + eps * v) - value))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[f"rho at {text}"] = np.where(steepness > 0, change / (eps * steepness), np.nan)
+    return found
+
+
+def _cells(block: Block, few: Block, radius: np.ndarray) -> dict[str, np.ndarray]:
+    """The cell radius of the first images, and the exact radius that follows from it."""
+    nothing = np.full(len(block), np.nan)
+    if not len(few):
+        return {"cell radius": nothing, "exact radius": nothing}
+    try:
+        cell = _floats(few.network.cell_radius(few.x, p=few.threat.p))
+    except OnrError:  # not piecewise linear, or a norm whose cells are not computed
+        return {"cell radius": nothing, "exact radius": nothing}
+    cells = block.column(few, cell)
+    return {"cell radius": cells, "exact radius": np.where(radius <= cells, radius, np.nan)}
+
+
+def _pictures(
+    block: Block, worst: np.ndarray, v: Array | None, moved: Array
+) -> dict[str, np.ndarray]:
+    """The images of these rows, the maximiser of the first norm there, and the perturbation."""
+
+    def kept(values: Array) -> np.ndarray:
+        scale = np.abs(_floats(values)).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+        found = _floats(values) / np.where(scale > 0, scale, 1)
+        return found.astype(np.float16)
+
+    if v is None or not len(worst):
+        return {}
+    return {
+        "place": block.places[worst],
+        "image": _floats(block.x[worst]).astype(np.float16),
+        "maximiser": kept(v[worst]),
+        "perturbation": kept((moved - block.x)[worst]),
+    }

@@ -1,0 +1,61 @@
+"""Intervals that say how much a number from a sample of images can be trusted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import binom
+
+__all__ = ["LEVEL", "quantile", "wilson"]
+
+LEVEL = 0.95
+"""The share of samples whose interval covers the number of the whole data set."""
+_Z = 1.959963984540054
+
+
+def wilson(hits: int, count: int, /) -> tuple[float, float]:
+    """Wilson's interval of a share, at 95 % (Wilson 1927).
+
+    Args:
+        hits: how many images have the property.
+        count: of how many, at least 1.
+
+    Example:
+        >>> low, high = wilson(0, 100)
+        >>> low, round(high, 3)
+        (0.0, 0.037)
+
+    """
+    share, z2 = hits / count, _Z**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return (0.0 if hits == 0 else low), (1.0 if hits == count else high)
+
+
+def quantile(values: np.ndarray, q: float, /) -> tuple[float, float, float]:
+    """A quantile of the values that are not NaN, with a distribution-free interval at 95 %.
+
+    The interval runs between two order statistics, whose ranks are quantiles of the binomial
+    distribution. All three are NaN without values; an end is infinite where the sample is too small
+    to have one.
+
+    Example:
+        >>> quantile(np.arange(1.0, 101.0), 0.5)
+        (50.5, 40.0, 61.0)
+
+    """
+    known = np.sort(values[~np.isnan(values)])
+    count = len(known)
+    if not count:
+        return math.nan, math.nan, math.nan
+    low = int(binom.ppf((1 - LEVEL) / 2, count, q))
+    high = int(binom.ppf((1 + LEVEL) / 2, count, q)) + 1
+    place = q * count
+    below, above = math.ceil(place) - 1, min(count - 1, math.floor(place))
+    return (
+        float(known[below] / 2 + known[above] / 2),
+        float(known[low - 1]) if low >= 1 else -math.inf,
+        float(known[high - 1]) if high <= count else math.inf,
+    )
