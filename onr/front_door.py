@@ -155,9 +155,13 @@ def audited(model: Any, x: Array, /) -> tuple[BackendNetwork, str]:
         network = network_of(model, x).frozen()
         network.linearize(x, jvp=False)
     except OnrError as error:
-        network = network_of(model, x, check=False)
-        found = network(x[:1])
-        if found.ndim != 2 or found.shape[1] < 2:
+        try:
+            network = network_of(model, x, check=False)
+            found = network(x[:1])
+            useful = found.ndim == 2 and found.shape[1] >= 2
+        except Exception:  # whatever the model raises
+            useful = False
+        if not useful:
             raise
         return network, str(error)
     return network, ""

@@ -76,6 +76,21 @@ class AuditSettings:
         """The share of the usual number of images that a check looks at."""
         return FAST_SHARE if self.fast else 1.0
 
+    def count(self, available: int, /) -> int:
+        """How many of the available images are audited.
+
+        Raises:
+            OnrError: there are none, or fewer than are asked for.
+
+        """
+        if not available:
+            raise OnrError("there are no images: expected at least one")
+        if self.images is not None and not 1 <= self.images <= available:
+            raise OnrError(
+                f"images = {self.images}: expected 1 to {available}, as many as there are"
+            )
+        return self.images or min(FAST_IMAGES if self.fast else IMAGES, available)
+
 
 def run_audit(
     network: BackendNetwork,
@@ -138,7 +153,7 @@ def run_audit(
     checks = _checks(settings.checks)
     key = plan.key | {
         "checks": sorted(checks),
-        "model": fingerprint(network, x, y, values=not refused),
+        "model": fingerprint(ChunkedNetwork(network, 1), x, y, values=not refused),
     }
     stored = [
         StoredParts(None if folder is None else folder / RECORD, key) for folder in (out, *merge)
@@ -196,12 +211,7 @@ class _Plan:
     """Which images are measured, and in which blocks."""
 
     def __init__(self, input_shape: tuple[int, ...], of: int, settings: AuditSettings) -> None:
-        if not of:
-            raise OnrError("there are no images: expected at least one")
-        usual = FAST_IMAGES if settings.fast else IMAGES
-        if settings.images is not None and not 1 <= settings.images <= of:
-            raise OnrError(f"images = {settings.images}: expected 1 to {of}, as many as there are")
-        self.images = settings.images or min(usual, of)
+        self.images = settings.count(of)
         chosen = np.arange(self.images)
         if settings.seed is not None:
             rng = np.random.default_rng(settings.seed)

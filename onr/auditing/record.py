@@ -147,8 +147,11 @@ class Audit:
             ) from error
         return pandas.DataFrame(self.columns)
 
-    def save(self, folder: str | Path, /) -> None:
+    def save(self, folder: str | Path, /) -> tuple[str, ...]:
         """Write ``audit.json`` and ``images.csv``; remove the blocks that were kept for a restart.
+
+        Returns:
+            The names of the files.
 
         Raises:
             OnrError: the folder cannot be written to.
@@ -160,3 +163,4 @@ class Audit:
         write_atomic(folder / RECORD, content.encode())
         for each in self.parts:
             each.remove()
+        return RECORD, TABLE

@@ -210,20 +210,7 @@ def evaluate(
     names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss_spec is not None:
         names["loss"] = chosen.loss_spec
-    model: dict[str, Any] = {
-        "run": None if subject.run is None else subject.run.config,
-        "model": train.model,
-        "model_options": train.model_options,
-        "weights": train.weights,
-        "model_source": subject.source,
-        "dataset": train.dataset,
-        "preparation": subject.dataset.preparation,
-        "epochs": subject.epochs,
-        "best": subject.best,
-        "averaged": subject.averaged,
-        "dtype": train.dtype,
-        "part": config.part,
-    }
+    model = subject.record(config.part)
     fixed: dict[str, Any] = {
         "p": norm.name,
         "attack": config.attack,

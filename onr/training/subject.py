@@ -80,6 +80,24 @@ class Subject:
         """The same model with weights that are drawn from the seed of the configuration."""
         return Subject(replace(self.config, weights=None))
 
+    def record(self, part: str = "test") -> dict[str, Any]:
+        """The model and the part of the data set, as records of measurements have them."""
+        config = self.config
+        return {
+            "run": None if self.run is None else self.run.config,
+            "model": config.model,
+            "model_options": config.model_options,
+            "weights": config.weights,
+            "model_source": self.source,
+            "dataset": config.dataset,
+            "preparation": self.dataset.preparation,
+            "epochs": self.epochs,
+            "best": self.best,
+            "averaged": self.averaged,
+            "dtype": config.dtype,
+            "part": part,
+        }
+
     def part(self, part: str = "test", count: int | None = None) -> Split:
         """The first images of a part of the data set, as they are stored.
 
