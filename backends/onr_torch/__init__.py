@@ -83,6 +83,11 @@ def onr_attacks() -> list[Entry]:
             "AutoAttack's standard version",
         ),
         Entry(
+            "square",
+            "onr_torch.library_attacks.square_adapter:square",
+            "AutoAttack's Square alone, which needs no gradient; steps are queries",
+        ),
+        Entry(
             "torchattacks",
             "onr_torch.library_attacks.torchattacks_adapter:torchattacks_attack",
             "torchattacks:NAME, as torchattacks:PGDL2",

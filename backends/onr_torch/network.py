@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,26 @@ class TorchNetwork:
         if twin is not self.module:
             share_record(self.module, twin)
         return twin
+
+    def calls_autograd(self, x: torch.Tensor, /) -> bool:
+        """Whether a forward pass at ``x`` computes gradients itself, by torch's autograd.
+
+        Calls inside compiled code are not seen.
+        """
+        entries = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
+        seen = False
+
+        def watch(frame: Any, event: str, _: Any) -> None:
+            nonlocal seen
+            seen = seen or (event == "call" and frame.f_code in entries)
+
+        before = sys.getprofile()
+        sys.setprofile(watch)
+        try:
+            self(x)
+        finally:
+            sys.setprofile(before)
+        return seen
 
     def asarray(self, x: np.ndarray, /) -> torch.Tensor:
         """Inputs as a tensor of the module's dtype on its device; integers (labels) become int64.

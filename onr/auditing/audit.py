@@ -19,6 +19,7 @@ from onr.auditing.chunked_network import ChunkedNetwork
 from onr.auditing.protocols import Check, Evidence, Flag
 from onr.auditing.record import RECORD, Audit
 from onr.auditing.threat import Threat
+from onr.auditing.zeroed_network import ZeroedNetwork
 from onr.errors import OnrError
 from onr.measurements.batches import Inputs
 from onr.measurements.fingerprint import fingerprint
@@ -158,7 +159,7 @@ def run_audit(
     stored = [
         StoredParts(None if folder is None else folder / RECORD, key) for folder in (out, *merge)
     ]
-    chunked = ChunkedNetwork(network, settings.batch_size or plan.block)
+    chunked = ChunkedNetwork(ZeroedNetwork(network), settings.batch_size or plan.block)
     whole = shard == (1, 1) and process[0] == 0
     found: list[Columns] = []
     missing: dict[int, tuple[int, int, str]] = {}

@@ -15,7 +15,7 @@ __all__ = ["BaseCheck"]
 class BaseCheck:
     """A check whose flag is raised where a number is beyond its threshold.
 
-    A subclass sets the attributes, and defines ``measure`` (if the columns of the audit do not
+    A subclass sets the attributes, and defines :meth:`look` (if the columns of the audit do not
     suffice) and ``verdict``, which ends with :meth:`flag` or :meth:`unknown`.
 
     Example:
@@ -40,10 +40,30 @@ class BaseCheck:
     source: str = ""
     meaning: str = ""
     remedy: str = ""
+    images: int = 0
+    """At how many images of the audit, from the first, to :meth:`look`."""
 
     def measure(self, block: Block, /) -> Mapping[str, np.ndarray]:
-        """Nothing: the columns of the audit suffice."""
-        return {}
+        """What :meth:`look` gives for the first images of the audit, NaN for the others."""
+        few = block.first(self.images) if self.images else block.take(np.zeros(len(block), bool))
+        if not len(few):
+            return {}
+        return {name: block.column(few, values) for name, values in self.look(few).items()}
+
+    def look(self, block: Block, /) -> Mapping[str, np.ndarray]:
+        """Columns of floats for the images of a block, ``(len(block),)``, by name.
+
+        Raises:
+            OnrError: they cannot be measured, so that the check does not decide.
+
+        """
+        raise NotImplementedError(f"check {self.name} looks at no images")
+
+    def seen(self, evidence: Evidence, name: str, /) -> np.ndarray:
+        """The values of a column of this check, without NaN; empty if there are none."""
+        values = evidence.of(self.name).get(name, np.empty(0))
+        known: np.ndarray = values[~np.isnan(values)]
+        return known
 
     def verdict(self, evidence: Evidence, /) -> Flag:
         """The flag, from what was measured at all images."""

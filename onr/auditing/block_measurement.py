@@ -16,6 +16,7 @@ from onr.arrays import in_float32, to_numpy
 from onr.auditing.block import Block
 from onr.auditing.images import Measured, measure_images
 from onr.auditing.protocols import Check
+from onr.auditing.zeroed_network import out_of_memory
 from onr.errors import ImageError, OnrError
 from onr.protocols import Norm
 
@@ -70,7 +71,7 @@ def measure_block(
             columns = _measured(block, norms, checks, cells=cells, limit=limit)
             break
         except Exception as error:
-            if not _out_of_memory(error) or block.network.size == 1:
+            if not out_of_memory(error) or block.network.size == 1:
                 raise
             block.network.size = max(1, min(block.network.size, len(block)) // 2)
     columns["cost: seconds"] = np.array([time.perf_counter() - began])
@@ -109,7 +110,7 @@ def _measured(
             for key, values in found.items():
                 columns[f"{name}: {key}"] = _spread(np.asarray(values), good)
         except Exception as caught:  # whatever a check raises
-            if _out_of_memory(caught):
+            if out_of_memory(caught):
                 raise
             plain = isinstance(caught, OnrError | _TooLongError)
             told = str(caught) if plain else f"{type(caught).__name__}: {caught}"
@@ -154,16 +155,6 @@ def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     found = np.full(len(good), np.nan)
     found[good] = values
     return found
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an error of any framework says that memory does not suffice."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "allocate" in text))
-    )
 
 
 class _TooLongError(Exception):

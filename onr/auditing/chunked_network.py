@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onr.arrays import array_namespace
+from onr.auditing.zeroed_network import ZeroedNetwork
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Linearization, Norm
 from onr.typing import Array
@@ -42,6 +43,12 @@ class ChunkedNetwork:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input."""
         return self.network.input_shape
+
+    @property
+    def bare(self) -> BackendNetwork:
+        """The network of the backend, of which no pass is counted."""
+        network = self.network
+        return network.network if isinstance(network, ZeroedNetwork) else network
 
     def __call__(self, x: Array, /) -> Array:
         """The logits, ``(batch, d)``."""

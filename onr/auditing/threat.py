@@ -50,6 +50,11 @@ class Threat:
         """The radius as a number."""
         return number(self.eps)
 
+    @property
+    def text(self) -> str:
+        """The radius as the names of columns have it, such as ``0.5`` for ``0.50``."""
+        return times(self.eps, 1)
+
     @cached_property
     def radii(self) -> dict[str, float]:
         """A quarter, half, once and twice the radius, from small to large, as text and number."""

@@ -33,6 +33,7 @@ RADII = {"1": 6.0, "2": 0.75, "inf": 0.05}
 LOSSES = ("cross-entropy", "margin", "lq:2")
 LIBRARIES = {
     "autoattack": {"": ("1", "2", "inf")},
+    "square": {"": ("1", "2", "inf")},
     "torchattacks": {":PGDL2": ("2",), ":PGD": ("inf",), ":APGD": ("2", "inf")},
     "foolbox": {":L1PGD": ("1",), ":L2PGD": ("2",), ":LinfPGD": ("inf",)},
 }
@@ -75,12 +76,19 @@ def test_every_attack_has_its_cases() -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """AutoAttack with as many parts, each of fewer steps."""
+    """AutoAttack with as many parts, each of fewer steps, and Square with fewer queries."""
     try:
         from pyautoattack import AutoAttack
+        from pyautoattack.square import SquareAttack
     except ModuleNotFoundError:
         return
-    usual = AutoAttack._set_version
+    usual, init = AutoAttack._set_version, SquareAttack.init_hyperparam
+
+    def few(self: Any, x: torch.Tensor) -> None:
+        init(self, x)
+        self.n_queries = min(self.n_queries, 5)
+
+    monkeypatch.setattr(SquareAttack, "init_hyperparam", few)
 
     def fewer(self: Any, version: str) -> None:
         usual(self, version)
