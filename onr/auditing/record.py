@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import importlib
+import io
 import json
+import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,21 +16,27 @@ from typing import Any
 import numpy as np
 
 from onr.auditing.intervals import quantile, wilson
+from onr.auditing.page import audit_page
 from onr.auditing.protocols import Flag
-from onr.errors import OnrError
+from onr.auditing.summary import summary
+from onr.auditing.wording import counted, title
+from onr.errors import OnrError, missing_extra
 from onr.files import write_atomic
 from onr.parts import StoredParts
 from onr.records import columns_as_rows, csv_table
 from onr.typing import Row
 
-__all__ = ["RECORD", "TABLE", "Audit"]
+__all__ = ["PAGE", "PICTURES", "RECORD", "TABLES", "WORST", "Audit", "json_bytes"]
 
-RECORD, TABLE = "audit.json", "images.csv"
+RECORD, PAGE, PICTURES = "audit.json", "audit.html", "pictures.npz"
+TABLES = {"csv": "images.csv", "parquet": "images.parquet"}
 
 QUANTILES = (0.05, 0.5, 0.95)
+WORST = 10
+"""How many of the worst images are shown and saved as pictures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What an audit found.
 
@@ -43,10 +54,29 @@ class Audit:
     columns: dict[str, np.ndarray]
     """The table, a column of shape ``(N,)`` for each quantity (:mod:`onr.auditing.images`)."""
     flags: tuple[Flag, ...] = ()
-    pictures: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
     """The worst images: ``place`` in the table, and ``image``, ``maximiser``, ``perturbation``."""
-    parts: tuple[StoredParts, ...] = field(default=(), repr=False, compare=False)
+    parts: tuple[StoredParts, ...] = field(default=(), compare=False)
     """The blocks that were kept on disk, which :meth:`save` removes."""
+
+    def __str__(self) -> str:
+        """The summary."""
+        return self.summary()
+
+    def __repr__(self) -> str:
+        """One line: a table of images is too long to print."""
+        return (
+            f"<audit of {title(self.record)}: {counted(len(self.measured), 'image')}, "
+            f"{counted(len(self.raised), 'flag')} raised>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The summary, as a notebook shows it."""
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
+    def summary(self) -> str:
+        """What was found, as text of one screen; flags that are raised, with what to do next."""
+        return summary(self)
 
     @property
     def measured(self) -> np.ndarray:
@@ -58,6 +88,19 @@ class Audit:
     def raised(self) -> tuple[Flag, ...]:
         """The flags that are raised."""
         return tuple(flag for flag in self.flags if flag.raised)
+
+    @property
+    def worst(self) -> dict[str, np.ndarray]:
+        """The pictures of the images that the smallest perturbations change, ten at most.
+
+        The keys are those of :attr:`pictures`; none without pictures.
+        """
+        if not len(self.pictures.get("place", ())):
+            return {}
+        place = self.pictures["place"].astype(int)
+        columns = self.columns
+        order = np.lexsort((columns["first-order radius"][place], columns["radius found"][place]))
+        return {name: values[order[:WORST]] for name, values in self.pictures.items()}
 
     @property
     def curve(self) -> list[Row]:
@@ -147,20 +190,79 @@ class Audit:
             ) from error
         return pandas.DataFrame(self.columns)
 
-    def save(self, folder: str | Path, /) -> tuple[str, ...]:
-        """Write ``audit.json`` and ``images.csv``; remove the blocks that were kept for a restart.
+    def save(self, folder: str | Path, /, *, table: str = "csv") -> list[Path]:
+        """Write the audit into a folder, and remove the blocks that were kept for a restart.
+
+        The files are ``audit.json``; ``images.csv`` or ``images.parquet``, a row for each image;
+        ``pictures.npz``, the ten worst images; and the page ``audit.html``, which needs no other
+        file. Without jinja2 there is no page, and a warning says so.
+        :func:`onr.auditing.saved.open_audit` reads the folder.
+
+        Args:
+            folder: where to write; it is made if necessary, and an audit in it is replaced.
+            table: ``csv`` or ``parquet``.
 
         Returns:
-            The names of the files.
+            The files that were written.
 
         Raises:
-            OnrError: the folder cannot be written to.
+            OnrError: the folder cannot be written to, or pyarrow is needed and not installed.
 
         """
         folder = Path(folder)
-        write_atomic(folder / TABLE, csv_table(self.rows))
-        content = json.dumps(self.to_dict(), indent=2) + "\n"
-        write_atomic(folder / RECORD, content.encode())
+        if table not in TABLES:
+            raise OnrError(f"table = {table!r}: expected csv or parquet")
+        files = {TABLES[table]: csv_table(self.rows) if table == "csv" else _parquet(self.columns)}
+        worst = self.worst
+        if worst:
+            content = io.BytesIO()
+            np.savez_compressed(content, **{name: worst[name] for name in sorted(worst)})
+            files[PICTURES] = content.getvalue()
+        try:
+            files[PAGE] = audit_page(self)
+        except ModuleNotFoundError as error:
+            warnings.warn(f"{PAGE} is not written: {missing_extra(error) or error}", stacklevel=2)
+        stored = {"table": TABLES[table], "columns": {
+            name: "text" if each.dtype.kind in "US" else "number"
+            for name, each in self.columns.items()
+        }}  # fmt: skip
+        files[RECORD] = json_bytes(self.to_dict() | stored)
+        for name, content_ in files.items():
+            write_atomic(folder / name, content_)
+        for name in {*TABLES.values(), PICTURES, PAGE} - set(files):
+            (folder / name).unlink(missing_ok=True)  # of the audit that was here
         for each in self.parts:
             each.remove()
-        return RECORD, TABLE
+        return [folder / name for name in files]
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON that every parser reads: NaN becomes ``null``, and infinity the text ``inf``.
+
+    Example:
+        >>> json_bytes({"low": -math.inf, "mean": math.nan, "high": 1.5}).decode().split()
+        ['{', '"low":', '"-inf",', '"mean":', 'null,', '"high":', '1.5', '}']
+
+    """
+    return (json.dumps(_strict(content), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else f"{value:g}"
+    return value
+
+
+def _parquet(columns: Mapping[str, np.ndarray]) -> bytes:
+    try:
+        pyarrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from error
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.table({k: pyarrow.array(v) for k, v in columns.items()}), content)
+    return content.getvalue()

@@ -1,0 +1,480 @@
+"""The audit as one HTML page, which needs no other file."""
+
+from __future__ import annotations
+
+import importlib.resources
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onr.auditing.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, bands_chart
+from onr.auditing.charts import BOTTOM as BELOW
+from onr.auditing.charts import scatter_chart, strips_chart
+from onr.auditing.intervals import quantile, wilson
+from onr.auditing.png import data_uri
+from onr.auditing.protocols import Flag
+from onr.auditing.summary import norms
+from onr.auditing.wording import (
+    attempts,
+    class_name,
+    counted,
+    figure,
+    findings,
+    images_text,
+    kinds,
+    norm_text,
+    percent,
+    radius_text,
+    threat_text,
+    title,
+    unit,
+)
+from onr.registry import load
+
+if TYPE_CHECKING:
+    from onr.auditing.record import Audit
+
+__all__ = ["audit_page", "rendered"]
+
+ROWS = 2000
+"""How many images the table of the page has."""
+CLASSES = 50
+FAILURES = 50
+STATES = {True: "raised", False: "ok", None: "not checked"}
+
+
+def rendered(template: str, **context: Any) -> bytes:
+    """A page from one of the templates beside this module.
+
+    Raises:
+        ModuleNotFoundError: jinja2 is not installed.
+
+    """
+    import jinja2
+
+    folder = importlib.resources.files(__package__)
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**context).encode()
+
+
+def audit_page(audit: Audit) -> bytes:
+    """The page as UTF-8.
+
+    Raises:
+        ModuleNotFoundError: jinja2 is not installed.
+
+    """
+    eps = str(audit.record["eps"])
+    correct = audit.measured & (audit.columns["predicted"] == audit.columns["label"])
+    order = {"raised": 0, "not checked": 1, "ok": 2}
+    flags = sorted(map(_flag, audit.flags), key=lambda each: order[each["state"]])
+    return rendered(
+        "page.html.jinja",
+        title=title(audit.record),
+        threat=_threat(audit),
+        findings=findings(audit),
+        raised=len(audit.raised),
+        eps=eps,
+        norm=norm_text(str(audit.record["p"])),
+        accuracy=_accuracy(audit),
+        radii=_radii(audit, correct),
+        norms=_norms(audit),
+        classes=_classes(audit, correct),
+        linearity=_linearity(audit),
+        flags=flags,
+        worst=_worst(audit),
+        table=_table(audit),
+        limits=_limits(audit),
+        failures=_failures(audit),
+        settings=[(name, str(value)) for name, value in audit.record.items()],
+    )
+
+
+def _threat(audit: Audit) -> list[tuple[str, str]]:
+    """What was audited, as names and texts."""
+    record, count = audit.record, len(audit.measured)
+    failed = int((~audit.measured).sum())
+    found = [
+        ("Perturbations", threat_text(record)),
+        ("Images", images_text(record) + (f"; {failed} could not be measured" if failed else "")),
+        ("Labels", str(record.get("labels", "as given"))),
+        ("Classes", figure(float(record.get("classes", math.nan)))),
+    ]
+    if "fingerprint" in record:
+        found.append(("Fingerprint of the model", str(record["fingerprint"])[:16]))
+    if "seconds" in record:
+        passes, seconds = record["passes"] / count, record["seconds"] / count
+        found.append(("Cost of an image", f"{figure(passes)} passes, {figure(seconds)} seconds"))
+    versions = record.get("versions")
+    if isinstance(versions, Mapping):
+        found.append(("Versions", ", ".join(f"{name} {each}" for name, each in versions.items())))
+    return found
+
+
+def _radius_axis(audit: Audit) -> Axis:
+    """The horizontal axis of charts over eps, in the unit in which eps was written."""
+    eps, radii = str(audit.record["eps"]), audit.record["radii"]
+    scale = unit(eps)
+    ticks = [(0.0, "0"), *((r, figure(r * scale)) for r in radii.values())]
+    label = f"radius, {norm_text(str(audit.record['p']))}" + _per(eps)
+    end = WIDTH - RIGHT - 6
+    return Axis(0, max(radii.values()), LEFT, end, label=label, given=ticks)
+
+
+def _per(eps: str) -> str:
+    return f", in 1/{unit(eps):g}" if unit(eps) != 1 else ""
+
+
+def _accuracy(audit: Audit) -> dict[str, Any]:
+    curve, record = audit.curve, audit.record
+    others: dict[str, list[tuple[float, float]]] = {}
+    rows = []
+    for check, found in attempts(audit).items():
+        for text, values in found.items():
+            known = values[~np.isnan(values)]
+            hits, count = int(known.sum()), len(known)
+            low, high = wilson(hits, count)
+            others.setdefault(check, []).append((record["radii"][text], hits / count))
+            rows.append((check, text, percent(hits / count), percent(low), percent(high), count))
+    y = Axis(
+        0, 1, HEIGHT - BELOW, TOP, label="accuracy, %",
+        given=[(k / 5, str(20 * k)) for k in range(6)],
+    )  # fmt: skip
+    columns = {name: [row[name] for row in curve] for name in ("radius", "accuracy", "low", "high")}
+    last = curve[-1]
+    chart = bands_chart(
+        _radius_axis(audit), y, columns["radius"], columns["accuracy"],
+        [(columns["low"], columns["high"])],
+        others=others,
+        mark=(record["radii"][str(record["eps"])], "eps"),
+        title=f"Accuracy falls from {percent(curve[0]['accuracy'])} without an attack to "
+        f"{percent(last['accuracy'])} at radius {last['eps']}.",
+    )  # fmt: skip
+    return {
+        "chart": chart,
+        "rows": [
+            ("multitargeted" if row["radius"] else "no attack", row["eps"])
+            + tuple(percent(row[name]) for name in ("accuracy", "low", "high"))
+            + (row["images"],)
+            for row in curve
+        ]
+        + rows,
+        "others": list(others),
+    }
+
+
+def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
+    columns, eps = audit.columns, str(audit.record["eps"])
+    if "radius found" not in columns or "first-order radius" not in columns:
+        return {}
+    first, found = columns["first-order radius"], columns["radius found"]
+    shown = correct & np.isfinite(first) & (first > 0) & (found > 0)
+    exact = ~np.isnan(columns.get("exact radius", np.full(len(first), np.nan)))
+    scale = unit(eps)
+    ratio = found[shown & np.isfinite(found)] / first[shown & np.isfinite(found)]
+    return {
+        "chart": scatter_chart(
+            first[shown] * scale,
+            found[shown] * scale,
+            exact[shown],
+            labels=(f"first-order radius{_per(eps)}", f"radius found{_per(eps)}"),
+            title=f"The radius that the attack found against the first-order radius, "
+            f"{counted(int(shown.sum()), 'image')}.",
+        )
+        if shown.any()
+        else "",
+        "shown": int(shown.sum()),
+        "wrong": int((audit.measured & ~correct).sum()),
+        "flat": int((correct & np.isposinf(first)).sum()),
+        "missing": int(np.isposinf(found[correct]).sum()),
+        "largest": list(audit.record["radii"])[-1],
+        "exact": int((exact & correct).sum()),
+        "ratio": figure(float(np.median(ratio))) if len(ratio) else "–",
+        "quantiles": [
+            _quantiles(text, values, eps)
+            for text, values in (
+                ("first-order radius", first[correct]),
+                ("radius found", found[correct]),
+                ("exact radius", columns.get("exact radius", first[:0])),
+            )
+            if len(values) and not np.isnan(values).all()
+        ],
+    }
+
+
+def _quantiles(text: str, values: np.ndarray, eps: str | None = None) -> tuple[str, ...]:
+    """A row of a table: 5, 50 and 95 % with intervals, and the number of images."""
+    cells = [text]
+    for q in (0.05, 0.5, 0.95):
+        shown = [
+            figure(each) if eps is None else radius_text(each, eps) for each in quantile(values, q)
+        ]
+        low, high = (_open(each) for each in shown[1:])
+        middle = "not found" if shown[0] == "inf" else shown[0]
+        cells.append(f"{middle} ({low} to {high})")
+    return (*cells, f"{int((~np.isnan(values)).sum()):,}")
+
+
+def _open(text: str) -> str:
+    return {"inf": "?", "-inf": "?"}.get(text, text)
+
+
+def _norms(audit: Audit) -> dict[str, Any]:
+    names = norms(audit)
+    known = [name for name in names if not np.isnan(audit.columns[name]).all()]
+    if not known:
+        return {}
+    label = {name: f"{name.removeprefix('norm ')} ({kinds(audit, name)})" for name in known}
+    values = {name: audit.columns[name][~np.isnan(audit.columns[name])] for name in known}
+    return {
+        "chart": strips_chart(
+            [(label[name], values[name]) for name in known],
+            label="operator norm of the Jacobian",
+            title="How the operator norms are distributed over the images.",
+        ),
+        "rows": [_quantiles(label[name], values[name]) for name in known],
+        "zero": [name for name in known if not (values[name] > 0).all()],
+    }
+
+
+def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
+    """A row for each label, the least robust first."""
+    columns, eps = audit.columns, str(audit.record["eps"])
+    robust = columns[f"robust at {eps}"] == 1
+    first = next(iter(norms(audit)), None)
+    found = []
+    for label in np.unique(columns["label"][audit.measured]):
+        members = audit.measured & (columns["label"] == label)
+        count = int(members.sum())
+        good = members & correct
+        radius = columns.get("radius found", np.full(len(members), np.nan))[good]
+        radius = radius[~np.isnan(radius)]
+        typical = float(np.quantile(radius, 0.5, method="lower")) if len(radius) else math.nan
+        targets = columns.get("class found", np.full(len(members), np.nan))[good]
+        targets, often = np.unique(targets[~np.isnan(targets)], return_counts=True)
+        sizes = columns[first][members] if first else np.array([math.nan])
+        low, high = wilson(int(robust[members].sum()), count)
+        found.append(
+            (
+                float(robust[members].mean()),
+                (
+                    class_name(audit.record, label),
+                    f"{count:,}",
+                    percent(good.sum() / count),
+                    f"{percent(robust[members].mean())} ({100 * low:.0f} to {100 * high:.0f})",
+                    "not found" if math.isinf(typical) else radius_text(typical, eps),
+                    class_name(audit.record, targets[often.argmax()]) if len(targets) else "–",
+                    figure(float(np.nanmedian(sizes))) if not np.isnan(sizes).all() else "–",
+                ),
+            )
+        )
+    found.sort(key=lambda each: each[0])
+    return {
+        "rows": [row for _, row in found[:CLASSES]],
+        "of": len(found),
+        "norm": first.removeprefix("norm ") if first else "",
+    }
+
+
+def _linearity(audit: Audit) -> dict[str, Any]:
+    columns, record = audit.columns, audit.record
+    known = {
+        text: columns[f"rho at {text}"][~np.isnan(columns[f"rho at {text}"])]
+        for text in record["radii"]
+        if f"rho at {text}" in columns
+    }
+    known = {text: values for text, values in known.items() if len(values)}
+    if not known:
+        return {}
+    qs = np.array([np.quantile(v, [0.05, 0.25, 0.5, 0.75, 0.95]) for v in known.values()]).T
+    low, high = min(0.0, float(qs.min())), max(1.25, float(qs.max()) * 1.05)
+    y = Axis(low, high, HEIGHT - BELOW, TOP, label="rho")
+    chart = bands_chart(
+        _radius_axis(audit),
+        y,
+        [record["radii"][text] for text in known],
+        list(qs[2]),
+        [(qs[0], qs[4]), (qs[1], qs[3])],
+        level=(1.0, "linear"),
+        title="rho over the radius: "
+        + ", ".join(f"{figure(m)} at {text}" for text, m in zip(known, qs[2], strict=True)),
+    )
+    cell = columns.get("cell radius", np.array([]))
+    cell = cell[~np.isnan(cell)]
+    exact = columns.get("exact radius", np.array([]))
+    exact = exact[~np.isnan(exact)]
+    eps = str(record["eps"])
+    return {
+        "chart": chart,
+        "rows": [_quantiles(f"rho at {text}", values) for text, values in known.items()],
+        "cells": len(cell),
+        "cell": ", ".join(radius_text(each, eps) for each in cell[:10]),
+        "exact": ", ".join(radius_text(each, eps) for each in exact[:10]),
+        "exacts": len(exact),
+    }
+
+
+def _flag(flag: Flag) -> dict[str, Any]:
+    """A flag with what its check says, if the check is installed."""
+    found = {
+        "name": flag.name,
+        "state": STATES[flag.raised],
+        "value": "–" if flag.value is None else figure(flag.value),
+        "threshold": f"{flag.comparison} {figure(flag.threshold)}",
+        "source": flag.source,
+        "detail": flag.detail,
+        "images": flag.images,
+        "summary": "",
+        "meaning": "",
+        "remedy": "",
+    }
+    try:
+        check = load("check", flag.name)()
+    except Exception:  # a plugin that is gone, or broken: the flag itself is shown
+        return found
+    return found | {name: getattr(check, name) for name in ("summary", "meaning", "remedy")}
+
+
+def _worst(audit: Audit) -> list[dict[str, Any]]:
+    worst, columns, record = audit.worst, audit.columns, audit.record
+    eps, found = str(record["eps"]), []
+    low, high = record.get("bounds", (0.0, 1.0))
+    for place, image, v, delta in zip(
+        worst.get("place", ()),
+        worst.get("image", ()),
+        worst.get("maximiser", ()),
+        worst.get("perturbation", ()),
+        strict=True,
+    ):
+        at = int(place)
+        radius = float(columns["radius found"][at])
+        found.append(
+            {
+                "image": _image_name(audit, at),
+                "label": class_name(record, columns["label"][at]),
+                "target": class_name(record, columns["class found"][at]),
+                "radius": "none found" if math.isinf(radius) else radius_text(radius, eps),
+                "first": radius_text(float(columns["first-order radius"][at]), eps),
+                "pictures": (
+                    data_uri((image.astype(np.float64) - low) / (high - low)),
+                    data_uri(v, signed=True),
+                    data_uri(delta, signed=True),
+                ),
+            }
+        )
+    return found
+
+
+def _image_name(audit: Audit, place: int) -> str:
+    number = audit.columns["image"][place] if "image" in audit.columns else place
+    name = audit.columns["name"][place] if "name" in audit.columns else ""
+    return f"{int(number)} {name}".strip()
+
+
+def _table(audit: Audit) -> dict[str, Any]:
+    """The important columns of the table, the worst images first."""
+    columns, record = audit.columns, audit.record
+    eps, count = str(record["eps"]), len(audit.measured)
+    nothing = np.full(count, np.nan)
+    found, first = (columns.get(name, nothing) for name in ("radius found", "first-order radius"))
+    order = np.lexsort((first, found, ~audit.measured))[:ROWS]
+    largest = list(record["radii"])[-1]
+    shown: list[tuple[str, Any]] = [("image", lambda k: (_image_name(audit, k), ""))]
+
+    def named(column: str) -> Any:
+        values = columns.get(column, nothing)
+        return lambda k: (class_name(record, values[k]), "")
+
+    def number(column: str) -> Any:
+        return lambda k: (figure(float(columns[column][k])), float(columns[column][k]))
+
+    def radius(column: str) -> Any:
+        def cell(k: int) -> tuple[str, float]:
+            value = float(columns[column][k])
+            missing = f"> {largest}" if column == "radius found" else "∞"
+            return missing if math.isinf(value) else radius_text(value, eps), value
+
+        return cell
+
+    shown += [("label", named("label")), ("predicted", named("predicted"))]
+    for column in ("margin", *norms(audit)[:1]):
+        if column in columns:
+            shown.append((column, number(column)))
+    for column in ("first-order radius", "radius found"):
+        if column in columns:
+            shown.append((column, radius(column)))
+    if "class found" in columns:
+        shown.append(("changed to", named("class found")))
+    for column in (f"rho at {eps}", "alignment"):
+        if column in columns:
+            shown.append((column, number(column)))
+    if not audit.measured.all():
+        shown.append(("failure", lambda k: (str(columns["failure"][k]), "")))
+    return {
+        "head": [name for name, _ in shown],
+        "rows": [[cell(int(k)) for _, cell in shown] for k in order],
+        "of": count,
+        "more": len(columns) - len(shown),
+    }
+
+
+def _failures(audit: Audit) -> dict[str, Any]:
+    failed = np.flatnonzero(~audit.measured)
+    rows = [(_image_name(audit, int(k)), str(audit.columns["failure"][k])) for k in failed]
+    return {"rows": rows[:FAILURES], "of": len(rows)}
+
+
+def _limits(audit: Audit) -> list[str]:
+    """What the audit does not show, in sentences."""
+    record, eps = audit.record, str(audit.record["eps"])
+    count, of = int(record.get("images", 0)), int(record.get("of", 0))
+    said = [
+        "The accuracy under attack is an upper bound: a stronger attack may break more images. It "
+        "is no certificate.",
+        "The first-order radius is an estimate: it is the distance to the boundary of the network's "
+        "linear approximation, without the bounds of the pixels. The radius found is an upper bound "
+        "on the distance to the boundary. The distance is known exactly only where the table of "
+        "images has an exact radius, and there without the bounds of the pixels.",
+        f"Only {norm_text(str(record['p']))} perturbations were tried, up to "
+        f"{list(record['radii'])[-1]}: no rotations, patches, corruptions or other norms, and no "
+        "attack that a person designs for this model.",
+    ]
+    if count < of:
+        said.append(
+            f"{of - count:,} of the {of:,} images were not looked at; the intervals say what they "
+            "may change, if the images were drawn at random."
+        )
+    if record.get("fast"):
+        said.append("The audit was fast: the checks looked at a fifth of the usual images.")
+    bounds = [
+        f"{name.removeprefix('norm ')} ({kinds(audit, name)})"
+        for name in norms(audit)
+        if kinds(audit, name) not in ("exact", "")
+    ]
+    if bounds:
+        said.append(
+            f"These norms are not exact, and the values are lower bounds: {', '.join(bounds)}."
+        )
+    if float(record.get("classes", 0)) > 64:
+        said.append(
+            "The model has more than 64 classes: norms and first-order radii use the ten largest "
+            "logits and that of the label."
+        )
+    if not audit.flags:
+        said.append("No check was run: the attack may fail because gradients are hidden.")
+    said += [
+        f"Check {flag.name}: not decided. {flag.detail}"
+        for flag in audit.flags
+        if flag.raised is None
+    ]
+    if "cell radius" not in audit.columns or np.isnan(audit.columns["cell radius"]).all():
+        said.append(f"No exact radius was computed, at {eps} or elsewhere.")
+    return said

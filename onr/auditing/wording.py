@@ -1,0 +1,313 @@
+"""How the numbers of an audit are written, and what they say in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onr.auditing.intervals import wilson
+from onr.auditing.protocols import Flag
+
+if TYPE_CHECKING:
+    from onr.auditing.record import Audit
+
+__all__ = [
+    "attempts",
+    "class_name",
+    "counted",
+    "figure",
+    "findings",
+    "flag_number",
+    "kinds",
+    "norm_text",
+    "percent",
+    "radius_text",
+    "threat_text",
+    "title",
+]
+
+FEW = 5
+"""A class of fewer images is not named as the weakest."""
+LINEAR = 0.5, 1.5
+"""Between these medians of rho a network is called nearly linear."""
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A number with three digits; a dash for NaN.
+
+    Example:
+        >>> figure(1234.5), figure(0.012345), figure(math.nan), figure(math.inf)
+        ('1230', '0.0123', '–', 'inf')
+
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value) or value == 0:
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:g}" if 1e-4 <= abs(rounded) < 1e6 else f"{value:.{digits - 1}e}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal.
+
+    Example:
+        >>> percent(0.125), percent(math.nan)
+        ('12.5 %', '–')
+
+    """
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def counted(count: int, what: str) -> str:
+    """A number and what it counts.
+
+    Example:
+        >>> counted(1, "image"), counted(1200, "flag")
+        ('1 image', '1,200 flags')
+
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def norm_text(p: str) -> str:
+    """How a norm is written in a sentence.
+
+    Example:
+        >>> norm_text("inf"), norm_text("2"), norm_text("onr_pixel_norms:tv")
+        ('l-inf', 'l2', 'onr_pixel_norms:tv')
+
+    """
+    if p == "inf":
+        return "l-inf"
+    return f"l{p}" if p.replace(".", "").isdigit() else p
+
+
+def unit(eps: str) -> float:
+    """The number of units in 1, if eps is a fraction; else 1.
+
+    Example:
+        >>> unit("8/255"), unit("0.5")
+        (255.0, 1.0)
+
+    """
+    return float(eps.partition("/")[2] or 1)
+
+
+def radius_text(radius: float, eps: str) -> str:
+    """A radius in the unit in which eps was written.
+
+    Example:
+        >>> radius_text(0.0125, "8/255"), radius_text(0.0125, "0.5"), radius_text(math.inf, "1")
+        ('3.19/255', '0.0125', 'inf')
+
+    """
+    scale = unit(eps)
+    if scale == 1 or not math.isfinite(radius) or radius == 0:
+        return figure(radius)
+    return f"{figure(radius * scale)}/{eps.partition('/')[2]}"
+
+
+def class_name(record: Mapping[str, Any], label: float) -> str:
+    """The name of a class, if the record has ``class_names``; else its number.
+
+    Example:
+        >>> class_name({"class_names": ["cat", "dog"]}, 1.0), class_name({}, 1.0)
+        ('dog', '1')
+
+    """
+    if math.isnan(label):
+        return "–"
+    names = record.get("class_names") or ()
+    return str(names[int(label)]) if 0 <= label < len(names) else str(int(label))
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """What was audited, in a few words.
+
+    Example:
+        >>> title({"model": "runs/at", "data": "cifar10"}), title({})
+        ('runs/at on cifar10', 'a model')
+
+    """
+    data = record.get("dataset") or record.get("data")
+    return str(record.get("model") or "a model") + (f" on {data}" if data else "")
+
+
+def threat_text(record: Mapping[str, Any]) -> str:
+    """The threat model in one line.
+
+    Example:
+        >>> threat_text({"p": "inf", "eps": "8/255", "bounds": [0.0, 1.0]})
+        'l-inf radius 8/255, pixels stay in [0, 1]'
+
+    """
+    low, high = record.get("bounds", (0.0, 1.0))
+    norm = norm_text(str(record.get("p", "?")))
+    return f"{norm} radius {record.get('eps', '?')}, pixels stay in [{low:g}, {high:g}]"
+
+
+def images_text(record: Mapping[str, Any]) -> str:
+    """Which images were audited.
+
+    Example:
+        >>> images_text({"images": 100, "of": 10000, "seed": None})
+        'the first 100 of 10,000 images'
+
+    """
+    count, of = int(record.get("images", 0)), int(record.get("of", 0))
+    if count == of:
+        return f"all {count:,} images" if count != 1 else "1 image"
+    if record.get("seed") is None:
+        return f"the first {count:,} of {of:,} images"
+    return f"{count:,} of {of:,} images, drawn at random with seed {record['seed']}"
+
+
+def kinds(audit: Audit, norm: str) -> str:
+    """What the values of a norm are: exact, or a bound; with counts if they differ.
+
+    Example:
+        >>> from onr.auditing.record import Audit
+        >>> kinds(Audit({}, {"norm 2:2 kind": np.array(["exact", "exact", ""])}), "norm 2:2")
+        'exact'
+
+    """
+    found = audit.columns.get(f"{norm} kind", np.array([], dtype=str))
+    names, counts = np.unique(found[found != ""], return_counts=True)
+    if len(names) == 1:
+        return str(names[0])
+    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+
+
+def flag_number(flag: Flag) -> str:
+    """The number of a flag and its threshold.
+
+    Example:
+        >>> flag_number(Flag("chance", True, 0.1, 0.2, "field", "", comparison="below"))
+        '0.1, raised below 0.2'
+
+    """
+    value = "not measured" if flag.value is None else figure(flag.value)
+    return f"{value}, raised {flag.comparison} {figure(flag.threshold)}"
+
+
+def attempts(audit: Audit) -> dict[str, dict[str, np.ndarray]]:
+    """What the attacks of checks achieved, by check and radius: columns ``CHECK: robust at EPS``.
+
+    Such a column is 1 where the prediction is right and the attack of the check did not change it,
+    0 where it is not or did, and NaN where the check did not look.
+
+    Example:
+        >>> from onr.auditing.record import Audit
+        >>> columns = {"square: robust at 0.5": np.array([1.0, 0.0])}
+        >>> attempts(Audit({"radii": {"0.5": 0.5}}, columns))
+        {'square': {'0.5': array([1., 0.])}}
+
+    """
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in audit.columns.items():
+        check, middle, radius = name.partition(": robust at ")
+        if middle and radius in audit.record["radii"] and not np.isnan(values).all():
+            found.setdefault(check, {})[radius] = values
+    return found
+
+
+def findings(audit: Audit) -> list[str]:
+    """What the audit found, in sentences.
+
+    Example:
+        >>> from onr.auditing.record import Audit
+        >>> columns = {"label": np.array([0.0, 1.0]), "predicted": np.array([0.0, 0.0])}
+        >>> columns |= {"robust at 0.5": np.array([1.0, 0.0]), "failure": np.array(["", ""])}
+        >>> audit = Audit({"p": "2", "eps": "0.5", "radii": {"0.5": 0.5}}, columns)
+        >>> for sentence in findings(audit):
+        ...     print(sentence)
+        The model classifies 1 of 2 images correctly (50.0 %, 95 % interval 9.5 to 90.5 %).
+        Perturbations within l2 radius 0.5 change 0 of these 1: at most 50.0 % of the images (9.5 to 90.5 %) are robust.
+        No check was run: nothing tells whether this attack can be trusted here.
+
+    """  # noqa: E501 - the second sentence
+    columns, record = audit.columns, audit.record
+    known, eps = audit.measured, str(record["eps"])
+    correct = known & (columns["predicted"] == columns["label"])
+    robust = known & (columns[f"robust at {eps}"] == 1)
+    count, right, left = int(known.sum()), int(correct.sum()), int(robust.sum())
+    low, high = wilson(right, count)
+    said = [
+        f"The model classifies {right:,} of {counted(count, 'image')} correctly "
+        f"({percent(right / count)}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+    ]
+    if right:
+        low, high = wilson(left, count)
+        said.append(
+            f"Perturbations within {norm_text(record['p'])} radius {eps} change {right - left:,} "
+            f"of these {right:,}: at most {percent(left / count)} of the images "
+            f"({100 * low:.1f} to {100 * high:.1f} %) are robust."
+        )
+    if right and "radius found" in columns:
+        said += _radii(audit, correct)
+    said += _weakest(audit, correct, robust)
+    rho = columns.get(f"rho at {eps}", np.array([]))
+    if not np.isnan(rho).all():
+        middle = float(np.nanmedian(rho))
+        word = "nearly linear" if LINEAR[0] <= middle <= LINEAR[1] else "far from linear"
+        said.append(
+            f"Within {eps} the model is {word} along its steepest direction: the logits change by "
+            f"{figure(middle)} times what the gradient predicts (median)."
+        )
+    return [*said, _trust(audit)]
+
+
+def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
+    eps, largest = str(audit.record["eps"]), list(audit.record["radii"])[-1]
+    middle = float(np.quantile(audit.columns["radius found"][correct], 0.5, method="lower"))
+    if math.isinf(middle):
+        return [f"The attack fails on half of the correctly classified images even at {largest}."]
+    return [
+        f"Half of the correctly classified images are lost to perturbations of size "
+        f"{radius_text(middle, eps)} or less."
+    ]
+
+
+def _weakest(audit: Audit, correct: np.ndarray, robust: np.ndarray) -> list[str]:
+    """The class with the fewest robust images, and what attacked images are mostly taken for."""
+    labels, record, said = audit.columns["label"], audit.record, []
+    shares = []
+    for label in np.unique(labels[audit.measured]):
+        members = audit.measured & (labels == label)
+        if members.sum() >= FEW:
+            shares.append((robust[members].mean(), correct[members].mean(), label, members))
+    if len(shares) > 1:
+        _, _, label, members = min(shares, key=lambda each: each[:3])
+        said.append(
+            f"The weakest class of {FEW} images or more is {class_name(record, label)}: "
+            f"{int(robust[members].sum())} of {int(members.sum())} are robust."
+        )
+    targets = audit.columns.get("class found", np.array([]))
+    targets = targets[correct & ~np.isnan(targets)] if len(targets) else targets
+    if len(targets) >= FEW:
+        values, counts = np.unique(targets, return_counts=True)
+        best = int(counts.argmax())
+        said.append(
+            f"Images that the attack changes are most often taken for "
+            f"{class_name(record, values[best])}: {counts[best]} of {len(targets)}."
+        )
+    return said
+
+
+def _trust(audit: Audit) -> str:
+    """Whether the numbers can be believed, as far as the checks tell."""
+    if not audit.flags:
+        return "No check was run: nothing tells whether this attack can be trusted here."
+    decided = [flag for flag in audit.flags if flag.raised is not None]
+    raised = [flag.name for flag in audit.raised]
+    if raised:
+        return (
+            f"{counted(len(raised), 'flag')} of {counted(len(decided), 'check')} "
+            f"{'is' if len(raised) == 1 else 'are'} raised ({', '.join(raised)}): resolve "
+            f"{'it' if len(raised) == 1 else 'them'} before you believe the robust accuracy."
+        )
+    return f"None of {counted(len(decided), 'check')} raises a flag."
