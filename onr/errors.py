@@ -18,6 +18,7 @@ EXTRAS = {
     "dask": "sweep",
     "distributed": "sweep",
     "tensorboard": "tensorboard",
+    "pyarrow": "parquet",
 }
 """The extra of the installation (``pip install 'onr[EXTRA]'``) that brings each module."""
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.stats import binom
 
-__all__ = ["LEVEL", "quantile", "wilson"]
+__all__ = ["LEVEL", "newcombe", "quantile", "wilson"]
 
 LEVEL = 0.95
 """The share of samples whose interval covers the number of the whole data set."""
@@ -32,6 +32,44 @@ def wilson(hits: int, count: int, /) -> tuple[float, float]:
     half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return (0.0 if hits == 0 else low), (1.0 if hits == count else high)
+
+
+def newcombe(both: int, second: int, first: int, count: int, /) -> tuple[float, float]:
+    """Newcombe's interval of a difference of two shares of the same images, at 95 %.
+
+    The difference is the second share minus the first (Newcombe 1998, Statistics in Medicine 17,
+    2635-2650, method 10: Wilson's intervals, and the correlation of the pairs with a continuity
+    correction).
+
+    Args:
+        both: how many images have both properties.
+        second: how many have the second property alone.
+        first: how many have the first property alone.
+        count: of how many, at least 1.
+
+    Example:
+        >>> low, high = newcombe(36, 12, 2, 50)
+        >>> round(low, 4), round(high, 4)
+        (0.0569, 0.3404)
+
+    """
+    neither = count - both - second - first
+    p, r = (both + second) / count, (both + first) / count
+    (p_low, p_high), (r_low, r_high) = wilson(both + second, count), wilson(both + first, count)
+    pairs = float(both * neither - second * first)
+    if pairs > 0:
+        pairs = max(pairs - count / 2, 0.0)
+    totals = (both + second) * (first + neither) * (both + first) * (second + neither)
+    phi = pairs / math.sqrt(totals) if totals else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    difference = (second - first) / count
+    return (
+        difference - reach(p - p_low, r_high - r),
+        difference + reach(p_high - p, r - r_low),
+    )
 
 
 def quantile(values: np.ndarray, q: float, /) -> tuple[float, float, float]:

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr.auditing.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, bands_chart
 from onr.auditing.charts import BOTTOM as BELOW
-from onr.auditing.charts import scatter_chart, strips_chart
+from onr.auditing.charts import (
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    bands_chart,
+    scatter_chart,
+    strips_chart,
+)
 from onr.auditing.intervals import quantile, wilson
 from onr.auditing.png import data_uri
 from onr.auditing.protocols import Flag
@@ -36,7 +45,7 @@ from onr.registry import load
 if TYPE_CHECKING:
     from onr.auditing.record import Audit
 
-__all__ = ["audit_page", "rendered"]
+__all__ = ["audit_page", "radius_axis", "rendered"]
 
 ROWS = 2000
 """How many images the table of the page has."""
@@ -88,9 +97,10 @@ def audit_page(audit: Audit) -> bytes:
         radii=_radii(audit, correct),
         norms=_norms(audit),
         classes=_classes(audit, correct),
-        linearity=_linearity(audit),
+        linearity=_linearity(audit, correct),
         flags=flags,
         worst=_worst(audit),
+        maximiser=next(iter(norms(audit)), "norm").removeprefix("norm "),
         table=_table(audit),
         limits=_limits(audit),
         failures=_failures(audit),
@@ -119,12 +129,19 @@ def _threat(audit: Audit) -> list[tuple[str, str]]:
     return found
 
 
-def _radius_axis(audit: Audit) -> Axis:
-    """The horizontal axis of charts over eps, in the unit in which eps was written."""
-    eps, radii = str(audit.record["eps"]), audit.record["radii"]
+def radius_axis(record: Mapping[str, Any]) -> Axis:
+    """The horizontal axis of charts over eps, in the unit in which eps was written.
+
+    Example:
+        >>> axis = radius_axis({"p": "inf", "eps": "8/255", "radii": {"8/255": 8 / 255}})
+        >>> axis.label, [text for _, text in axis.ticks]
+        ('radius, l-inf, in 1/255', ['0', '8'])
+
+    """
+    eps, radii = str(record["eps"]), record["radii"]
     scale = unit(eps)
     ticks = [(0.0, "0"), *((r, figure(r * scale)) for r in radii.values())]
-    label = f"radius, {norm_text(str(audit.record['p']))}" + _per(eps)
+    label = f"radius, {norm_text(str(record['p']))}" + _per(eps)
     end = WIDTH - RIGHT - 6
     return Axis(0, max(radii.values()), LEFT, end, label=label, given=ticks)
 
@@ -151,7 +168,7 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
     columns = {name: [row[name] for row in curve] for name in ("radius", "accuracy", "low", "high")}
     last = curve[-1]
     chart = bands_chart(
-        _radius_axis(audit), y, columns["radius"], columns["accuracy"],
+        radius_axis(record), y, columns["radius"], columns["accuracy"],
         [(columns["low"], columns["high"])],
         others=others,
         mark=(record["radii"][str(record["eps"])], "eps"),
@@ -161,9 +178,12 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
     return {
         "chart": chart,
         "rows": [
-            ("multitargeted" if row["radius"] else "no attack", row["eps"])
-            + tuple(percent(row[name]) for name in ("accuracy", "low", "high"))
-            + (row["images"],)
+            (
+                "multitargeted" if row["radius"] else "no attack",
+                row["eps"],
+                *(percent(row[name]) for name in ("accuracy", "low", "high")),
+                row["images"],
+            )
             for row in curve
         ]
         + rows,
@@ -179,7 +199,8 @@ def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     shown = correct & np.isfinite(first) & (first > 0) & (found > 0)
     exact = ~np.isnan(columns.get("exact radius", np.full(len(first), np.nan)))
     scale = unit(eps)
-    ratio = found[shown & np.isfinite(found)] / first[shown & np.isfinite(found)]
+    both = shown & np.isfinite(found)
+    ratio = found[both] / first[both]
     return {
         "chart": scatter_chart(
             first[shown] * scale,
@@ -191,7 +212,7 @@ def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         )
         if shown.any()
         else "",
-        "shown": int(shown.sum()),
+        "per": _per(eps),
         "wrong": int((audit.measured & ~correct).sum()),
         "flat": int((correct & np.isposinf(first)).sum()),
         "missing": int(np.isposinf(found[correct]).sum()),
@@ -199,32 +220,25 @@ def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         "exact": int((exact & correct).sum()),
         "ratio": figure(float(np.median(ratio))) if len(ratio) else "–",
         "quantiles": [
-            _quantiles(text, values, eps)
+            _quantiles(text, values, scale)
             for text, values in (
                 ("first-order radius", first[correct]),
                 ("radius found", found[correct]),
-                ("exact radius", columns.get("exact radius", first[:0])),
+                ("exact radius", columns.get("exact radius", first * np.nan)[correct]),
             )
             if len(values) and not np.isnan(values).all()
         ],
     }
 
 
-def _quantiles(text: str, values: np.ndarray, eps: str | None = None) -> tuple[str, ...]:
+def _quantiles(text: str, values: np.ndarray, scale: float = 1.0) -> tuple[Any, ...]:
     """A row of a table: 5, 50 and 95 % with intervals, and the number of images."""
-    cells = [text]
+    cells = []
     for q in (0.05, 0.5, 0.95):
-        shown = [
-            figure(each) if eps is None else radius_text(each, eps) for each in quantile(values, q)
-        ]
-        low, high = (_open(each) for each in shown[1:])
-        middle = "not found" if shown[0] == "inf" else shown[0]
-        cells.append(f"{middle} ({low} to {high})")
-    return (*cells, f"{int((~np.isnan(values)).sum()):,}")
-
-
-def _open(text: str) -> str:
-    return {"inf": "?", "-inf": "?"}.get(text, text)
+        middle, *ends = (each * scale for each in quantile(values, q))
+        low, high = ("?" if math.isinf(each) else figure(each) for each in ends)
+        cells.append(("not found" if math.isinf(middle) else figure(middle), f"{low} to {high}"))
+    return (text, cells, f"{int((~np.isnan(values)).sum()):,}")
 
 
 def _norms(audit: Audit) -> dict[str, Any]:
@@ -256,8 +270,7 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         count = int(members.sum())
         good = members & correct
         radius = columns.get("radius found", np.full(len(members), np.nan))[good]
-        radius = radius[~np.isnan(radius)]
-        typical = float(np.quantile(radius, 0.5, method="lower")) if len(radius) else math.nan
+        typical = quantile(radius, 0.5)[0]
         targets = columns.get("class found", np.full(len(members), np.nan))[good]
         targets, often = np.unique(targets[~np.isnan(targets)], return_counts=True)
         sizes = columns[first][members] if first else np.array([math.nan])
@@ -272,7 +285,7 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
                     f"{percent(robust[members].mean())} ({100 * low:.0f} to {100 * high:.0f})",
                     "not found" if math.isinf(typical) else radius_text(typical, eps),
                     class_name(audit.record, targets[often.argmax()]) if len(targets) else "–",
-                    figure(float(np.nanmedian(sizes))) if not np.isnan(sizes).all() else "–",
+                    figure(quantile(sizes, 0.5)[0]),
                 ),
             )
         )
@@ -284,7 +297,7 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _linearity(audit: Audit) -> dict[str, Any]:
+def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     columns, record = audit.columns, audit.record
     known = {
         text: columns[f"rho at {text}"][~np.isnan(columns[f"rho at {text}"])]
@@ -298,7 +311,7 @@ def _linearity(audit: Audit) -> dict[str, Any]:
     low, high = min(0.0, float(qs.min())), max(1.25, float(qs.max()) * 1.05)
     y = Axis(low, high, HEIGHT - BELOW, TOP, label="rho")
     chart = bands_chart(
-        _radius_axis(audit),
+        radius_axis(record),
         y,
         [record["radii"][text] for text in known],
         list(qs[2]),
@@ -309,7 +322,7 @@ def _linearity(audit: Audit) -> dict[str, Any]:
     )
     cell = columns.get("cell radius", np.array([]))
     cell = cell[~np.isnan(cell)]
-    exact = columns.get("exact radius", np.array([]))
+    exact = columns.get("exact radius", np.full(len(correct), np.nan))[correct]
     exact = exact[~np.isnan(exact)]
     eps = str(record["eps"])
     return {
@@ -391,16 +404,16 @@ def _table(audit: Audit) -> dict[str, Any]:
 
     def named(column: str) -> Any:
         values = columns.get(column, nothing)
-        return lambda k: (class_name(record, values[k]), "")
+        return lambda k: (class_name(record, float(values[k])), "")
 
     def number(column: str) -> Any:
-        return lambda k: (figure(float(columns[column][k])), float(columns[column][k]))
+        return lambda k: (figure(float(columns[column][k])), _sortable(columns[column][k]))
 
     def radius(column: str) -> Any:
-        def cell(k: int) -> tuple[str, float]:
+        def cell(k: int) -> tuple[str, str]:
             value = float(columns[column][k])
             missing = f"> {largest}" if column == "radius found" else "∞"
-            return missing if math.isinf(value) else radius_text(value, eps), value
+            return missing if math.isinf(value) else radius_text(value, eps), _sortable(value)
 
         return cell
 
@@ -426,6 +439,11 @@ def _table(audit: Audit) -> dict[str, Any]:
     }
 
 
+def _sortable(value: float) -> str:
+    """A number as the script of the page reads it."""
+    return f"{value}".replace("inf", "Infinity")
+
+
 def _failures(audit: Audit) -> dict[str, Any]:
     failed = np.flatnonzero(~audit.measured)
     rows = [(_image_name(audit, int(k)), str(audit.columns["failure"][k])) for k in failed]
@@ -439,9 +457,9 @@ def _limits(audit: Audit) -> list[str]:
     said = [
         "The accuracy under attack is an upper bound: a stronger attack may break more images. It "
         "is no certificate.",
-        "The first-order radius is an estimate: it is the distance to the boundary of the network's "
-        "linear approximation, without the bounds of the pixels. The radius found is an upper bound "
-        "on the distance to the boundary. The distance is known exactly only where the table of "
+        "The first-order radius is an estimate: it is the distance to the boundary of the linear "
+        "approximation, without the bounds of the pixels. The radius found is an upper bound on "
+        "the distance to the boundary. The distance is known exactly only where the table of "
         "images has an exact radius, and there without the bounds of the pixels.",
         f"Only {norm_text(str(record['p']))} perturbations were tried, up to "
         f"{list(record['radii'])[-1]}: no rotations, patches, corruptions or other norms, and no "

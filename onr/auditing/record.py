@@ -8,7 +8,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,16 @@ from onr.parts import StoredParts
 from onr.records import columns_as_rows, csv_table
 from onr.typing import Row
 
-__all__ = ["PAGE", "PICTURES", "RECORD", "TABLES", "WORST", "Audit", "json_bytes"]
+__all__ = [
+    "PAGE",
+    "PICTURES",
+    "RECORD",
+    "TABLES",
+    "WORST",
+    "Audit",
+    "json_bytes",
+    "page_or_warning",
+]
 
 RECORD, PAGE, PICTURES = "audit.json", "audit.html", "pictures.npz"
 TABLES = {"csv": "images.csv", "parquet": "images.parquet"}
@@ -216,24 +225,37 @@ class Audit:
         worst = self.worst
         if worst:
             content = io.BytesIO()
-            np.savez_compressed(content, **{name: worst[name] for name in sorted(worst)})
+            arrays: dict[str, Any] = {name: worst[name] for name in sorted(worst)}
+            np.savez_compressed(content, **arrays)
             files[PICTURES] = content.getvalue()
-        try:
-            files[PAGE] = audit_page(self)
-        except ModuleNotFoundError as error:
-            warnings.warn(f"{PAGE} is not written: {missing_extra(error) or error}", stacklevel=2)
+        files |= page_or_warning(PAGE, lambda: audit_page(self))
         stored = {"table": TABLES[table], "columns": {
             name: "text" if each.dtype.kind in "US" else "number"
             for name, each in self.columns.items()
         }}  # fmt: skip
         files[RECORD] = json_bytes(self.to_dict() | stored)
-        for name, content_ in files.items():
-            write_atomic(folder / name, content_)
+        for name, each in files.items():
+            write_atomic(folder / name, each)
         for name in {*TABLES.values(), PICTURES, PAGE} - set(files):
             (folder / name).unlink(missing_ok=True)  # of the audit that was here
-        for each in self.parts:
-            each.remove()
+        for part in self.parts:
+            part.remove()
         return [folder / name for name in files]
+
+
+def page_or_warning(name: str, page: Callable[[], bytes]) -> dict[str, bytes]:
+    """The content of a page by its file name; without jinja2 nothing, and a warning.
+
+    Example:
+        >>> page_or_warning("a.html", lambda: b"<!doctype html>")
+        {'a.html': b'<!doctype html>'}
+
+    """
+    try:
+        return {name: page()}
+    except ModuleNotFoundError as error:
+        warnings.warn(f"{name} is not written: {missing_extra(error) or error}", stacklevel=3)
+        return {}
 
 
 def json_bytes(content: Any) -> bytes:

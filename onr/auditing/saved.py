@@ -31,8 +31,8 @@ def open_audit(folder: str | Path, /) -> Audit:
         OnrError: the folder has no audit, or its files cannot be read.
 
     Example:
-        >>> columns = {"label": np.zeros(2), "predicted": np.zeros(2), "failure": np.array(["", ""])}
-        >>> columns |= {"robust at 0.5": np.array([1.0, 0.0]), "image": np.arange(2.0)}
+        >>> columns = {"label": np.zeros(2), "predicted": np.zeros(2)}
+        >>> columns |= {"failure": np.array(["", ""]), "robust at 0.5": np.array([1.0, 0.0])}
         >>> _ = Audit({"p": "2", "eps": "0.5", "radii": {"0.5": 0.5}}, columns).save(tmp_path)
         >>> open_audit(tmp_path).columns["robust at 0.5"]
         array([1., 0.])

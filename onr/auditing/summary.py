@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onr.auditing.intervals import quantile
 from onr.auditing.wording import (
     counted,
     figure,
@@ -37,7 +38,7 @@ STYLES = {
 
 
 def summary(audit: Audit) -> str:
-    """The audit in at most 40 lines of 100 columns, unless more than ten flags are raised.
+    r"""The audit in at most 40 lines of 100 columns, unless more than ten flags are raised.
 
     Example:
         >>> from onr.auditing.record import Audit
@@ -45,7 +46,7 @@ def summary(audit: Audit) -> str:
         >>> columns |= {"robust at 0.5": np.array([1.0, 0.0]), "failure": np.array(["", ""])}
         >>> record = {"p": "2", "eps": "0.5", "radii": {"0.5": 0.5}, "images": 2, "of": 2}
         >>> text = summary(Audit(record, columns))
-        >>> print("\\n".join(text.splitlines()[:2]))
+        >>> print("\n".join(text.splitlines()[:2]))
         Audit of a model
         l2 radius 0.5, pixels stay in [0, 1]; all 2 images; labels as given
 
@@ -174,7 +175,7 @@ def _sensitivity(audit: Audit) -> list[str]:
     for text, of, values in quantities:
         values = values[~np.isnan(values)]
         if len(values):
-            found = [float(np.quantile(values, q, method="lower")) for q in (0.05, 0.5, 0.95)]
+            found = [quantile(values, q)[0] for q in (0.05, 0.5, 0.95)]
             shown = [radius_text(each, of) if of else figure(each) for each in found]
             shown = ["not found" if each == "inf" and of else each for each in shown]
             rows.append([text, *shown, f"{len(values):,}"])
@@ -183,15 +184,15 @@ def _sensitivity(audit: Audit) -> list[str]:
     said = ["Sensitivity: quantiles over images", *table(rows)]
     if "cell radius" in columns:
         tried = ~np.isnan(columns["cell radius"])
-        exact = columns["exact radius"][tried & ~np.isnan(columns["exact radius"])]
-        if tried.any():
+        exact = columns["exact radius"][tried & correct & ~np.isnan(columns["exact radius"])]
+        if (tried & correct).any():
             values = ", ".join(radius_text(each, eps) for each in exact[:5])
-            said.append(
-                clipped(
-                    f"  exact distance to the decision boundary known at {len(exact)} of "
-                    f"{int(tried.sum())} images tried{': ' if values else ''}{values}"
-                )
+            text = (
+                f"exact distance to the decision boundary known at {len(exact)} of "
+                f"{counted(int((tried & correct).sum()), 'correct image')} tried"
+                f"{': ' if values else ''}{values}"
             )
+            said.append(f"  {clipped(text, WIDTH - 2)}")
     return said
 
 
@@ -220,7 +221,7 @@ def _flags(audit: Audit) -> list[str]:
     said = [f"Flags: {len(raised)} raised, {len(ok)} ok, {len(unknown)} not checked"]
     for flag in raised:
         advice = f" -> onr explain {flag.name}"
-        found = f"RAISED {flag.name}: {flag_number(flag)}; {flag.detail}"
+        found = f"RAISED {flag.name}, {flag_number(flag)}: {flag.detail}"
         said.append(f"  {clipped(found, WIDTH - 2 - len(advice))}{advice}")
     for flag in unknown:
         said.append(f"  {clipped(f'not checked {flag.name}: {flag.detail}', WIDTH - 2)}")
@@ -232,6 +233,4 @@ def _cost(audit: Audit) -> list[str]:
     seconds, passes = record.get("seconds", math.nan), record.get("passes", math.nan)
     if math.isnan(seconds):
         return []
-    return [
-        f"Cost: {figure(passes / count)} passes and {figure(seconds / count)} seconds an image"
-    ]
+    return [f"Cost: {figure(passes / count)} passes and {figure(seconds / count)} seconds an image"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr.auditing.intervals import wilson
+from onr.auditing.intervals import quantile, wilson
 from onr.auditing.protocols import Flag
 
 if TYPE_CHECKING:
@@ -183,15 +183,17 @@ def kinds(audit: Audit, norm: str) -> str:
 
 
 def flag_number(flag: Flag) -> str:
-    """The number of a flag and its threshold.
+    """The number of a flag, and how it compares with the threshold.
 
     Example:
         >>> flag_number(Flag("chance", True, 0.1, 0.2, "field", "", comparison="below"))
-        '0.1, raised below 0.2'
+        '0.1 < 0.2'
 
     """
-    value = "not measured" if flag.value is None else figure(flag.value)
-    return f"{value}, raised {flag.comparison} {figure(flag.threshold)}"
+    value = "?" if flag.value is None else figure(flag.value)
+    beyond = flag.comparison == "above"
+    sign = (">" if beyond else "<") if flag.raised else ("<=" if beyond else ">=")
+    return f"{value} {sign} {figure(flag.threshold)}"
 
 
 def attempts(audit: Audit) -> dict[str, dict[str, np.ndarray]]:
@@ -252,7 +254,7 @@ def findings(audit: Audit) -> list[str]:
     said += _weakest(audit, correct, robust)
     rho = columns.get(f"rho at {eps}", np.array([]))
     if not np.isnan(rho).all():
-        middle = float(np.nanmedian(rho))
+        middle = quantile(rho, 0.5)[0]
         word = "nearly linear" if LINEAR[0] <= middle <= LINEAR[1] else "far from linear"
         said.append(
             f"Within {eps} the model is {word} along its steepest direction: the logits change by "
@@ -263,7 +265,7 @@ def findings(audit: Audit) -> list[str]:
 
 def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
     eps, largest = str(audit.record["eps"]), list(audit.record["radii"])[-1]
-    middle = float(np.quantile(audit.columns["radius found"][correct], 0.5, method="lower"))
+    middle = quantile(audit.columns["radius found"][correct], 0.5)[0]
     if math.isinf(middle):
         return [f"The attack fails on half of the correctly classified images even at {largest}."]
     return [
@@ -273,18 +275,19 @@ def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
 
 
 def _weakest(audit: Audit, correct: np.ndarray, robust: np.ndarray) -> list[str]:
-    """The class with the fewest robust images, and what attacked images are mostly taken for."""
+    """The classes with the smallest share of robust images, and what images are changed to."""
     labels, record, said = audit.columns["label"], audit.record, []
-    shares = []
-    for label in np.unique(labels[audit.measured]):
-        members = audit.measured & (labels == label)
-        if members.sum() >= FEW:
-            shares.append((robust[members].mean(), correct[members].mean(), label, members))
-    if len(shares) > 1:
-        _, _, label, members = min(shares, key=lambda each: each[:3])
+    groups = [audit.measured & (labels == label) for label in np.unique(labels[audit.measured])]
+    groups = [members for members in groups if members.sum() >= FEW]
+    shares = [float(robust[members].mean()) for members in groups]
+    if len(groups) > 1 and max(shares) > min(shares):
+        weakest = [members for members, each in zip(groups, shares, strict=True)
+                   if each == min(shares)]  # fmt: skip
+        names = [class_name(record, labels[members][0]) for members in weakest]
+        every = np.any(weakest, axis=0)
         said.append(
-            f"The weakest class of {FEW} images or more is {class_name(record, label)}: "
-            f"{int(robust[members].sum())} of {int(members.sum())} are robust."
+            f"Least robust: {'class' if len(names) == 1 else 'classes'} {_listed(names)}, with "
+            f"{int(robust[every].sum())} of {counted(int(every.sum()), 'image')} robust."
         )
     targets = audit.columns.get("class found", np.array([]))
     targets = targets[correct & ~np.isnan(targets)] if len(targets) else targets
@@ -296,6 +299,11 @@ def _weakest(audit: Audit, correct: np.ndarray, robust: np.ndarray) -> list[str]
             f"{class_name(record, values[best])}: {counts[best]} of {len(targets)}."
         )
     return said
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    shown = names[:most] + ([f"{len(names) - most} more"] if len(names) > most else [])
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def _trust(audit: Audit) -> str:

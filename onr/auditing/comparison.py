@@ -1,0 +1,408 @@
+"""Two audits of the same images: what moved, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onr.auditing.comparison_page import comparison_page, state
+from onr.auditing.intervals import newcombe, quantile
+from onr.auditing.protocols import Flag
+from onr.auditing.record import Audit, json_bytes, page_or_warning
+from onr.auditing.saved import open_audit
+from onr.auditing.summary import clipped, norms, table, wrapped
+from onr.auditing.wording import counted, figure, radius_text, threat_text, title
+from onr.errors import OnrError
+from onr.files import write_atomic
+from onr.numerals import number
+
+__all__ = ["Change", "Comparison", "Moved", "compare"]
+
+PAGE, RECORD = "comparison.html", "comparison.json"
+FlagPair: TypeAlias = tuple[str, Flag | None, Flag | None]
+"""The name of a flag, and the flag in A and in B."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How the accuracy differs at one radius: B minus A, from the images that both audits have.
+
+    Example:
+        >>> Moved("0.5", 0.4, 0.5, 0.1, -0.02, 0.21, gained=20, lost=10, images=100).certain
+        False
+
+    """
+
+    eps: str
+    a: float
+    """The accuracy of A."""
+    b: float
+    difference: float
+    low: float
+    """The interval of the difference, Newcombe's for paired shares (1998, method 10)."""
+    high: float
+    gained: int
+    """How many images B gets right and A does not."""
+    lost: int
+    images: int
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def text(self) -> str:
+        """The difference in points, with its interval."""
+        low, high = 100 * self.low, 100 * self.high
+        return f"{100 * self.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a quantity differs at the images: the median of B / A or of B - A.
+
+    Example:
+        >>> Change("norm 2:2", "ratio", 2.0, 1.0, 0.5, 0.4, 0.6, images=50).certain
+        True
+
+    """
+
+    quantity: str
+    how: str
+    """``ratio`` or ``difference``."""
+    a: float
+    """The median of A."""
+    b: float
+    change: float
+    low: float
+    """The interval of the median change, from order statistics: that of the sign test."""
+    high: float
+    images: int
+    """At how many images the change is known."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out no change."""
+        return self.low > self.same or self.high < self.same
+
+    @property
+    def same(self) -> float:
+        """The value of no change."""
+        return 1.0 if self.how == "ratio" else 0.0
+
+    @property
+    def text(self) -> str:
+        """The change as a factor, or with its sign, and its interval."""
+        before, sign = ("x ", "") if self.how == "ratio" else ("", "+")
+        change, low, high = (
+            f"{sign if each >= 0 else ''}{figure(each)}"
+            for each in (self.change, self.low, self.high)
+        )
+        return f"{before}{change} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Audit B compared with audit A on the images that both have.
+
+    Example:
+        >>> columns = {"label": np.zeros(3), "predicted": np.zeros(3)}
+        >>> columns |= {"digest": np.array(list("abc")), "failure": np.array([""] * 3)}
+        >>> columns |= {"robust at 1": np.array([1.0, 0.0, 0.0])}
+        >>> a = Audit({"p": "2", "eps": "1", "radii": {"1": 1.0}, "bounds": [0.0, 1.0]}, columns)
+        >>> found = compare(a, a)
+        >>> [(each.eps, each.difference) for each in found.accuracy], found.changes
+        ([('0', 0.0), ('1', 0.0)], ())
+
+    """
+
+    a: Mapping[str, Any]
+    """The record of A."""
+    b: Mapping[str, Any]
+    images: int
+    """How many images both audits have and could measure."""
+    of: tuple[int, int]
+    """How many images each audit has."""
+    accuracy: tuple[Moved, ...]
+    changes: tuple[Change, ...]
+    flags: tuple[FlagPair, ...]
+    """The flags that differ, by name: in A and in B; ``None`` where the check was not run."""
+    flags_alike: int = 0
+
+    def __str__(self) -> str:
+        """The summary."""
+        return self.summary()
+
+    def medians(self, change: Change) -> tuple[str, str]:
+        """The medians of A and B as text; a radius in the unit of eps."""
+        if "radius" in change.quantity:
+            eps = str(self.a["eps"])
+            return radius_text(change.a, eps), radius_text(change.b, eps)
+        return figure(change.a), figure(change.b)
+
+    @property
+    def findings(self) -> list[str]:
+        """What moved, in sentences."""
+        return _findings(self)
+
+    def summary(self) -> str:
+        """What moved, as text of one screen."""
+        return _summary(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        flags = [
+            {"name": name, "a": a and vars(a), "b": b and vars(b)} for name, a, b in self.flags
+        ]
+        return asdict(self) | {"flags": flags}
+
+    def save(self, folder: str | Path, /) -> list[Path]:
+        """Write ``comparison.json`` and the page ``comparison.html``, which needs no other file.
+
+        Without jinja2 there is no page, and a warning says so.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            OnrError: the folder cannot be written to.
+
+        """
+        folder = Path(folder)
+        files = page_or_warning(PAGE, lambda: comparison_page(self))
+        files[RECORD] = json_bytes(self.to_dict())
+        for name, content in files.items():
+            write_atomic(folder / name, content)
+        return [folder / name for name in files]
+
+
+def compare(a: Audit | str | Path, b: Audit | str | Path, /) -> Comparison:
+    """Compare two audits of the same images and threat model, image by image.
+
+    Images are the same if their pixels are (column ``digest``). Images that one of the audits lacks
+    or could not measure are left out. Differences of accuracies have Newcombe's interval for paired
+    shares (Newcombe 1998, Statistics in Medicine 17, 2635, method 10). Norms and radii are compared
+    by the median of B / A over images, rho and alignment by the median of B - A. The intervals of
+    these medians run between order statistics of the paired changes, which is the inversion of the
+    sign test (David and Nagaraja 2003, Order Statistics, section 7.1), and assume no distribution.
+    Every interval covers with 95 % on its own.
+
+    Radii are compared at the images that both classify correctly. If only one radius was found, the
+    ratio counts as infinite or 0; if none was, it is unknown, and the image is left out.
+
+    Args:
+        a: an audit, or the folder of a saved one.
+        b: another.
+
+    Raises:
+        OnrError: a folder has no audit, the threat models or the labels differ, or no images are
+            shared.
+
+    Example:
+        >>> columns = {"label": np.zeros(2), "predicted": np.zeros(2)}
+        >>> columns |= {"digest": np.array(list("ab")), "failure": np.array([""] * 2)}
+        >>> columns |= {"robust at 1": np.array([1.0, 0.0])}
+        >>> record = {"p": "2", "eps": "1", "radii": {"1": 1.0}, "bounds": [0.0, 1.0]}
+        >>> a = Audit(record, columns | {"norm 2:2": np.array([2.0, 4.0])})
+        >>> b = Audit(record, columns | {"norm 2:2": np.array([1.0, 2.0])})
+        >>> compare(a, b).changes[0].change
+        0.5
+
+    """
+    a, b = (each if isinstance(each, Audit) else open_audit(each) for each in (a, b))
+    _require_same_threat(a.record, b.record)
+    rows_a, rows_b = _shared(a, b)
+    label_a, label_b = a.columns["label"][rows_a], b.columns["label"][rows_b]
+    if (label_a != label_b).any():
+        raise OnrError(
+            f"the audits have other labels for {int((label_a != label_b).sum())} of "
+            f"{len(rows_a)} shared images: compare audits with the same labels"
+        )
+    columns_a = {name: values[rows_a] for name, values in a.columns.items()}
+    columns_b = {name: values[rows_b] for name, values in b.columns.items()}
+    flags, alike = _flags(a, b)
+    return Comparison(
+        a.record,
+        b.record,
+        len(rows_a),
+        (len(a.measured), len(b.measured)),
+        tuple(_accuracies(a, b, columns_a, columns_b)),
+        tuple(_changes(a, b, columns_a, columns_b)),
+        flags,
+        alike,
+    )
+
+
+def _require_same_threat(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    same = (
+        a["p"] == b["p"]
+        and number(str(a["eps"])) == number(str(b["eps"]))
+        and list(a.get("bounds", (0, 1))) == list(b.get("bounds", (0, 1)))
+    )
+    if not same:
+        raise OnrError(
+            f"the threat models differ ({threat_text(a)}; {threat_text(b)}): audit both models "
+            "with the same p and eps"
+        )
+
+
+def _shared(a: Audit, b: Audit) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the images that both audits have and could measure, in the order of A."""
+    for audit in (a, b):
+        if "digest" not in audit.columns:
+            raise OnrError("an audit has no column digest, which tells which images are the same")
+    known = {key: row for key, row in _keys(b) if b.measured[row]}
+    rows = [(row, known[key]) for key, row in _keys(a) if a.measured[row] and key in known]
+    if not rows:
+        raise OnrError(
+            f"the audits share no images ({len(a.measured)} and {len(b.measured)} images): audit "
+            "both models on the same images"
+        )
+    first, second = np.array(rows).T
+    return first, second
+
+
+def _keys(audit: Audit) -> list[tuple[tuple[str, int], int]]:
+    """The digest of each image and how often it occurred before, with its row."""
+    seen: dict[str, int] = {}
+    found = []
+    for row, digest in enumerate(audit.columns["digest"].tolist()):
+        seen[digest] = seen.get(digest, -1) + 1
+        found.append(((digest, seen[digest]), row))
+    return found
+
+
+def _radii(a: Audit, b: Audit) -> list[tuple[str, str]]:
+    """The radii that both audits have, as A and as B writes them; no attack first."""
+    known = {radius: text for text, radius in b.record["radii"].items()}
+    both = [(text, known[r]) for text, r in a.record["radii"].items() if r in known]
+    return [("0", "0"), *both]
+
+
+def _accuracies(
+    a: Audit, b: Audit, columns_a: Mapping[str, np.ndarray], columns_b: Mapping[str, np.ndarray]
+) -> list[Moved]:
+    found = []
+    for text, text_b in _radii(a, b):
+        one, other = (
+            each["predicted"] == each["label"] if at == "0" else each[f"robust at {at}"] == 1
+            for each, at in ((columns_a, text), (columns_b, text_b))
+        )
+        both, lost, gained = (int(x.sum()) for x in (one & other, one & ~other, other & ~one))
+        low, high = newcombe(both, gained, lost, len(one))
+        found.append(
+            Moved(
+                text,
+                float(one.mean()),
+                float(other.mean()),
+                (gained - lost) / len(one),
+                low,
+                high,
+                gained,
+                lost,
+                len(one),
+            )
+        )
+    return found
+
+
+def _changes(
+    a: Audit, b: Audit, columns_a: Mapping[str, np.ndarray], columns_b: Mapping[str, np.ndarray]
+) -> list[Change]:
+    rho = f"rho at {a.record['eps']}"
+    columns_b = {**columns_b, rho: columns_b.get(f"rho at {b.record['eps']}", np.array([]))}
+    correct = (columns_a["predicted"] == columns_a["label"]) & (
+        columns_b["predicted"] == columns_b["label"]
+    )
+    every = np.ones(len(correct), bool)
+    wanted = [(name, "ratio", every) for name in norms(a) if name in norms(b)]
+    wanted += [(name, "ratio", correct) for name in ("first-order radius", "radius found")]
+    wanted += [(rho, "difference", every), ("alignment", "difference", every)]
+    found = []
+    for name, how, members in wanted:
+        if not len(columns_a.get(name, ())) or not len(columns_b.get(name, ())):
+            continue
+        one, other = columns_a[name][members], columns_b[name][members]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = np.log(other) - np.log(one) if how == "ratio" else other - one
+        known = ~np.isnan(change)
+        if not known.any():
+            continue
+        middle, low, high = quantile(change, 0.5)
+        if how == "ratio":
+            with np.errstate(over="ignore"):
+                middle, low, high = (float(np.exp(each)) for each in (middle, low, high))
+        before, after = (quantile(each[known], 0.5)[0] for each in (one, other))
+        found.append(Change(name, how, before, after, middle, low, high, int(known.sum())))
+    return found
+
+
+def _flags(a: Audit, b: Audit) -> tuple[tuple[FlagPair, ...], int]:
+    """The flags that differ, and how many do not."""
+    one, other = ({flag.name: flag for flag in each.flags} for each in (a, b))
+    pairs = [(name, one.get(name), other.get(name)) for name in {**one, **other}]
+    differ = tuple(pair for pair in pairs if state(pair[1]) != state(pair[2]))
+    return differ, len(pairs) - len(differ)
+
+
+def _findings(found: Comparison) -> list[str]:
+    said = []
+    for moved in found.accuracy:
+        if moved.eps in ("0", str(found.a["eps"])):
+            where = "without an attack" if moved.eps == "0" else f"under attack at {moved.eps}"
+            what = (
+                f"{'higher' if moved.difference > 0 else 'lower'} than A's"
+                if moved.certain
+                else "not clearly different from A's"
+            )
+            said.append(f"B's accuracy {where} is {what}: {moved.text} points.")
+    groups: dict[str, list[str]] = {"Larger in B": [], "Smaller in B": [], "Not clearly moved": []}
+    for change in found.changes:
+        group = "Larger in B" if change.change > change.same else "Smaller in B"
+        shown = f"{change.quantity} {change.text}" if change.certain else change.quantity
+        groups[group if change.certain else "Not clearly moved"].append(shown)
+    said += [f"{group}: {'; '.join(names)}." for group, names in groups.items() if names]
+    if found.flags:
+        said.append(f"Flags that differ: {', '.join(name for name, _, _ in found.flags)}.")
+    return said
+
+
+def _summary(found: Comparison) -> str:
+    head = [
+        clipped(f"A: {title(found.a)} ({counted(found.of[0], 'image')})"),
+        clipped(f"B: {title(found.b)} ({counted(found.of[1], 'image')})"),
+        f"{threat_text(found.a)}; {counted(found.images, 'image')} that both have",
+        *(line for sentence in found.findings for line in wrapped(sentence)),
+    ]
+    accuracy = [["radius", "A, %", "B, %", "B - A, points (95 %)", "gained", "lost"]]
+    accuracy += [
+        [
+            each.eps,
+            f"{100 * each.a:.1f}",
+            f"{100 * each.b:.1f}",
+            each.text,
+            str(each.gained),
+            str(each.lost),
+        ]
+        for each in found.accuracy
+    ]
+    changes = [["", "A", "B", "x B / A, or B - A (95 %)", "images"]]
+    changes += [
+        [each.quantity, *found.medians(each), each.text, f"{each.images:,}"]
+        for each in found.changes
+    ]
+    sections = [head, ["Accuracy under attack; intervals of paired shares (Newcombe)"]]
+    sections[1] += table(accuracy)
+    if found.changes:
+        sections.append(["Medians, and the median change of an image (sign test's interval)"])
+        sections[2] += table(changes)
+    flags = [f"Flags: {len(found.flags)} differ, {found.flags_alike} are the same"]
+    flags += [f"  {name}: {state(a)} in A, {state(b)} in B" for name, a, b in found.flags]
+    if found.flags or found.flags_alike:
+        sections.append(flags)
+    return "\n\n".join("\n".join(section) for section in sections)

@@ -1,0 +1,91 @@
+"""Two audits compared, as one HTML page."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from onr.auditing.charts import BOTTOM, HEIGHT, TOP, Axis, bands_chart, intervals_chart
+from onr.auditing.page import radius_axis, rendered
+from onr.auditing.protocols import Flag
+from onr.auditing.wording import flag_number, percent, threat_text, title
+
+if TYPE_CHECKING:
+    from onr.auditing.comparison import Comparison
+
+__all__ = ["comparison_page", "state"]
+
+
+def comparison_page(found: Comparison) -> bytes:
+    """The page as UTF-8.
+
+    Raises:
+        ModuleNotFoundError: jinja2 is not installed.
+
+    """
+    places = [found.a["radii"].get(each.eps, 0.0) for each in found.accuracy]
+    y = Axis(
+        0, 1, HEIGHT - BOTTOM, TOP, label="accuracy, %",
+        given=[(k / 5, str(20 * k)) for k in range(6)],
+    )  # fmt: skip
+    accuracy = bands_chart(
+        radius_axis(found.a), y, places, [each.a for each in found.accuracy], [],
+        others={"B": [(place, each.b) for place, each in zip(places, found.accuracy, strict=True)]},
+        mark=(found.a["radii"][str(found.a["eps"])], "eps"),
+        title="Accuracy over the radius, of A and of B.",
+    )  # fmt: skip
+    ratios = [each for each in found.changes if each.how == "ratio" and _finite(each.change)]
+    return rendered(
+        "comparison.html.jinja",
+        a=title(found.a),
+        b=title(found.b),
+        threat=threat_text(found.a),
+        comparison=found,
+        accuracy=accuracy,
+        ratios=intervals_chart(
+            [(each.quantity, (each.low, each.change, each.high)) for each in ratios],
+            label="B / A, median over images",
+            title="; ".join(f"{each.quantity} {each.text}" for each in ratios),
+        )
+        if ratios
+        else "",
+        moved=[
+            (each.eps, percent(each.a), percent(each.b), _split(each.text), each.gained, each.lost)
+            for each in found.accuracy
+        ],
+        changes=[
+            (each.quantity, *found.medians(each), _split(each.text), each.images)
+            for each in found.changes
+        ],
+        flags=[
+            (name, *((state(flag), _number(flag), flag.detail if flag else "") for flag in (a, b)))
+            for name, a, b in found.flags
+        ],
+    )
+
+
+def state(flag: Flag | None) -> str:
+    """Whether a flag is raised.
+
+    Example:
+        >>> state(None), state(Flag("chance", True, 0.1, 0.2, "field", ""))
+        ('not run', 'raised')
+
+    """
+    if flag is None:
+        return "not run"
+    return {True: "raised", False: "ok", None: "not checked"}[flag.raised]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A change and its interval."""
+    change, _, interval = text.partition(" (")
+    return change, interval.removesuffix(")")
+
+
+def _number(flag: Flag | None) -> str:
+    return "" if flag is None or flag.value is None else flag_number(flag)
+
+
+def _finite(value: float) -> bool:
+    return math.isfinite(value) and value > 0
