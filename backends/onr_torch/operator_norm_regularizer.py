@@ -116,6 +116,7 @@ class OperatorNormRegularizer:
         power: the exponent ``r``; 1 for Eq. 13, 2 for Eq. 7.
         form: ``difference`` or ``jacobian``.
         examples: for ``warm``, the number of training examples; calls then take their ``index``.
+            Without both nothing is remembered, and the first such call for a gradient warns.
         reduction: ``mean``, ``sum``, or ``none`` for one value an example. An empty batch has mean
             zero.
         bfloat16: whether convolutions and matrix products of the search work in bfloat16.
@@ -167,7 +168,7 @@ class OperatorNormRegularizer:
         self._memory: torch.Tensor | None = None
         self._network: TorchNetwork | None = None
         self._kind: tuple[Any, ...] = ()
-        self._has_warned = False
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         """The settings."""
@@ -210,6 +211,7 @@ class OperatorNormRegularizer:
 
         """
         _check_call(model, x)
+        self._tell_of_memory(index)
         given = None if logits is None else tensor_of(logits, model)
         if self.term.form == "jacobian":
             return self._of_jacobian(model, x, index)
@@ -260,6 +262,7 @@ class OperatorNormRegularizer:
 
         """
         _check_call(model, x)
+        self._tell_of_memory(index)
         if self.term.form == "jacobian":
             term = self._of_jacobian(model, x, index)  # before the pass moves the statistics
             return tensor_of(model(x), model), term
@@ -352,6 +355,21 @@ class OperatorNormRegularizer:
             )
         return rows.to(x.device)
 
+    def _tell_of_memory(self, index: Any) -> None:
+        """Warn the caller of the caller, once, that ``warm`` was never given an index."""
+        remembered = index is not None or self._memory is not None
+        needless = remembered or not self.term.search.remembers or not torch.is_grad_enabled()
+        if needless or "warm" in self._told:
+            return
+        self._told.add("warm")
+        missing = "" if self._examples else "examples = N to the regulariser, and "
+        warnings.warn(
+            "search = 'warm' remembers nothing without the index of the examples: each call "
+            f"starts from a fresh u; give {missing}index = i, their numbers in the training set, "
+            "to each call",
+            stacklevel=4,  # between are the caller and torch.compiler.disable
+        )
+
     def _second_pass(self, model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         """The logits at the inputs, in the mode that the model is in, without a trace in it."""
         module = _without_wrapper(model)
@@ -360,8 +378,8 @@ class OperatorNormRegularizer:
             before = generator_state(inputs.device)
             outputs = logits_of(module, inputs)
             drew = not torch.equal(before, generator_state(inputs.device))
-        if drew and not self._has_warned:
-            self._has_warned = True
+        if drew and "noise" not in self._told:
+            self._told.add("noise")
             warnings.warn(
                 f"{type(bare(model)).__name__} draws noise, as dropout does: the difference "
                 "f(x + eps v) - f(x) also pays for the noise; form = 'jacobian', taken in "
@@ -469,6 +487,7 @@ def operator_norm_penalty(
         bfloat16=bfloat16,
         rng=np.random.default_rng() if rng is None else rng,
     )
+    reg._told.add("warm")
     return reg(model, x, logits)
 
 

@@ -299,8 +299,8 @@ def test_the_term_is_that_of_its_formula() -> None:
 def test_rho_is_one_where_the_network_is_linear() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(32, CLASSES)).double()
     for search in ("power", "exact", "warm"):
-        reg = regularizer(search=search, q=1)
-        reg(module, X, module(X))
+        reg = regularizer(search=search, q=1, examples=COUNT)
+        reg(module, X, module(X), index=range(COUNT))
         assert reg.last is not None
         assert reg.last.rho is not None
         close(reg.last.rho, torch.ones(COUNT).double(), 1e-9)
@@ -451,6 +451,26 @@ def test_noise_is_told_once() -> None:
 
 
 # What is remembered
+
+
+@pytest.mark.parametrize("form", ["difference", "jacobian"])
+def test_a_warm_start_without_an_index_is_told_once(form: str) -> None:
+    module, told = plain(), "search = 'warm' remembers nothing .* fresh u; give "
+    for reg, missing in (
+        (regularizer(search="warm", form=form), "examples = N to the regulariser, and index = i"),
+        (regularizer(search="warm", form=form, examples=COUNT), "index = i"),
+    ):
+        with torch.no_grad():
+            reg(module, X)  # validation needs no memory
+        with pytest.warns(UserWarning, match=told + missing) as caught:
+            reg(module, X)
+        assert caught[0].filename == __file__
+        reg(module, X)
+        reg.together(module, X)
+    known = regularizer(search="warm", form=form, examples=COUNT)
+    known(module, X, index=range(COUNT))
+    known(module, X)
+    onr_torch.operator_norm_penalty(module, X, p=2, q=2, eps=0.1, search="warm", form=form)
 
 
 @pytest.mark.parametrize("search", ["power", "warm"])
