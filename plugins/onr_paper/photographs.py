@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,8 @@ TESTS = ("test", "val", "validation")
 NAMES = "classes.txt"
 """The file that gives folders other names of classes."""
 SIZES = re.compile(r"(.+)@(\d+)(?:,(\d+))?")
+EXAMINED = 100
+"""How many images have their sizes compared at once; those after them, when they are used."""
 DEEP = ("I", "F")
 """Pillow's modes of 32 bits a pixel, beside those of 16 as ``I;16``: RGB would clip them at 255."""
 
@@ -44,8 +48,9 @@ def folder(
             before it. Without either all images must have one size.
 
     Raises:
-        OnrError: a folder is missing, or the classes of the parts differ. Where images are used: an
-            image cannot be read, has more than eight bits a channel, or differs in size.
+        OnrError: a folder is missing, the classes of the parts differ, or so do the sizes of the
+            first hundred images. Where images are used: an image cannot be read, has more than
+            eight bits a channel, or differs in size.
 
     Example:
         >>> from PIL import Image
@@ -116,20 +121,29 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
     samples = sorted(found, key=mixed)
     files = [name for name, _ in samples]
     prepare = _prepared(preparation)
-    shape = _pixels(files[0], prepare).shape if preparation is None else (3, *preparation.crop)
+    size = _size(files[0]) if preparation is None else preparation.crop
+    shape = (3, *size)
+
+    def require_size(file: str, found: tuple[int, ...]) -> None:
+        if found != size:
+            sizes = [f"{height} x {width}" for height, width in (found, size)]
+            raise OnrError(
+                f"{file} is {sizes[0]} (height x width), {files[0]} {sizes[1]}: all must have one "
+                "size; folder:PATH@RESIZE,CROP gives them one, as "
+                f"{what}@256,224, which resizes the shorter side to 256 and crops 224 x 224"
+            )
 
     def read(rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *shape), np.uint8)
         for place, row in enumerate(rows):
             image = _pixels(files[row], prepare)
-            if image.shape != shape:
-                raise OnrError(
-                    f"{files[row]} has shape {image.shape}, {files[0]} {shape}: all must have one "
-                    f"size; {what}@256,224 resizes the shorter side to 256 and crops 224 x 224"
-                )
+            require_size(files[row], image.shape[1:])
             images[place] = image
         return images
 
+    if preparation is None:
+        for file in files[:EXAMINED]:
+            require_size(file, _size(file))
     images = StoredImages(shape, np.uint8, np.arange(len(files)), read, where=what)
     return Split(images, np.array([label for _, label in samples], np.int64)), classes
 
@@ -139,20 +153,33 @@ def _shown(path: Path) -> bool:
     return not any(part.startswith(".") for part in path.parts)
 
 
-def _pixels(file: str, prepare: Callable[..., object]) -> np.ndarray:
-    """One image, ``(3, H, W)``."""
+@contextmanager
+def _opened(file: str) -> Iterator[Any]:
+    """An image of Pillow, of which only the head is read yet."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            if image.mode in DEEP or image.mode.startswith("I;"):
-                raise ValueError(
-                    f"more than eight bits a channel (mode {image.mode}) would be cut off; save "
-                    "it with eight, or give arrays of floats as npz:STEM"
-                )
-            return np.asarray(prepare(image.convert("RGB"))).transpose(2, 0, 1)
+            yield image
     except Exception as error:
         raise OnrError(f"{file} cannot be read as an image: {error}") from error
+
+
+def _size(file: str) -> tuple[int, int]:
+    """Height and width of an image."""
+    with _opened(file) as image:
+        return image.height, image.width
+
+
+def _pixels(file: str, prepare: Callable[..., object]) -> np.ndarray:
+    """One image, ``(3, H, W)``."""
+    with _opened(file) as image:
+        if image.mode in DEEP or image.mode.startswith("I;"):
+            raise ValueError(
+                f"more than eight bits a channel (mode {image.mode}) would be cut off; save "
+                "it with eight, or give arrays of floats as npz:STEM"
+            )
+        return np.asarray(prepare(image.convert("RGB"))).transpose(2, 0, 1)
 
 
 def _prepared(preparation: Preparation | None) -> Callable[..., object]:

@@ -23,7 +23,7 @@ from torchvision.datasets import SVHN
 
 from onr.data import AUGMENTATIONS, Dataset, Preparation, Split, augment, pixels
 from onr.errors import OnrError
-from onr_paper import datasets
+from onr_paper import datasets, photographs
 from onr_paper.array_files import _layout, npz, stored
 from onr_paper.datasets import cifar10, digits, svhn
 from onr_paper.photographs import folder
@@ -504,7 +504,10 @@ def _truncated(root: Path) -> None:
         (_test_is_a_file, "test"),
         (_no_images, "bee"),
         (_other_classes, r"test has .*cat"),
-        (_other_size, r"has shape \(3, 6, [56]\).* one size; folder:.*@256,224"),
+        (
+            _other_size,
+            r"is 6 x [56] \(height x width\), .* 6 x [56]: all .* folder:PATH@RESIZE,CROP",
+        ),
         (_other_size_in_test, "train part: images have shape"),
         (_text, r"1\.png cannot be read"),
         (_truncated, r"1\.png cannot be read"),
@@ -516,6 +519,22 @@ def test_folder_says_what_is_wrong(change: object, reason: str, tmp_path: Path) 
     change(tmp_path)
     with pytest.raises(OnrError, match=reason):
         used(folder(str(tmp_path), data_dir=tmp_path))
+
+
+def test_sizes_differ_before_a_model_sees_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the first images, so that no model is tried on the size of one of them."""
+    write_folder(tmp_path)
+    Image.fromarray(images(1, 6, 6, 3)[0]).save(tmp_path / "test" / "bee" / "1.png")
+    told = r"\.png is 6 x [56] \(height x width\), .* one size; folder:PATH@RESIZE,CROP"
+    with pytest.raises(OnrError, match=told):
+        folder(str(tmp_path), data_dir=tmp_path)
+    assert folder(f"{tmp_path}@5", data_dir=tmp_path).input_shape == (3, 5, 5)
+    monkeypatch.setattr(photographs, "EXAMINED", 0)
+    found = folder(str(tmp_path), data_dir=tmp_path)
+    with pytest.raises(OnrError, match=told):
+        read(found.test)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -470,6 +470,12 @@ def test_the_line_in_ones_own_code_is_named(own):
         model("own_net.py:Net", (2, 7, 7))
 
 
+def test_photographs_of_another_size_have_a_way_out(own):
+    told = r"shape \(3, 6, 6\): .*; if it takes other sizes, folder:PATH@RESIZE,CROP resizes"
+    with pytest.raises(OnrError, match=told):
+        model("own_net:too_small", (3, 6, 6))
+
+
 def test_a_model_may_be_elsewhere_than_on_the_cpu(own):
     assert model("own_net:nowhere", SMALL).last.weight.is_meta
 

@@ -24,6 +24,7 @@ __all__ = ["imported"]
 
 GIVEN = ("input_shape", "classes", "num_classes", "normalize")
 """The arguments that a class or a function gets if it has parameters of these names."""
+PHOTOGRAPHS = "; if it takes other sizes, folder:PATH@RESIZE,CROP resizes and crops photographs"
 
 
 def imported(spec: str, /) -> Callable[..., nn.Module]:
@@ -97,7 +98,8 @@ def imported(spec: str, /) -> Callable[..., nn.Module]:
             raise OnrError(
                 f"{what} has input_shape = {module.input_shape}, the data set's is {input_shape}"
             )
-        require_logits(module, input_shape, classes, what=what)
+        advice = PHOTOGRAPHS if input_shape[0] == 3 else ""
+        require_logits(module, input_shape, classes, what=what, advice=advice)
         return module
 
     takes(target, options)
