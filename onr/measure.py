@@ -11,6 +11,8 @@ The perturbations of the tables are those of the paper's attack: ten steps of pr
 ascent on the cross-entropy from a random start. ``robust_accuracy`` takes any registered attack,
 ``multitargeted`` if none is given.
 
+Both refuse pixels outside [0, 1]; the others measure at such inputs too, and warn.
+
 ``p`` and ``q`` are text, numbers or norms; radii are numbers or fractions as text. ``rng`` is a
 NumPy generator, a whole number or nothing (seed 0), and fixes the attack's random starts. The
 random directions that perturbations are compared with are always the same.
@@ -18,6 +20,7 @@ random directions that perturbations are compared with are always the same.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,14 +62,26 @@ def _seed(rng: RngLike) -> int:
 
 
 def _prepared(
-    model: Any, x: Any, y: Any, *, labelled: bool = True
+    model: Any, x: Any, y: Any, *, labelled: bool = True, bounded: bool = False
 ) -> tuple[BackendNetwork, Inputs, Array]:
-    """The network, the inputs and the labels; class 0 where none are given and none looked at."""
+    """The network, the inputs and the labels; class 0 where none are given and none looked at.
+
+    Pixels outside [0, 1] are a warning to the caller of the calling function, unless they are
+    ``bounded``: then what measures refuses them.
+    """
     if y is None and labelled and hasattr(x, "shape"):
         raise OnrError("give y, the label of each input")
     inputs, y = loaders.labelled(model, x, y)
     network = network_of(model, inputs if hasattr(inputs, "shape") else inputs[:FIRST])
     labels = labels_of([0] * len(inputs) if y is None else y, network, inputs)
+    low, high = (0.0, 1.0) if bounded else loaders.extent(inputs)
+    if low < 0 or high > 1:
+        warnings.warn(
+            f"pixels run from {low:g} to {high:g}, outside [0, 1]: they are measured as they are, "
+            "and radii and norms are in their units; for those of pixels in [0, 1], put the "
+            "normalisation inside the model",
+            stacklevel=3,
+        )
     return network.frozen(), inputs, labels
 
 
@@ -94,7 +109,7 @@ def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:
         (1.0, 1.0)
 
     """
-    network, x, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y, bounded=True)
     (row,) = measurements.accuracy(network, x, labels, p=LpNorm(2), eps=[])
     mean: float = row["mean"]
     return mean
@@ -148,7 +163,7 @@ def robust_accuracy(
         (2,)
 
     """
-    network, x, labels = _prepared(model, x, y)
+    network, x, labels = _prepared(model, x, y, bounded=True)
     chosen = attack_by_name(attack, loss=loss, steps=steps, restarts=restarts, options=options)
     warn_of(norm(p), *_radii(eps))
     rows = measurements.accuracy(

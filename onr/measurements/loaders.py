@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from onr.errors import OnrError
 from onr.measurements.batches import Inputs
 from onr.typing import Array
 
-__all__ = ["labelled"]
+__all__ = ["extent", "labelled"]
 
 
 def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
@@ -24,8 +25,9 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
         x: an array of inputs, which is returned as it is; a data set with a length and an index,
             whose items are pairs of an image and a label, as those of torch; or an iterable of
             such pairs, or of batches ``(images, labels)``, such as a ``DataLoader``. An iterable
-            is read once and held in memory. A data set is read once for its labels, and then item
-            by item where it is measured: reading an item twice has to give the same image.
+            is read once and held in memory. A data set is read once for its labels and the extent
+            of its pixels, and then item by item where it is measured: reading an item twice has to
+            give the same image.
         y: the labels of an array, or nothing.
 
     Raises:
@@ -58,7 +60,7 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
             first = None
         if first is not None and _pair(first)[1].ndim == 0:
             items = _Items(model, x)
-            return items, np.array([_pair(x[index])[1] for index in range(len(x))])
+            return items, items.labels
     try:
         pairs = [_pair(element) for element in x]
     except TypeError as error:
@@ -74,11 +76,38 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
     return _placed(model, whole), np.concatenate([np.atleast_1d(label) for _, label in pairs])
 
 
+def extent(x: Inputs, /) -> tuple[float, float]:
+    """The smallest and the largest value of inputs that :func:`labelled` gave.
+
+    Those that are no real floats, or none at all, have ``(inf, -inf)``; one NaN may make both NaN.
+    Inputs of a data set are not read again.
+
+    Example:
+        >>> extent(np.array([[0.5, -1.0], [2.0, 0.0]]))
+        (-1.0, 2.0)
+
+    """
+    if isinstance(x, _Items):
+        return x.extent
+    xp = array_namespace(x)
+    if math.prod(x.shape) == 0 or not xp.isdtype(x.dtype, "real floating"):
+        return math.inf, -math.inf
+    return float(xp.min(x)), float(xp.max(x))
+
+
 class _Items:
-    """Images of a data set, read when they are used."""
+    """Images of a data set, read once for what is told of all, and then where they are used."""
 
     def __init__(self, model: Any, dataset: Any) -> None:
         self._model, self._dataset = model, dataset
+        labels, extents = [], []
+        for index in range(len(dataset)):
+            image, label = _pair(dataset[index])
+            labels.append(label)
+            extents.append(extent(image))
+        self.labels = np.array(labels)
+        lows, highs = zip(*extents, strict=True)
+        self.extent = min(lows), max(highs)
 
     def __len__(self) -> int:
         return len(self._dataset)

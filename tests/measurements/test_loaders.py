@@ -95,6 +95,19 @@ def test_an_attack_refuses_images_outside_the_box(attack: str) -> None:
             onr.measure.robust_accuracy(MODEL, batches, p=2, eps=0.1, attack=attack)
 
 
+@pytest.mark.parametrize("name", sorted(set(MEASURES) - {"accuracy", "robust_accuracy"}))
+def test_a_measurement_outside_the_box_says_so_once(name: str) -> None:
+    images = 2 * X - 0.5
+    batches = [(images[:2], Y[:2]), (images[2:], Y[2:])]
+    message = rf"run from {images.min():g} to {images.max():g}, outside \[0, 1\]"
+    for given in ((images, Y), (TensorDataset(images, Y),), (batches,)):
+        with pytest.warns(UserWarning, match=message) as told:
+            MEASURES[name](MODEL, *given)
+        assert [each.filename for each in told] == [__file__]
+    edges = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    MEASURES[name](MODEL, edges, Y[:2])
+
+
 def test_images_move_to_the_device_of_the_model() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).to("meta")
     with pytest.raises(Exception, match="meta"):
