@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from onr.cli.options import as_radii, pairs, shown_radius
+from onr.cli.options import as_radii, pairs, shown_radius, warn
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
 from onr.errors import OnrError
@@ -122,7 +122,8 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
             began = True
 
         try:
-            found = evaluated(subject, EvaluationConfig(**options), on_progress, out=folder)
+            config = EvaluationConfig(**options)
+            found = evaluated(subject, config, on_progress, out=folder, on_warning=warn)
         except UnfinishedError as error:
             found, failure = error.evaluation, error
     record = found.record

@@ -17,7 +17,7 @@ from rich.status import Status
 from rich.table import Table
 
 from onr.arrays import to_numpy
-from onr.cli.options import as_radii, as_radius
+from onr.cli.options import as_radii, as_radius, warn
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
 from onr.feasible import doubt
@@ -111,7 +111,7 @@ def accuracy_command(p: str, eps: dict[float, str], **options: Any) -> None:
         return "accuracy " + ", ".join(f"{share:.1%} at {text}" for share, text in pairs)
 
     for told in filter(None, (doubt(norm, radius) for radius in eps)):
-        click.echo(f"warning: {told}", err=True)
+        warn(told)
     measured = partial(accuracy, p=norm, eps=list(eps))
     _measure("accuracy", measured, figure, found, p=p, eps=eps, **options)
     click.echo("the attack: multitargeted; a stronger one can only find less")

@@ -16,6 +16,7 @@ __all__ = [
     "model_option",
     "pairs",
     "shown_radius",
+    "warn",
 ]
 
 
@@ -86,3 +87,8 @@ def shown_radius(eps: float, text: str) -> str:
     """
     number = f"{eps:.4g}"
     return number if text == number or len(text) > 12 else f"{text} = {number}"
+
+
+def warn(text: str) -> None:
+    """Say on standard error what is doubtful."""
+    click.echo(f"warning: {text}", err=True)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onr.cli.options import model_option
+from onr.cli.options import model_option, warn
 from onr.data import PARTS
 from onr.registry import OWN, bare, registry
 from onr.training.config import TrainConfig
@@ -99,7 +99,7 @@ def opened(options: dict[str, Any]) -> Subject:
     target, chosen = options.pop(SUBJECT), options["dataset"] is not None
     subject = open_subject(target, **{name: options.pop(name) for name in OPENING})
     for warning in warnings(subject, dataset_chosen=chosen):
-        click.echo(f"warning: {warning}", err=True)
+        warn(warning)
     return subject
 
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from onr.cli.options import as_number, model_option, pairs
+from onr.cli.options import as_number, model_option, pairs, warn
 from onr.errors import OnrError
 from onr.registry import bare
 from onr.training.config import TrainConfig
@@ -186,7 +186,7 @@ def _finish(training: Training, run: Run) -> None:
             f"{len(training.fit)} images, {left} of {config.epochs} epochs to go, in {run.path}"
         )
         for warning in training.warnings():
-            click.echo(f"warning: {warning}", err=True)
+            warn(warning)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),

@@ -12,7 +12,7 @@ import numpy as np
 
 from onr.arrays import to_numpy
 from onr.errors import OnrError
-from onr.feasible import require_radius
+from onr.feasible import doubt, require_radius
 from onr.files import require_writable, write_atomic
 from onr.measurements.accuracy import (
     attack_outcomes,
@@ -149,6 +149,7 @@ def evaluate(
     on_progress: OnProgress = lambda done, total, record: None,
     *,
     out: Path,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """Measure accuracy, clean and under attack, and the largest singular values.
 
@@ -170,6 +171,7 @@ def evaluate(
         on_progress: called before the first batch of images and after each, with the number of
             images so far, in all, and the record of those so far; ``None`` if there are none.
         out: the folder for evaluation.json and evaluation.csv.
+        on_warning: called with each radius that is doubtful, in words, before the work.
 
     Raises:
         OnrError: the configuration does not fit the subject, or the folder cannot be written to.
@@ -194,6 +196,8 @@ def evaluate(
     trained = float(settings["eps"]) if same else None
     asked = _asked(config, trained, norm.name)
     radii = sorted(asked)
+    for told in filter(None, (doubt(norm, eps) for eps in asked)):
+        on_warning(told)
     targeted = config.target is not None
     chosen = attack_by_name(
         config.attack,

@@ -274,6 +274,18 @@ def test_what_is_easy_to_get_wrong_is_said(net: str, run: Path, tmp_path: Path):
     assert warnings("mlp", "--dataset", "digits", "--weights", run) == []
 
 
+def test_a_radius_of_grey_levels_is_doubted(run: Path, tmp_path: Path):
+    few = ("--p", "inf", "--images", 2, "--out", tmp_path)
+    for command in (("measure", "accuracy"), ("evaluate", "--steps", 1, "--spectrum", 1)):
+        for eps, told in (("8,0.9", ["'8/255'"]), ("8/255", [])):
+            result = onr(*command, run, "--eps", eps, *few)
+            assert result.exit_code == 0, result.output
+            lines = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+            assert [re.findall("write '(.*)/255'$", line) for line in lines] == [
+                [each] for each in told
+            ]
+
+
 def test_a_run_is_attacked_from_its_own_seed(tmp_path: Path):
     out = tmp_path / "seeded"
     works("train", "--train-images", "60", "--epochs", "1", "--seed", "7", "--out", out)
