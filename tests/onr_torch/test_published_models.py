@@ -46,7 +46,7 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "photographs"
 
 
-def opened(model: str, place: Path, **more: Any) -> Subject:
+def opened(model: str, place: Path | str, **more: Any) -> Subject:
     return open_subject(model, model_options={}, dataset=f"folder:{place}", **more)
 
 
@@ -193,6 +193,22 @@ def test_a_folder_is_good_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for model in ("hf:./mine", "onr_torch:timm:./mine"):
         assert located(model) == model.replace("./mine", str(tmp_path / "mine"))
     assert located("hf:me/mine@main") == "hf:me/mine@main"
+
+
+def test_normalisation_needs_a_training_part(photographs: Path, tmp_path: Path) -> None:
+    """A model of torchvision with weights of one's own: by which mean were they trained?"""
+    weights = tmp_path / "own.pt"
+    torch.save(models.squeezenet1_1(num_classes=3).state_dict(), weights)
+    told = (
+        r"torchvision:squeezenet1_1 normalises images by the mean and deviation of the training "
+        r"part, and folder:\S+photographs has no training part, .*/train/CLASS/IMAGE; "
+        r"torchvision:NAME@DEFAULT --weights FILE normalises as published weights do"
+    )
+    with pytest.raises(OnrError, match=told):
+        opened("torchvision:squeezenet1_1", f"{photographs}@32", weights=str(weights))
+    subject = opened("torchvision:squeezenet1_1@DEFAULT", photographs, weights=str(weights))
+    assert subject.dataset.classes == ("collie", "tabby_cat", "wolf")
+    assert not subject.drawn
 
 
 # timm
