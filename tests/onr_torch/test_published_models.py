@@ -240,6 +240,9 @@ def test_a_model_of_timm(hub: Hub, photographs: Path, tmp_path: Path) -> None:
     )
     x, _ = subject.batch(2)
     assert onr.operator_norm(subject.network, x, p=2, q=2).value.shape == (2,)
+    told = r"takes images of 3 x 32 x 32, the data set has 3 x 48 x 48: folder:PATH, without @"
+    with pytest.raises(OnrError, match=told):
+        opened(f"timm:{tmp_path / 'saved'}", f"{photographs}@48")
 
     # By name, from a hub: the weights are another's, and their 1,000 classes ImageNet's.
     module = timm.create_model("test_convnext").eval()

@@ -97,8 +97,9 @@ class Published:
         if pretrained and input_shape != self.input_shape:
             asked, given = (" x ".join(map(str, it)) for it in (self.input_shape, input_shape))
             raise OnrError(
-                f"{self.what} takes images of {asked}, the data set has {given}: give images of "
-                "that size, or photographs as folder:PATH, which are resized"
+                f"{self.what} takes images of {asked}, the data set has {given}: folder:PATH, "
+                "without @RESIZE,CROP, makes photographs what the model takes; other images need "
+                "to have that size"
             )
         if pretrained and classes != len(self.classes):
             raise OnrError(
