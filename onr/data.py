@@ -77,6 +77,7 @@ class StoredImages:
         rows: the numbers of the images.
         read: gives the images of these numbers, ``(N, C, H, W)``.
         where: how errors name the images.
+        files: the file of each image that ``read`` knows, if each has its own.
 
     Example:
         >>> images = StoredImages((1, 2, 2), np.uint8, np.arange(9), lambda rows: np.stack(
@@ -94,12 +95,13 @@ class StoredImages:
         read: Callable[[np.ndarray], np.ndarray],
         *,
         where: str,
+        files: Sequence[str] | None = None,
     ) -> None:
         self.shape = (len(rows), *shape)
         """``(N, C, H, W)``."""
         self.ndim = len(self.shape)
         self.dtype = np.dtype(dtype)
-        self._rows, self._read, self._where = rows, read, where
+        self._rows, self._read, self._where, self._files = rows, read, where, files
 
     def __len__(self) -> int:
         """The number of images."""
@@ -108,8 +110,18 @@ class StoredImages:
     def __getitem__(self, part: slice | np.ndarray, /) -> StoredImages:
         """Some of the images, which are not read yet."""
         return StoredImages(
-            self.shape[1:], self.dtype, self._rows[part], self._read, where=self._where
+            self.shape[1:],
+            self.dtype,
+            self._rows[part],
+            self._read,
+            where=self._where,
+            files=self._files,
         )
+
+    @property
+    def files(self) -> list[str] | None:
+        """The file of each image; ``None`` if they are not known."""
+        return None if self._files is None else [self._files[row] for row in self._rows]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Read the images.
@@ -148,6 +160,11 @@ class Split:
     def __len__(self) -> int:
         """The number of images."""
         return len(self.labels)
+
+    @property
+    def files(self) -> list[str] | None:
+        """The file of each image; ``None`` if they are not known."""
+        return self.images.files if isinstance(self.images, StoredImages) else None
 
     def take(self, count: int | None) -> Split:
         """The first ``count`` images and labels, or all if ``count`` is ``None``.

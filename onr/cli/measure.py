@@ -30,7 +30,7 @@ from onr.measurements.norms import norms
 from onr.measurements.spectrum import spectrum
 from onr.parts import StoredParts
 from onr.plots import Curve, accuracy_figure, chosen, legend, line, panels, svg
-from onr.records import csv_table
+from onr.records import columns_as_rows, csv_table
 from onr.text import norm as norm_named
 from onr.training.factories import versions
 from onr.typing import Row
@@ -128,7 +128,8 @@ def norms_command(p: str, q: str, **options: Any) -> None:
     Exact for p = 1, q = inf and (2, 2), and for q = 1 up to 16 logits. Beyond 64 logits it takes a
     backward pass for each logit, for (2, 2) a forward pass as well; the command says how long after
     the first few. The rows are means over the images of the lower bound, the upper bound and their
-    quotient; least is the smallest quotient.
+    quotient; least is the smallest quotient. --out also writes norms-images.csv, a row for each
+    image.
     """
     domain, codomain = norm_named(p), norm_named(q)
 
@@ -137,7 +138,8 @@ def norms_command(p: str, q: str, **options: Any) -> None:
     ) -> list[Row]:
         return norms(f, x, y, p=domain, q=codomain, on_progress=on_progress, parts=parts)
 
-    _measure("norms", function, paced=True, p=p, q=q, **options)
+    each = ("kind", "lower", "upper")
+    _measure("norms", function, paced=True, each=each, p=p, q=q, **options)
 
 
 @measure.command(name="spectrum")
@@ -209,6 +211,7 @@ def _measure(
     eps: Mapping[float, str] = MappingProxyType({}),
     radius: float | None = None,
     paced: bool = False,
+    each: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Measure, print the table and write it.
@@ -226,10 +229,12 @@ def _measure(
         eps: another, with the texts of the radii, which the table shows.
         radius: another.
         paced: whether the function takes ``on_progress``.
+        each: the values of ``function`` that are written for each image, too.
         options: what opens the model.
 
     """
     files = [f"{what}.csv"] + [f"{what}.svg"] * (figure is not None)
+    files += [f"{what}-images.csv"] * bool(each)
     if out is not None and figure is not None:
         import matplotlib  # noqa: F401 - report a missing extra before the work, not after
     subject = opened(options)
@@ -242,9 +247,13 @@ def _measure(
         model = fingerprint(subject.network, x, to_numpy(y))
         key |= {"seed": subject.config.seed, "versions": versions(), "model": model}
     text = f"measuring {what} of {announce(subject, images, part)}"
+    of_images: dict[str, list[Any]] = {}
     with progress(text) as (update, status):
 
         def on_part(done: int, values: Mapping[str, np.ndarray], kept: bool) -> None:
+            for name in each:
+                if repr(name) in values:
+                    of_images.setdefault(name, []).extend(values[repr(name)].tolist())
             update(done, len(x), so_far(values), kept)
 
         parts = StoredParts(result, key, on_part)
@@ -264,6 +273,11 @@ def _measure(
         write_atomic(out / files[0], csv_table(rows, digits=DIGITS))
         if figure is not None:
             write_atomic(out / files[1], svg(figure(rows)))
+        if each:
+            held = subject.part(part, images)
+            named = {"example": range(images)} | ({"file": held.files} if held.files else {})
+            whole = columns_as_rows(named | {"label": held.labels.tolist()} | of_images)
+            write_atomic(out / files[-1], csv_table(whole, digits=DIGITS))
         parts.remove()
         click.echo(f"written to {out}: {', '.join(files)}")
 

@@ -76,7 +76,7 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
     return _placed(model, whole), np.concatenate([np.atleast_1d(label) for _, label in pairs])
 
 
-def extent(x: Inputs, /) -> tuple[float, float]:
+def extent(x: Any, /) -> tuple[float, float]:
     """The smallest and the largest value of inputs that :func:`labelled` gave.
 
     Those that are no real floats, or none at all, have ``(inf, -inf)``; one NaN may make both NaN.

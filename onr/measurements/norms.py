@@ -70,7 +70,7 @@ def norms(
             on_progress(before * total + done * count, len(x) * total)
 
         found = operator_norm(network.linearize(images), p=p, q=q, on_progress=passed)
-        collected.add("kind", np.array([found.kind]))
+        collected.add("kind", np.full(len(images), found.kind))
         collected.add("lower", found.lower)
         if found.upper is not None:
             collected.add("upper", found.upper)

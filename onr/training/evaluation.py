@@ -211,6 +211,7 @@ def evaluate(
     nested = all(hasattr(attack, "further") for attack in attacks)
     images = config.images or min(DEFAULT_IMAGES, len(subject.part(config.part)))
     x, y = subject.inputs(images, config.part)
+    files = subject.part(config.part, images).files
     names = {"norm/p": norm_spec(p), "attack": config.attack}
     if chosen.loss_spec is not None:
         names["loss"] = chosen.loss_spec
@@ -244,7 +245,7 @@ def evaluate(
             "mean": sigma.mean().item(),
             "max": sigma.max().item(),
         }
-        rows = _summarise(record, columns, asked, nested=nested)
+        rows = _summarise(record, columns, asked, files, nested=nested)
         return Evaluation(record, sigma, trained), rows
 
     try:
@@ -317,6 +318,7 @@ def _summarise(
     record: dict[str, Any],
     columns: Mapping[str, np.ndarray],
     asked: Mapping[float, str],
+    files: list[str] | None,
     *,
     nested: bool,
 ) -> list[Row]:
@@ -327,7 +329,10 @@ def _summarise(
     true, clean = columns["label"], columns["predicted"]
     correct = {0.0: clean == true}
     smallest = np.where(correct[0.0], np.inf, 0.0)
-    table: dict[str, Any] = {"example": np.arange(len(true)), "label": true, "predicted": clean}
+    table: dict[str, Any] = {"example": np.arange(len(true))}
+    if files is not None:
+        table["file"] = files[: len(true)]
+    table |= {"label": true, "predicted": clean}
     reached = {}
     if "target" in columns:
         table["target"] = columns["target"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ def folder(
     """The user's own image files, in ``PATH/test/CLASS/`` (or ``val``) and ``PATH/train/CLASS/``.
 
     Without a training part ``PATH/CLASS/`` is enough. Files and folders whose names begin with a
-    dot do not count. Images are RGB, uint8, read when they are used. As torchvision does, rotation
+    dot do not count. Images are RGB, uint8, read when they are used; ``files`` of a part names them
+    as ``CLASS/FILE``. As torchvision does, rotation
     in EXIF data is ignored and transparency is dropped. Their order is that of a hash of
     ``CLASS/FILE``, so that the first few are of all classes. A line ``FOLDER = NAME`` of the file
     ``PATH/classes.txt`` gives the class of a folder another name.
@@ -114,12 +116,12 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
             f"{', '.join(IMG_EXTENSIONS)}: {advice}"
         )
 
-    def mixed(sample: tuple[str, int]) -> str:
-        name = Path(sample[0]).relative_to(place).as_posix()
-        return hashlib.sha256(name.encode()).hexdigest()
+    def name(file: str) -> bytes:
+        return os.fsencode(Path(file).relative_to(place).as_posix())
 
-    samples = sorted(found, key=mixed)
-    files = [name for name, _ in samples]
+    samples = sorted(found, key=lambda sample: hashlib.sha256(name(sample[0])).digest())
+    files = [file for file, _ in samples]
+    names = [name(file).decode(errors="replace") for file in files]
     prepare = _prepared(preparation)
     size = _size(files[0]) if preparation is None else preparation.crop
     shape = (3, *size)
@@ -144,7 +146,7 @@ def _part(place: Path, what: str, preparation: Preparation | None) -> tuple[Spli
     if preparation is None:
         for file in files[:EXAMINED]:
             require_size(file, _size(file))
-    images = StoredImages(shape, np.uint8, np.arange(len(files)), read, where=what)
+    images = StoredImages(shape, np.uint8, np.arange(len(files)), read, where=what, files=names)
     return Split(images, np.array([label for _, label in samples], np.int64)), classes
 
 

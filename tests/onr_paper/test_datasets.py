@@ -366,6 +366,22 @@ def test_the_order_of_a_folder_mixes_classes_and_is_that_of_names(tmp_path: Path
     assert any(after == np.delete(before, k).tolist() for k in np.flatnonzero(before))
 
 
+def test_the_images_of_a_folder_have_files(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    strange = os.fsdecode(b"caf\xe9.png")  # no UTF-8
+    (tmp_path / "test" / "ant" / "0.png").rename(tmp_path / "test" / "ant" / strange)
+    found = folder(str(tmp_path), data_dir=tmp_path)
+    names = {"ant/caf\N{REPLACEMENT CHARACTER}.png", "ant/1.png", "bee/0.png", "bee/1.png"}
+    assert found.test.files is not None
+    assert set(found.test.files) == names
+    relabelled = found.labelled_for(["bee", "ant"], model="mine").test
+    assert relabelled.take(3).files == found.test.files[:3]
+    for name, image in zip(found.train.files or (), read(found.train), strict=True):
+        with Image.open(tmp_path / "train" / name) as there:
+            assert np.array_equal(np.asarray(there), image)
+    assert Split(images(2, 1, 4, 4), np.arange(2)).files is None
+
+
 @pytest.mark.parametrize("name", ["test", "val", "validation", "."])
 def test_a_folder_needs_no_training_part(name: str, tmp_path: Path) -> None:
     write_folder(tmp_path)
