@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +54,7 @@ class StoredParts:
         key: dict[str, Any],
         on_part: OnPart = lambda done, values, found: None,
     ) -> None:
-        self._folder: Path | None = None
+        self._result, self._folder = result, None
         if result is not None:
             digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
             self._folder = result.with_name(f"{result.name}.partial-{digest[:12]}")
@@ -88,6 +90,34 @@ class StoredParts:
         """Remove the files; the result is written."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def others(self) -> str | None:
+        """Where parts of other settings lie beside the result, in words; ``None`` if nowhere.
+
+        They are not removed: another computation may work on them, or go on from them.
+
+        Example:
+            >>> other, mine = (StoredParts(tmp_path / "e", {"seed": seed}) for seed in (0, 1))
+            >>> other.put(0, 2, "f00d", {"norm": np.array([1.0, 2.0])})
+            >>> other.others(), mine.others()  # doctest: +ELLIPSIS
+            (None, 'finished batches of other settings are kept in ...e.partial-... (1 kB): ...')
+
+        """
+        if self._result is None:
+            return None
+        places, size = [], 0
+        with contextlib.suppress(OSError):  # what is removed meanwhile
+            for place in self._result.parent.glob(f"{glob.escape(self._result.name)}.partial-*"):
+                if place != self._folder:
+                    places.append(str(place))
+                    size += sum(file.stat().st_size for file in place.iterdir())
+        if not places:
+            return None
+        named = places[0] if len(places) == 1 else f"{len(places)} folders {self._result}.partial-*"
+        return (
+            f"finished batches of other settings are kept in {named} ({math.ceil(size / 1000):,} "
+            "kB): the command that began them goes on from there; delete them if it will not"
+        )
 
     def _path(self, first: int, count: int, digest: str) -> Path:
         assert self._folder is not None  # noqa: S101 - for the type checker; the callers look

@@ -280,6 +280,8 @@ def _measure(
             write_atomic(out / files[-1], csv_table(whole, digits=DIGITS))
         parts.remove()
         click.echo(f"written to {out}: {', '.join(files)}")
+        if told := parts.others():
+            warn(told)
 
 
 def _written(row: Row, texts: Mapping[float, str]) -> Row:

@@ -171,7 +171,8 @@ def evaluate(
         on_progress: called before the first batch of images and after each, with the number of
             images so far, in all, and the record of those so far; ``None`` if there are none.
         out: the folder for evaluation.json and evaluation.csv.
-        on_warning: called with each radius that is doubtful, in words, before the work.
+        on_warning: called, in words, with each radius that is doubtful before the work, and after
+            it with where batches of other settings are kept.
 
     Raises:
         OnrError: the configuration does not fit the subject, or the folder cannot be written to.
@@ -297,6 +298,8 @@ def evaluate(
     except OnrError as error:
         raise UnfinishedError(str(error), found) from error
     parts.remove()
+    if kept := parts.others():
+        on_warning(kept)
     return found
 
 

@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -250,11 +251,17 @@ def test_a_measurement_goes_on_where_it_was_stopped(
     assert onr(*given, out).exit_code == 2
     (folder,) = out.iterdir()
     assert len(list(folder.iterdir())) == 2
+    shutil.copytree(out, tmp_path / "other")
     works(*given, out)
     assert count == [0, 4, 8]
     for file in (tmp_path / "whole").glob("*.csv"):
         assert file.read_bytes() == (out / file.name).read_bytes()
     assert not list(out.glob("*partial*"))
+    (kept,) = (tmp_path / "other").glob("*partial*")
+    before = [file.read_bytes() for file in kept.iterdir()]
+    told = " ".join(onr(*given[:-3], "--images", 4, "--out", tmp_path / "other").stderr.split())
+    assert f"finished batches of other settings are kept in {kept} (" in told
+    assert [file.read_bytes() for file in kept.iterdir()] == before
     if radii:
         assert {row["written"] for row in table(out / f"{what}.csv")} - {"0"} == {"1/2", "0.25"}
 

@@ -562,6 +562,15 @@ def test_a_damaged_part_counts_as_none(
     assert contents(run).keys() == FOLDER_FILES
 
 
+def test_batches_of_other_settings_are_told_and_stay(run: Path) -> None:
+    other = run / "evaluation.json.partial-0123456789ab"
+    other.mkdir()
+    (other / "00000000-5-0123456789ab.npz").write_bytes(bytes(2001))
+    result = onr("evaluate", run, *THREE)
+    assert f"finished batches of other settings are kept in {other} (3 kB): " in result.stderr
+    assert len(parts(run)) == 1
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
