@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ from onr_torch.replay.replay import replay
 
 __all__ = ["trainable_jvp"]
 
+CHECKPOINTS = "it computes activations again in the backward pass, as checkpoints do"
+
 
 def trainable_jvp(
     module: nn.Module, x: torch.Tensor, v: torch.Tensor, /, *, bfloat16: bool = False
@@ -53,7 +55,9 @@ def trainable_jvp(
         bfloat16: whether convolutions and matrix products work in bfloat16.
 
     Raises:
-        OnrError: there is no ``J v``, or the gradient that torch gives is wrong or missing.
+        OnrError: there is no ``J v``, the gradient that torch gives is wrong or missing, or the
+            module has activation checkpoints in evaluation mode: what they compute again would be
+            that of the mode in the backward pass.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -65,7 +69,7 @@ def trainable_jvp(
     module = bare(module)
     admit(module, x, gradients=True, bfloat16=bfloat16)
     x, v = (z.clone() if z.is_inference() else z for z in (x, v))
-    with fixed_buffers(module):
+    with fixed_buffers(module), _without_checkpoints(module):
         here = TorchLinearization(module, x, bfloat16=bfloat16)
         recorder = here.recorder
         if recorder is not None and recorder.is_piecewise_linear:
@@ -89,6 +93,30 @@ def trainable_jvp(
     parameters = [p for p in leaves_of(pulled.value) if p.requires_grad and p is not pulled.x]
     attached: torch.Tensor = _Attached.apply(image, v, pulled, *parameters)
     return attached.masked_fill(here.masked, 0)
+
+
+@contextmanager
+def _without_checkpoints(module: nn.Module) -> Iterator[None]:
+    """Refuse hooks on saved tensors, which checkpoints that are not reentrant use.
+
+    Where the caller has such hooks around the call, nothing is refused.
+    """
+    with ExitStack() as stack:
+        with suppress(RuntimeError):
+            stack.enter_context(torch.autograd.graph.disable_saved_tensors_hooks(CHECKPOINTS))
+        try:
+            yield
+        except RuntimeError as error:
+            if CHECKPOINTS not in str(error):
+                raise
+            raise _no_gradient(module, CHECKPOINTS) from error
+
+
+def _no_gradient(module: nn.Module, reason: str) -> OnrError:
+    return OnrError(
+        f"torch gives no right gradient of J v in the parameters of {type(module).__name__} "
+        f"({reason}): use a method or a form without J v, such as form = difference"
+    )
 
 
 class _Pulled:
@@ -192,12 +220,10 @@ def _check_gradient(module: nn.Module, x: torch.Tensor) -> None:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the module raises
-            reason = (str(error).splitlines() or [""])[0]
+            text = str(error)
+            reason = CHECKPOINTS if "use_reentrant" in text else (text.splitlines() or [""])[0]
     if not holds:
-        raise OnrError(
-            f"torch gives no right gradient of J v in the parameters of {type(module).__name__} "
-            f"({reason}): use a method or a form without J v, such as form = difference"
-        )
+        raise _no_gradient(module, reason)
     record.proven.add(proof)
 
 

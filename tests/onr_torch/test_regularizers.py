@@ -411,12 +411,12 @@ def test_compiled_modules_and_compiled_steps() -> None:
 class Checkpointed(nn.Module):
     """A module that computes its middle anew in the backward pass."""
 
-    def __init__(self, module: nn.Sequential) -> None:
+    def __init__(self, module: nn.Sequential, *, reentrant: bool = False) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.reentrant = module, reentrant
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        middle = checkpoint(self.module[4:7], self.module[:4](x), use_reentrant=False)
+        middle = checkpoint(self.module[4:7], self.module[:4](x), use_reentrant=self.reentrant)
         logits: torch.Tensor = self.module[7:](middle)
         return logits
 
@@ -431,6 +431,21 @@ def test_checkpoints_and_accumulated_gradients() -> None:
         (term / 2).backward()
     for parameter, theirs in zip(wrapped.parameters(), expected, strict=True):
         close(parameter.grad, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_jacobian_of_checkpoints_is_refused(normalized: bool, reentrant: bool) -> None:
+    """In the call, not in the backward pass, whatever is between the checkpoints."""
+    module = Checkpointed(plain(normalized=normalized), reentrant=reentrant)
+    for smooth in (False, True):
+        if smooth:
+            module.module[6] = nn.Tanh()
+        with pytest.raises(OnrError, match=r"Checkpointed \(it computes .* form = difference"):
+            regularizer(form="jacobian")(module, X, module(X))
+    with torch.autograd.graph.save_on_cpu():
+        loss_of(module.module, regularizer(form="jacobian")).backward()  # type: ignore[no-untyped-call]
 
 
 def test_no_gradient_is_asked_for() -> None:
