@@ -237,11 +237,9 @@ def attack_outcome(
     count = batch_size(network)
     for index, images, labels in batches(x, y, count):
         first = index * count
-        rng = np.random.default_rng([*seed, first])
-        with _counting(first):
-            moved = attack(network, images, labels, rng=rng)
-        predicted.append(_predicted(network, moved, labels, first=first))
-        size.append(_size(norm, moved, images))
+        outcome = _afresh(network, attack, images, labels, norm=norm, seed=seed, first=first)
+        predicted.append(outcome.predicted)
+        size.append(outcome.size)
         on_batch(first + len(images))
     return AttackOutcome(np.concatenate(predicted), np.concatenate(size))
 
@@ -294,25 +292,38 @@ def attack_outcomes(
 
     """
     labels, moved = to_numpy(y), x
-    predicted, size = clean.copy(), np.zeros(len(clean))
+    predicted, size = clean, np.zeros(len(clean))
     memory: dict[str, Any] = {}
     for place, (attack, seed) in enumerate(zip(attacks, seeds, strict=True), start=1):
-        rng, more = np.random.default_rng([*seed, first]), place < len(attacks)
         further = getattr(attack, "further", None)
         if further is None:
+            yield _afresh(network, attack, x, y, norm=norm, seed=seed, first=first)
+            continue
+        left = np.flatnonzero((predicted != labels) if targeted else (predicted == labels))
+        predicted, size = predicted.copy(), size.copy()
+        if len(left):
+            rng, more = np.random.default_rng([*seed, first]), place < len(attacks)
             with _counting(first):
-                moved = attack(network, x, y, rng=rng)
-            predicted = _predicted(network, moved, y, first=first)
-            size = _size(norm, moved, x)
-        else:
-            left = np.flatnonzero((predicted != labels) if targeted else (predicted == labels))
-            predicted, size = predicted.copy(), size.copy()
-            if len(left):
-                with _counting(first):
-                    moved = further(network, x, y, moved, left, more=more, memory=memory, rng=rng)
-                predicted[left] = _predicted(network, moved[left], y[left], first=first)
-                size[left] = _size(norm, moved[left], x[left])
+                moved = further(network, x, y, moved, left, more=more, memory=memory, rng=rng)
+            predicted[left] = _predicted(network, moved[left], y[left], first=first)
+            size[left] = _size(norm, moved[left], x[left])
         yield AttackOutcome(predicted, size)
+
+
+def _afresh(
+    network: Network,
+    attack: Attack,
+    x: Array,
+    y: Array,
+    *,
+    norm: Callable[[np.ndarray], np.ndarray],
+    seed: Sequence[int],
+    first: int,
+) -> AttackOutcome:
+    """Attack every input of a batch, with the generator of ``[*seed, first]``."""
+    with _counting(first):
+        moved = attack(network, x, y, rng=np.random.default_rng([*seed, first]))
+    return AttackOutcome(_predicted(network, moved, y, first=first), _size(norm, moved, x))
 
 
 def classes_of(network: Network, x: Array, y: Array, /, *, first: int = 0) -> np.ndarray:
