@@ -297,7 +297,7 @@ def test_an_attack_may_need_an_option(run: Path, spy: type[Spy]) -> None:
         ("pga", "cross-entropy", 20, 1),
         ("fgm", "cross-entropy", None, None),
         ("noise", "cross-entropy", None, 1),
-        ("multitargeted", None, 20, None),
+        ("multitargeted", None, 40, None),
     ],
 )
 def test_the_record_says_how(
