@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsing of their values."""
+"""Options that several commands share, the parsing of their values, and warnings."""
 
 from __future__ import annotations
 
