@@ -21,6 +21,7 @@ from onr.protocols import Array, Norm
 
 __all__ = [
     "Bounds",
+    "Feasible",
     "ascent",
     "boxed",
     "doubt",
@@ -135,6 +136,53 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
     if bounds is not None:
         moved = moved.clip(*bounds)
     return xp.astype(moved, x.dtype)
+
+
+class Feasible:
+    """The perturbations of ``x`` in a ball that also lie in the box, for many projections.
+
+    For ``x`` in the box, clipping shrinks each entry of the perturbation, so it stays in the ball
+    of a norm that depends on magnitudes alone.
+
+    Args:
+        x: the inputs, inside the bounds.
+        norm: the norm of the ball.
+        eps: its radius, one number or one for each example.
+        bounds: the box, or ``None``.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> feasible = Feasible(np.array([[0.5, 0.9]]), LpNorm(math.inf), 0.25, (0, 1))
+        >>> feasible.nearest(np.array([[-2.0, 2.0]])).round(6)
+        array([[-0.25,  0.1 ]])
+
+    """
+
+    def __init__(self, x: Array, norm: Norm, eps: Array | float, bounds: Bounds | None) -> None:
+        self._x, self._norm, self._eps, self._bounds = x, norm, eps, bounds
+        self._box: tuple[Array, Array] | None = None
+        if bounds is not None and x.dtype != object:  # exact numbers less floats are floats
+            self._box = float(bounds[0]) - x, float(bounds[1]) - x
+        self._cube: tuple[Array, Array] | None = None
+        if self._box is not None and isinstance(norm, LpNorm) and norm.p == math.inf:
+            xp, radius = array_namespace(x), column(eps, x)
+            if hasattr(radius, "dtype"):
+                radius = xp.asarray(radius, dtype=x.dtype)
+            self._cube = self._box[0].clip(-radius, radius), self._box[1].clip(-radius, radius)
+
+    def nearest(self, delta: Array, /) -> Array:
+        """Project onto the ball, then clip to the box."""
+        if self._cube is not None:  # both at once
+            clipped: Array = delta.clip(*self._cube)
+            return clipped
+        return self.clip(self._norm.project_ball(delta, self._eps))
+
+    def clip(self, delta: Array, /) -> Array:
+        """Clip ``x + delta`` to the box, and return the perturbation."""
+        if self._box is not None:
+            clipped: Array = delta.clip(*self._box)
+            return clipped
+        return delta if self._bounds is None else boxed(self._x, delta, self._bounds) - self._x
 
 
 def ascent(

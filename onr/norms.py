@@ -14,7 +14,18 @@ from typing import Any, final
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, in_float32, is_half, max_abs, safe, sqrt
+from onr.arrays import (
+    array_namespace,
+    column,
+    flatten,
+    in_float32,
+    is_half,
+    max_abs,
+    on_cpu,
+    safe,
+    sign,
+    sqrt,
+)
 from onr.errors import NotAvailableError, OnrError
 from onr.numerals import written
 from onr.projections import project_lp_ball, project_simplex
@@ -179,6 +190,8 @@ class LpNorm(BaseNorm):
         xp = array_namespace(x)
         if self.p == math.inf:
             return max_abs(x)
+        if self.p == 2 and (lengths := _lengths(x)) is not None:
+            return lengths
         a = xp.abs(flatten(x))
         if self.p == 1:
             return xp.sum(a, axis=1)
@@ -199,8 +212,10 @@ class LpNorm(BaseNorm):
         """
         xp = array_namespace(z)
         if self.p == math.inf and ties == "average":
-            return xp.sign(z)
+            return sign(z)
         if self.p == 2:
+            if (lengths := _lengths(z)) is not None:
+                return z / column(lengths, z)
             unit = z / safe(column(max_abs(z), z))
             return unit / safe(column(sqrt(xp.sum(flatten(unit * unit), axis=1)), z))
         a = xp.abs(z)
@@ -233,6 +248,11 @@ class LpNorm(BaseNorm):
             clipped: Array = y.clip(-r, r)
             return clipped
         if self.p == 2:
+            if (lengths := _lengths(y)) is not None:
+                size = column(lengths, y)
+                factor = xp.where(size > r, r / size, xp.ones_like(size))
+                if bool(xp.all(factor >= xp.finfo(y.dtype).smallest_normal)):
+                    return y * factor
             # In two factors: r / size alone can underflow, and size overflow.
             largest = column(max_abs(y), y)
             unit = y / safe(largest)
@@ -331,6 +351,23 @@ class LpNorm(BaseNorm):
             mass = np.sum(magnitude**self.p, axis=1) + rng.standard_exponential(batch)
             magnitude /= (mass**exponent)[:, None]
         return (signs * magnitude).reshape(shape)
+
+
+def _lengths(x: Array) -> Array | None:
+    """The l2 norms from plain squares, where these neither overflow nor underflow, else ``None``.
+
+    They take half the passes over memory. To look where they fit would wait for another device
+    than the CPU.
+    """
+    if x.dtype == object or not on_cpu(x) or not len(x):
+        return None
+    xp = array_namespace(x)
+    squares = xp.sum(x * x, axis=tuple(range(1, x.ndim)))  # to flatten may take a copy
+    known = xp.finfo(x.dtype)
+    # What entries lose whose squares underflow is less than the rounding of such a sum.
+    least = known.smallest_normal / known.eps * math.prod(x.shape[1:])
+    fits = least < float(xp.min(squares)) and float(xp.max(squares)) < math.inf
+    return sqrt(squares) if fits else None
 
 
 def _divisor(largest: Array) -> Array:

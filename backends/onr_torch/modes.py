@@ -23,6 +23,7 @@ __all__ = [
     "generator_state",
     "is_compiled",
     "mixed_precision",
+    "outside_of_inference",
     "replaced",
     "require_evaluation",
     "seeded",
@@ -124,7 +125,7 @@ def constant_parameters(module: nn.Module) -> Iterator[None]:
 
     """
     if isinstance(module, Constant):
-        with torch.inference_mode(False), uncompiled():
+        with outside_of_inference(), uncompiled():
             yield
         return
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -136,6 +137,19 @@ def constant_parameters(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def outside_of_inference() -> AbstractContextManager[object]:
+    """Let operations keep what a graph needs, inside the caller's ``torch.inference_mode`` too.
+
+    Example:
+        >>> with torch.inference_mode(), outside_of_inference():
+        ...     torch.is_inference_mode_enabled()
+        False
+
+    """
+    inside = torch.is_inference_mode_enabled()
+    return torch.inference_mode(False) if inside else nullcontext()
 
 
 def uncompiled() -> AbstractContextManager[object]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from onr.arrays import array_namespace, better, column, safe
 from onr.errors import OnrError
-from onr.feasible import boxed
+from onr.feasible import Feasible
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
 
 __all__ = [
@@ -212,6 +212,7 @@ def projected_gradient_ascent(
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
     best: tuple[Array, ...] | None = None
     sound = None
+    feasible = Feasible(x, p, eps, bounds)
     for k in range(1, steps + 1):
         here = network.linearize(x + delta, jvp=False)
         if keep == "best" or trace is not None:
@@ -226,14 +227,15 @@ def projected_gradient_ascent(
         g = here.vjp(u)
         v = g if raw_gradient else p.duality_map(g)
         if limit:
-            delta = p.project_face(delta, v, eps)
+            delta = feasible.clip(p.project_face(delta, v, eps))
         else:
-            delta = p.project_ball(delta + column(alpha, v) * v, eps)
-        if bounds is not None:
-            delta = boxed(x, delta, bounds) - x
+            step = column(alpha, v) * v
+            step += delta
+            delta = feasible.nearest(step)
         if trace is not None:
             moved = here.value if clean is None else here.value - clean
             trace(Step(k, moved, u, g, v, value, delta))
+        del here  # the memory of its graph serves the next one
     if keep == "last":
         return Ascent(delta, sound=sound)
     value = loss.value(network(x + delta), labels=labels, clean=clean)
