@@ -1,11 +1,12 @@
-"""Two processes under torchrun take the steps that one process does."""
+"""Two processes under torchrun take the steps that one process does.
+
+They are started once, by ``conftest.py``, for this file and for ``test_regularizers.py``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,43 +55,10 @@ SMALL: dict[str, Any] = {
     "average": 0.9,
 }
 
-SCRIPT = """
-import os, sys
-from pathlib import Path
-import numpy as np
-from onr.cli.main import main
-from onr_torch.training.distributed import rank
-from tests.onr_torch.test_distributed import CASES, PARTLY, stepped, normalized_steps
-from tests.onr_torch.test_distributed import partly_used_steps
-
-folder = Path(sys.argv[1])
-for case in CASES:
-    np.savez(folder / f"{case}-{rank()}.npz", **stepped(case))
-np.savez(folder / f"normalized-{rank()}.npz", **normalized_steps())
-for method in PARTLY:
-    np.savez(folder / f"partly {method}-{rank()}.npz", **partly_used_steps(method))
-if rank() != 0:
-    def refuse(*arguments):
-        raise AssertionError("only the first process writes")
-    import onr.training.runs
-    onr.training.runs.write_atomic = refuse
-main(["train", "--resume", str(folder / "resumed")], standalone_mode=False)
-"""
-
-
-def torchrun(*arguments: str | Path) -> str:
-    """Two processes on a port that is free; returns what they print."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+COMMAND = (
+    *("train", "--method", "at", "--steps", "2", "--dtype", "float64", "--train-images", "101"),
+    *("--batch-size", "25", "--epochs", "1", "--tensorboard"),
+)
 
 
 def stepped(case: str) -> dict[str, np.ndarray]:
@@ -164,17 +132,6 @@ def partly_used_steps(method: str) -> dict[str, np.ndarray]:
     for number, batch in enumerate((*BATCHES, np.arange(1))):
         learner.step(batch, lr=0.1, rng=np.random.default_rng(number))
     return learner.state()
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes left."""
-    folder = tmp_path_factory.mktemp("pair")
-    (folder / "script.py").write_text(SCRIPT)
-    stopped(folder / "resumed")
-    printed = torchrun(folder / "script.py", folder)
-    assert printed.count("epochs to go") == 1
-    return folder
 
 
 def stopped(path: Path) -> None:
@@ -260,6 +217,8 @@ def test_two_processes_go_on_with_what_one_began(pair: Path, tmp_path: Path) -> 
     training.resume(alone)
     training.finish(alone)
     same_run(Run.open(pair / "resumed"), alone)
+    printed, *_ = (pair / "printed").read_text().split("end of a command\n")
+    assert printed.count("epochs to go") == 1
 
 
 def same_run(one: Run, other: Run) -> None:
@@ -275,15 +234,11 @@ def same_run(one: Run, other: Run) -> None:
             assert mine[name] == theirs[name] or np.isclose(mine[name], theirs[name], rtol=1e-9)
 
 
-def test_torchrun_starts_the_command_line(tmp_path: Path) -> None:
+def test_torchrun_starts_the_command_line(pair: Path, tmp_path: Path) -> None:
     """One folder, one record, one voice."""
-    printed = torchrun(
-        *("-m", "onr", "train", "--method", "at", "--steps", "2", "--out", tmp_path / "run"),
-        *("--dtype", "float64", "--train-images", "101", "--batch-size", "25", "--epochs", "1"),
-        *("--tensorboard",),
-    )
+    printed = (pair / "printed").read_text().split("end of a command\n")[1]
     assert printed.count("1 of 1 epochs to go") == printed.count("done, validation accuracy") == 1
-    run = Run.open(tmp_path / "run")
+    run = Run.open(pair / "run")
     config = TrainConfig.read(run.config)
     training = Training(config)
     alone = Run.create(tmp_path / "alone", run_record(config, training.method))

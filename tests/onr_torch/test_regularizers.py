@@ -26,7 +26,6 @@ from onr.training.optimizers import Optimizer
 from onr_torch.network import TorchNetwork
 from onr_torch.training.distributed import RowsOfGenerator
 from onr_torch.training.learner import TorchLearner
-from tests.onr_torch.test_distributed import torchrun
 
 SHAPE, CLASSES, COUNT = (2, 4, 4), 3, 6
 IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
@@ -608,20 +607,6 @@ def test_a_module_that_mixes_examples_is_refused() -> None:
 
 # Two processes
 
-SCRIPT = """
-import runpy
-import sys
-import torch
-from torch import distributed
-from tests.onr_torch.test_regularizers import USAGES, found_by
-
-destroy, distributed.destroy_process_group = distributed.destroy_process_group, lambda: None
-runpy.run_path("docs/recipes/with_ddp.py")
-rank = distributed.get_rank()
-for name in USAGES:
-    torch.save(found_by(name, rank), f"{sys.argv[1]}/{name}-{rank}.pt")
-destroy()
-"""
 USAGES: dict[str, dict[str, Any]] = {
     "logits": {},
     "together": {"q": 1},
@@ -656,14 +641,11 @@ def found_by(name: str, rank: int | None = None) -> list[torch.Tensor]:
     return [parameter.detach() for parameter in module.parameters()]
 
 
-def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    printed = torchrun(tmp_path / "script.py", tmp_path)
-    assert printed.count("||J|| is at least") == 2  # by docs/recipes/with_ddp.py
+def test_two_processes_have_the_gradients_of_one(pair: Path) -> None:
+    # By docs/recipes/with_ddp.py:
+    assert (pair / "printed").read_text().count("||J|| is at least") == 2
     for name in USAGES:
         expected = found_by(name)
         for rank in (0, 1):
-            for mine, theirs in zip(
-                torch.load(tmp_path / f"{name}-{rank}.pt"), expected, strict=True
-            ):
+            for mine, theirs in zip(torch.load(pair / f"{name}-{rank}.pt"), expected, strict=True):
                 close(mine, theirs)
