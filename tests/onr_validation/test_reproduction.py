@@ -14,15 +14,16 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from distributed import Client, LocalCluster
 from matplotlib.figure import Figure
 
 from onr.cli.main import main
@@ -49,6 +50,7 @@ from onr_validation.reproduction.results import Reproduction
 from onr_validation.reproduction.scales import CPU, PAPER, SCALES, TINY, Scale, scale_named
 from onr_validation.reproduction.worker import measure
 
+Once = Callable[[str, Callable[[Path], None]], Path]
 NAMES = [entry.name for plugin, entry in registry().offers("experiment")]
 
 
@@ -553,24 +555,29 @@ def test_the_experiment_of_the_documentation(tmp_path: Path, monkeypatch: pytest
 # The command
 
 
-SHOWN = ("fig10", "table1", "norms")
-"""What the command line reproduces here at the tiny scale: minutes of work, of every kind."""
+SHOWN = ("table1", "norms")
+"""What the command line reproduces here at the tiny scale: half a minute of work."""
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reproduction that needs no data; made once for all processes of the suite."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    out, done = folder / "tiny", folder / "tiny-is-done"
-    with filelock.FileLock(folder / "tiny-lock"):
-        if not done.exists():
+@pytest.fixture(scope="session")
+def tiny(once: Once) -> Path:
+    """A reproduction that needs no data, trained and measured in this process."""
+
+    def reproduced(out: Path) -> None:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            LocalCluster(
+                n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            for command in ("onr.cli.sweep", "onr_validation.reproduction.command"):
+                patch.setattr(f"{command}.connected", lambda *a, **more: nullcontext(client))
             result = onr("reproduce", *SHOWN, "--out", out)
-            assert result.exit_code == 0, result.output + result.stderr
-            assert "claims held at scale tiny" in result.output
-            done.touch()
-    return out
+        assert result.exit_code == 0, result.output + result.stderr
+        assert "claims held at scale tiny" in result.output
+
+    return once("tiny", reproduced)
 
 
 def test_what_is_shown_at_the_tiny_scale(tiny: Path):
@@ -650,7 +657,7 @@ def test_the_list_says_what_is_there(tiny: Path, tmp_path: Path):
     assert result.exit_code == 0
     for name in NAMES:
         assert f"│ {name} " in result.output
-    (line,) = [line for line in result.output.splitlines() if "│ fig10 " in line]
+    (line,) = [line for line in result.output.splitlines() if "│ norms " in line]
     done, total = re.search(r"(\d+)/(\d+)", line).groups()  # type: ignore[union-attr]
     assert done == total != "0"
     empty = onr("reproduce", "list", "--scale", "paper", "--out", tmp_path / "none")
@@ -660,8 +667,9 @@ def test_the_list_says_what_is_there(tiny: Path, tmp_path: Path):
 
 
 def test_a_killed_reproduction_goes_on(tiny: Path, tmp_path: Path):
+    """Trained and measured in processes of their own, it ends as in one."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "onr", "reproduce", "fig10", "--workers", "1", "--out", out]
+    command = [sys.executable, "-m", "onr", "reproduce", "norms", "--workers", "1", "--out", out]
     process = subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.PIPE,
@@ -672,13 +680,13 @@ def test_a_killed_reproduction_goes_on(tiny: Path, tmp_path: Path):
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not (out / "fig10").exists()
+    assert not (out / "norms").exists()
     for model in (tiny / "models").iterdir():  # the models that were not begun, to save the time
         if model.is_dir() and not (out / "models" / model.name).exists():
             shutil.copytree(model, out / "models" / model.name)
-    result = onr("reproduce", "fig10", "--out", out)
+    result = onr("reproduce", "norms", "--workers", "1", "--out", out)
     assert result.exit_code == 0, result.output
-    assert (out / "fig10" / "table.csv").read_bytes() == (tiny / "fig10" / "table.csv").read_bytes()
+    assert (out / "norms" / "table.csv").read_bytes() == (tiny / "norms" / "table.csv").read_bytes()
 
 
 def _until(condition: Any, seconds: float = 600) -> Iterator[None]:
@@ -712,21 +720,21 @@ def test_the_report_needs_no_other_file(tiny: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["result.json", "figure.svg", "table.csv"])
 def test_a_damaged_result_is_named(tiny: Path, tmp_path: Path, name: str):
-    folder = tmp_path / "one" / "fig10"
+    folder = tmp_path / "one" / "norms"
     folder.mkdir(parents=True)
     for file in ("result.json", "figure.svg", "table.csv"):
         if file != name:
-            (folder / file).write_bytes((tiny / "fig10" / file).read_bytes())
+            (folder / file).write_bytes((tiny / "norms" / file).read_bytes())
     damages = [None]
     if name == "result.json":
-        whole = json.loads((tiny / "fig10" / name).read_text())
+        whole = json.loads((tiny / "norms" / name).read_text())
         damages = [{}, {**whole, "versions": None}, {**whole, "hardware": 3}]
     for damage in damages:
         if damage is not None:
             (folder / name).write_text(json.dumps(damage))
         told = fails("report", tmp_path / "one")
         assert f"{folder} is damaged" in told
-        assert "run onr reproduce fig10 again" in told
+        assert "run onr reproduce norms again" in told
 
 
 def test_bad_requests_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
