@@ -6,9 +6,11 @@ Each function takes ``data_dir``, the folder for the files of a downloaded data 
 
 from __future__ import annotations
 
+import functools
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +49,7 @@ def digits(*, data_dir: Path, download: bool = False) -> Dataset:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch = _once(load_digits)
     images = (bunch.images[:, None] / 16).astype(np.float32)
     labels = bunch.target.astype(np.int64)
     return Dataset(
@@ -56,6 +58,12 @@ def digits(*, data_dir: Path, download: bool = False) -> Dataset:
         Split(images[DIGITS_TRAIN:], labels[DIGITS_TRAIN:]),
         tuple("0123456789"),
     )
+
+
+@functools.cache
+def _once(load: Callable[[], Any]) -> Any:
+    """What ``load`` returns: scikit-learn parses a text file each time."""
+    return load()
 
 
 def cifar10(*, data_dir: Path, download: bool = False) -> Dataset:

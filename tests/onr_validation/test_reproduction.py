@@ -603,7 +603,11 @@ def _check_result(folder: Path) -> None:
 def test_every_experiment_goes_from_models_to_verdicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """At a scale smaller than tiny, where networks learn little, all of the code runs."""
+    """At a scale smaller than tiny, where networks learn little, all of the code runs.
+
+    The pictures are drawn once each.
+    """
+    monkeypatch.setattr("onr_validation.reproduction.results.png", lambda figure: b"")
     wide = {**TINY.networks["wrn-28-10"], "epochs": 1}
     smallest = replace(
         TINY,
@@ -611,12 +615,14 @@ def test_every_experiment_goes_from_models_to_verdicts(
         training={"epochs": 1, "train_images": 100},
         networks={**TINY.networks, "wrn-28-10": wide},
         seeds=(0,),
-        radii={"2": (0.5, 1.0, 1.5), "inf": (0.05, 0.1, 0.15)},
-        distances={"2": (0.5, 1.0, 2.0), "inf": (0.05, 0.1, 0.2)},
-        images=20,
-        wide_images=10,
-        jacobians=6,
-        validation_images=30,
+        radii={"2": (0.5, 1.0), "inf": (0.05, 0.1)},
+        distances={"2": (1.0, 2.0), "inf": (0.1, 0.2)},
+        images=10,
+        wide_images=6,
+        jacobians=3,
+        validation_images=20,
+        alphas=(0.1, USUAL, 5),
+        mixtures=(0.5,),
     )
     monkeypatch.setitem(SCALES, "smallest", smallest)
     experiments = {name: load("experiment", f"onr_validation:{name}")() for name in NAMES}
