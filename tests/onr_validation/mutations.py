@@ -41,8 +41,8 @@ EUCLIDEAN = f"verify-theorem --p 2 --q 2 {FEW}"
 POOLED = "verify-theorem --p inf --q 1 --trials 2 --iterations 2 --layers c2,m2,4"
 EVERY = f"verify-theorem --all {FEW}"
 EXACT = f"verify-theorem --p inf --q 1 --arithmetic exact {FEW}"
-LEMMAS = "verify-lemmas --trials 6"
-TABLE = "verify-table1 --arithmetic float --trials 4"
+LEMMAS = "verify-lemmas --trials 3"
+TABLE = "verify-table1 --arithmetic float --trials 2"
 
 
 @dataclass(frozen=True)
