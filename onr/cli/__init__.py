@@ -20,6 +20,7 @@ def onr_commands() -> list[Entry]:
             "Measure a run or a model: norms and more.",
         ),
         Entry("audit", "onr.cli.audit:audit", "Audit a run or a model: one page, with flags."),
+        Entry("compare", "onr.cli.audit:compare", "Compare two audits, image by image."),
         Entry("explain", "onr.cli.audit:explain", "Say what a flag of an audit means."),
         Entry("plugins", "onr.cli.plugins:plugins", "List what is installed, and what is broken."),
     ]

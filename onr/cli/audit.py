@@ -1,4 +1,4 @@
-"""The commands ``onr audit`` and ``onr explain``."""
+"""The commands ``onr audit``, ``onr compare`` and ``onr explain``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from rich.console import Console
 
 from onr.arrays import to_numpy
 from onr.auditing.audit import AuditSettings, run_audit
+from onr.auditing.comparison import compare as compared
 from onr.auditing.protocols import Check, Flag
-from onr.auditing.record import RECORD, TABLE
+from onr.auditing.record import RECORD, TABLES
+from onr.auditing.saved import open_audit
 from onr.auditing.threat import Threat
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
@@ -30,7 +32,7 @@ from onr.registry import load, registry
 from onr.text import norm, pair
 from onr.training.factories import versions
 
-__all__ = ["audit", "explain"]
+__all__ = ["audit", "compare", "explain"]
 
 RAISED, UNDECIDED = 3, 4
 """Exit codes: a flag of ``--fail-on`` is raised; or none is, and one could not be decided."""
@@ -110,6 +112,13 @@ def _size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder for the audit.  [default: RUN/audit; a MODEL's is printed alone]",
 )
+@click.option(
+    "--table",
+    type=click.Choice(list(TABLES)),
+    default="csv",
+    show_default=True,
+    help="The format of the table with a row for each image.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the summary.")
 @click.option(
     "--fail-on",
@@ -124,6 +133,7 @@ def audit(
     shard: tuple[int, int],
     merge: tuple[Path, ...],
     out: Path | None,
+    table: str,
     as_json: bool,
     fail_on: tuple[str, ...] | None,
     images: int | None,
@@ -165,7 +175,7 @@ def audit(
     x, y = subject.inputs(None, part)
     network, refused = audited(subject.network, x[: min(FIRST, len(x))])
     if out is not None:
-        require_writable(out, RECORD, TABLE)
+        require_writable(out, RECORD, TABLES[table])
     with progress(f"auditing, process {rank}" if world > 1 else "auditing") as (update, status):
         status.console.print(_estimate(network, x, settings, world * shard[1]), highlight=False)
         found = run_audit(
@@ -193,8 +203,9 @@ def audit(
     else:
         Console().print(found.summary(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        written = found.save(out)
-        click.echo(f"written to {out}: {', '.join(written)}", err=as_json)
+        written = found.save(out, table=table)
+        names = ", ".join(path.name for path in written)
+        click.echo(f"written to {out}: {names}", err=as_json)
     sys.exit(_code(found.flags, fail_on))
 
 
@@ -255,3 +266,24 @@ def explain(flag: str | None) -> None:
     click.echo()
     click.echo(click.wrap_text(" ".join(check.remedy.split()), 88))
     click.echo(f"\nThreshold: {check.threshold:g}. Source: {check.source}.")
+
+
+@click.command()
+@click.argument("before", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("after", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="A folder for the page."
+)
+def compare(before: Path, after: Path, out: Path | None) -> None:
+    """Compare two audits image by image: what moved, by how much, with intervals.
+
+    BEFORE and AFTER are the folders that onr audit wrote, of two models, or of one model before and
+    after training, at the same images.
+    """
+    if out is not None:
+        require_writable(out)
+    found = compared(open_audit(before), open_audit(after))
+    Console().print(found.summary(), markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        names = ", ".join(path.name for path in found.save(out))
+        click.echo(f"written to {out}: {names}")

@@ -22,7 +22,7 @@ from onr.auditing.base_check import BaseCheck
 from onr.auditing.block import Block
 from onr.auditing.intervals import quantile, wilson
 from onr.auditing.protocols import Evidence, Flag
-from onr.auditing.record import RECORD, TABLE, Audit
+from onr.auditing.record import RECORD, TABLES, Audit
 from onr.auditing.threat import Threat
 from onr.errors import OnrError
 from onr.norms import LpNorm
@@ -114,7 +114,7 @@ def test_an_audit_goes_on_from_the_blocks_that_are_finished(tmp_path: Path) -> N
     assert table(again) == table(run())
     again.save(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert {RECORD, TABLE} <= {path.name for path in tmp_path.iterdir()}
+    assert {RECORD, TABLES["csv"]} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_blocks_of_other_images_or_settings_are_not_taken(tmp_path: Path) -> None:
