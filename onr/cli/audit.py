@@ -20,6 +20,7 @@ from onr.auditing.comparison import compare as compared
 from onr.auditing.protocols import Check, Flag
 from onr.auditing.record import RECORD, TABLES
 from onr.auditing.saved import open_audit
+from onr.auditing.summary import styled
 from onr.auditing.threat import Threat
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
@@ -201,7 +202,7 @@ def audit(
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
-        Console().print(found.summary(), markup=False, highlight=False, soft_wrap=True)
+        Console().print(styled(found.summary()), soft_wrap=True)
     if out is not None:
         written = found.save(out, table=table)
         names = ", ".join(path.name for path in written)
@@ -283,7 +284,7 @@ def compare(before: Path, after: Path, out: Path | None) -> None:
     if out is not None:
         require_writable(out)
     found = compared(open_audit(before), open_audit(after))
-    Console().print(found.summary(), markup=False, highlight=False, soft_wrap=True)
+    Console().print(styled(found.summary()), soft_wrap=True)
     if out is not None:
         names = ", ".join(path.name for path in found.save(out))
         click.echo(f"written to {out}: {names}")
