@@ -92,6 +92,12 @@ class AuditSettings:
             )
         return self.images or min(FAST_IMAGES if self.fast else IMAGES, available)
 
+    def cell_images(self, input_shape: tuple[int, ...], /) -> int:
+        """For how many images the cell radius is computed."""
+        if self.cells is not None:
+            return self.cells
+        return 0 if self.fast or math.prod(input_shape) > CELL_ENTRIES else CELLS
+
 
 def run_audit(
     network: BackendNetwork,
@@ -218,13 +224,11 @@ class _Plan:
             rng = np.random.default_rng(settings.seed)
             chosen = np.sort(rng.choice(of, self.images, replace=False))
         entries = math.prod(input_shape)
+        self.cells = settings.cell_images(input_shape)
         self.block = max(1, min(BLOCK, ENTRIES // entries))
         self.blocks = [
             chosen[first : first + self.block] for first in range(0, self.images, self.block)
         ]
-        self.cells = settings.cells or 0
-        if settings.cells is None and not settings.fast and entries <= CELL_ENTRIES:
-            self.cells = CELLS
         threat = settings.threat
         self.record: dict[str, Any] = {
             "p": threat.p.name,
