@@ -26,6 +26,8 @@ LEAST = 3
 """The passes of one step: at the input, at the start, and where the step leads."""
 REACH = 1.5
 """A class of larger first-order radius, in units of the radius, is left to the larger radii."""
+MOMENTUM = 0.25
+"""The share of a step that goes on as the one before, as in AutoAttack's ascent."""
 ROUNDING = 64
 """A margin of so many units of rounding of the largest logit is a wrong prediction for sure."""
 UNKNOWN = -1
@@ -38,7 +40,8 @@ class MultiTargeted:
     round has two parts:
 
     1. ``steps`` steps along the duality map of the margin's gradient, from a random start, which
-       keep to the box. The step size decays from ``eps`` to 0 like a cosine.
+       keep to the box. The step size decays from ``eps`` to 0 like a cosine, and a quarter of each
+       step is the step before (momentum, as in Croce and Hein 2020).
     2. As many steps towards each of the ``targets`` nearest classes, one after the other, by the
        difference of two logits, ``f_j - f_y``. A class is near if its first-order radius at the
        clean input is small: ``(f_y - f_j) / ||grad(f_y - f_j)||_{p*}``, which takes a backward pass
@@ -276,6 +279,7 @@ class _Search:
         fits = self.spent[who] + steps + 1 <= attack.passes
         rest, who = who[~fits], who[fits]
         moved, x, labels = start[who], self.x[who], self.y[who]
+        before = moved
         for k in range(steps):
             if not len(who):
                 break
@@ -290,9 +294,13 @@ class _Search:
             if len(kept) < len(who):
                 rows = np.searchsorted(who, kept)
                 who, moved, x, labels, g = kept, moved[rows], x[rows], labels[rows], g[rows]
+                before = before[rows]
             length = scale * attack.eps * (1 + math.cos(math.pi * k / steps)) / 2
             late = 2 * k >= steps
             step = ascent(attack.p, g, moved, length, attack.bounds, settling=late)
+            if k > 0:
+                step = (1 - MOMENTUM) * step + MOMENTUM * (moved - before)
+            before = moved
             delta = attack.p.project_ball(moved - x + step, attack.eps)
             moved = boxed(x, delta, attack.bounds)
         if len(who):
