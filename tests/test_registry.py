@@ -21,9 +21,11 @@ from onr import hookspecs
 from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
 from onr.hookspecs import PROJECT, Entry, hookimpl
-from onr.registry import BUILTIN, KINDS, Plugin, Registry, norm_spec, registry
+from onr.registry import BUILTIN, KINDS, Plugin, Registry, load, norm_spec, registry
 from onr.text import loss_of, norm
 from onr.training.runs import Run
+from onr_validation.reproduction.results import Reproduction
+from onr_validation.reproduction.worker import measure
 
 Install = Callable[..., None]
 HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
@@ -442,7 +444,11 @@ def test_a_plugin_that_offers_all_of_our_names_disturbs_nothing(
         works("measure", what, run, "--images", "3", *more)
     works("verify-theorem", "--p", "inf", "--q", "1", "--trials", "3")
     works("verify-lemmas", "--trials", "2")
-    works("reproduce", "table1", "--out", tmp_path / "reproduction")
+    works("reproduce", "list", "--out", tmp_path / "reproduction")
+    experiments = {"table1": load("experiment", "table1")()}
+    found = Reproduction(experiments, "tiny", tmp_path / "reproduction", {})
+    assert [measure(group, str(found.out)) for group in found.groups()] == [{}]
+    assert all(claim.held for claim in found.write("table1"))
     x = np.full((2, 1, 8, 8), 0.5)
     network = onr.open_run(run).network
     x = x.astype(np.float32)

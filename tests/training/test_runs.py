@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -457,58 +454,3 @@ def test_a_checkpoint_of_another_model(backend: str, tmp_path: Path) -> None:
         training = Training(configuration(backend, "standard", model_options=option))
         with pytest.raises(OnrError, match="does not fit the run"):
             training.resume(run)
-
-
-# Kill -9
-
-VICTIM = """
-import os, signal, sys
-from pathlib import Path
-from onr.training.config import TrainConfig
-from onr.training.loop import Training
-from onr.training.runs import Run
-
-path, moment = Path(sys.argv[1]), sys.argv[2]
-run = Run.open(path)
-training = Training(TrainConfig.read(run.config))
-renamed = []
-replace = Path.replace
-
-def count(file, target):
-    renamed.append(target.name)
-    # Of the second epoch; the file is written and does not have its name yet.
-    if target.name.startswith(moment) and renamed.count(target.name) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(file, target)
-
-def on_step(epoch, step):
-    if (moment, epoch, step) == ("step", 1, 2):
-        print("in the middle of epoch 2", flush=True)
-        sys.stdin.read()
-
-Path.replace = count
-training.finish(run, on_step)
-"""
-
-
-@pytest.mark.parametrize(("moment", "epochs"), [("step", 1), ("checkpoint", 1), ("metrics", 2)])
-def test_a_killed_run_goes_on_to_the_same_weights(moment: str, epochs: int, tmp_path: Path) -> None:
-    config = configuration("numpy", "at")
-    whole = start(tmp_path / "whole", config)
-    killed = Run.create(tmp_path / "killed", whole.config)
-    with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, str(killed.path), moment],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        if moment == "step":
-            assert process.stdout.readline() == "in the middle of epoch 2\n"
-            process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert len(killed.load().records) == epochs
-    assert len(killed.records()) == 1
-    go_on(killed.path)
-    assert same(killed.load().tensors, whole.load().tensors)
-    assert [record["epoch"] for record in killed.records()] == [1, 2, 3]
