@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import math
 from collections.abc import Mapping
@@ -63,15 +64,21 @@ def rendered(template: str, **context: Any) -> bytes:
     """
     import jinja2
 
+    found: bytes = _environment(jinja2).get_template(template).render(**context).encode()
+    return found
+
+
+@functools.cache
+def _environment(jinja2: Any) -> Any:
+    """Where templates are compiled, once each."""
     folder = importlib.resources.files(__package__)
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**context).encode()
 
 
 def audit_page(audit: Audit) -> bytes:
@@ -304,10 +311,11 @@ def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         for text in record["radii"]
         if f"rho at {text}" in columns
     }
-    known = {text: values for text, values in known.items() if len(values)}
+    known = {text: values for text, values in known.items() if np.isfinite(values).any()}
     if not known:
         return {}
-    qs = np.array([np.quantile(v, [0.05, 0.25, 0.5, 0.75, 0.95]) for v in known.values()]).T
+    finite = [values[np.isfinite(values)] for values in known.values()]
+    qs = np.array([np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for values in finite]).T
     low, high = min(0.0, float(qs.min())), max(1.25, float(qs.max()) * 1.05)
     y = Axis(low, high, HEIGHT - BELOW, TOP, label="rho")
     chart = bands_chart(
