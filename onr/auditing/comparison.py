@@ -15,7 +15,7 @@ from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit, json_bytes, page_or_warning
 from onr.auditing.saved import open_audit
 from onr.auditing.summary import clipped, norms, table, wrapped
-from onr.auditing.wording import counted, figure, radius_text, threat_text, title
+from onr.auditing.wording import counted, eps_text, figure, radius_text, threat_text, title
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.numerals import number
@@ -141,7 +141,7 @@ class Comparison:
     def medians(self, change: Change) -> tuple[str, str]:
         """The medians of A and B as text; a radius in the unit of eps."""
         if "radius" in change.quantity:
-            eps = str(self.a["eps"])
+            eps = eps_text(self.a)
             return radius_text(change.a, eps), radius_text(change.b, eps)
         return figure(change.a), figure(change.b)
 
@@ -314,8 +314,8 @@ def _accuracies(
 def _changes(
     a: Audit, b: Audit, columns_a: Mapping[str, np.ndarray], columns_b: Mapping[str, np.ndarray]
 ) -> list[Change]:
-    rho = f"rho at {a.record['eps']}"
-    columns_b = {**columns_b, rho: columns_b.get(f"rho at {b.record['eps']}", np.array([]))}
+    rho = f"rho at {eps_text(a.record)}"
+    columns_b = {**columns_b, rho: columns_b.get(f"rho at {eps_text(b.record)}", np.array([]))}
     correct = (columns_a["predicted"] == columns_a["label"]) & (
         columns_b["predicted"] == columns_b["label"]
     )
@@ -353,7 +353,7 @@ def _flags(a: Audit, b: Audit) -> tuple[tuple[FlagPair, ...], int]:
 def _findings(found: Comparison) -> list[str]:
     said = []
     for moved in found.accuracy:
-        if moved.eps in ("0", str(found.a["eps"])):
+        if moved.eps in ("0", eps_text(found.a)):
             where = "without an attack" if moved.eps == "0" else f"under attack at {moved.eps}"
             what = (
                 f"{'higher' if moved.difference > 0 else 'lower'} than A's"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onr.auditing.charts import BOTTOM, HEIGHT, TOP, Axis, bands_chart, intervals_chart
 from onr.auditing.page import radius_axis, rendered
 from onr.auditing.protocols import Flag
-from onr.auditing.wording import flag_number, percent, threat_text, title
+from onr.auditing.wording import eps_text, flag_number, percent, threat_text, title
 
 if TYPE_CHECKING:
     from onr.auditing.comparison import Comparison
@@ -31,7 +31,7 @@ def comparison_page(found: Comparison) -> bytes:
     accuracy = bands_chart(
         radius_axis(found.a), y, places, [each.a for each in found.accuracy], [],
         others={"B": [(place, each.b) for place, each in zip(places, found.accuracy, strict=True)]},
-        mark=(found.a["radii"][str(found.a["eps"])], "eps"),
+        mark=(found.a["radii"][eps_text(found.a)], "eps"),
         title="Accuracy over the radius, of A and of B.",
     )  # fmt: skip
     ratios = [each for each in found.changes if each.how == "ratio" and _finite(each.change)]

@@ -27,9 +27,9 @@ from onr.auditing.png import data_uri
 from onr.auditing.protocols import Flag
 from onr.auditing.summary import norms
 from onr.auditing.wording import (
-    attempts,
     class_name,
     counted,
+    eps_text,
     figure,
     findings,
     images_text,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_page", "radius_axis", "rendered"]
 
+BLACK_BOX = "black-box: broken"
+"""The column of 1 where the black box of a check changes an image that the attack left."""
 ROWS = 2000
 """How many images the table of the page has."""
 CLASSES = 50
@@ -88,7 +90,7 @@ def audit_page(audit: Audit) -> bytes:
         ModuleNotFoundError: jinja2 is not installed.
 
     """
-    eps = str(audit.record["eps"])
+    eps = eps_text(audit.record)
     correct = audit.measured & (audit.columns["predicted"] == audit.columns["label"])
     order = {"raised": 0, "not checked": 1, "ok": 2}
     flags = sorted(map(_flag, audit.flags), key=lambda each: order[each["state"]])
@@ -145,7 +147,7 @@ def radius_axis(record: Mapping[str, Any]) -> Axis:
         ('radius, l-inf, in 1/255', ['0', '8'])
 
     """
-    eps, radii = str(record["eps"]), record["radii"]
+    eps, radii = eps_text(record), record["radii"]
     scale = unit(eps)
     ticks = [(0.0, "0"), *((r, figure(r * scale)) for r in radii.values())]
     label = f"radius, {norm_text(str(record['p']))}" + _per(eps)
@@ -159,15 +161,16 @@ def _per(eps: str) -> str:
 
 def _accuracy(audit: Audit) -> dict[str, Any]:
     curve, record = audit.curve, audit.record
+    eps = eps_text(record)
     others: dict[str, list[tuple[float, float]]] = {}
     rows = []
-    for check, found in attempts(audit).items():
-        for text, values in found.items():
-            known = values[~np.isnan(values)]
-            hits, count = int(known.sum()), len(known)
-            low, high = wilson(hits, count)
-            others.setdefault(check, []).append((record["radii"][text], hits / count))
-            rows.append((check, text, percent(hits / count), percent(low), percent(high), count))
+    broken = audit.columns.get(BLACK_BOX, np.array([]))
+    looked = ~np.isnan(broken)
+    if looked.any():
+        hits, count = int((audit.columns[f"robust at {eps}"] - broken)[looked].sum()), looked.sum()
+        low, high = wilson(hits, count)
+        others["and black box"] = [(record["radii"][eps], hits / count)]
+        rows.append(("and black box", eps, *map(percent, (hits / count, low, high)), count))
     y = Axis(
         0, 1, HEIGHT - BELOW, TOP, label="accuracy, %",
         given=[(k / 5, str(20 * k)) for k in range(6)],
@@ -178,7 +181,7 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
         radius_axis(record), y, columns["radius"], columns["accuracy"],
         [(columns["low"], columns["high"])],
         others=others,
-        mark=(record["radii"][str(record["eps"])], "eps"),
+        mark=(record["radii"][eps], "eps"),
         title=f"Accuracy falls from {percent(curve[0]['accuracy'])} without an attack to "
         f"{percent(last['accuracy'])} at radius {last['eps']}.",
     )  # fmt: skip
@@ -194,12 +197,12 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
             for row in curve
         ]
         + rows,
-        "others": list(others),
+        "black_box": bool(others),
     }
 
 
 def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
-    columns, eps = audit.columns, str(audit.record["eps"])
+    columns, eps = audit.columns, eps_text(audit.record)
     if "radius found" not in columns or "first-order radius" not in columns:
         return {}
     first, found = columns["first-order radius"], columns["radius found"]
@@ -268,7 +271,7 @@ def _norms(audit: Audit) -> dict[str, Any]:
 
 def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     """A row for each label, the least robust first."""
-    columns, eps = audit.columns, str(audit.record["eps"])
+    columns, eps = audit.columns, eps_text(audit.record)
     robust = columns[f"robust at {eps}"] == 1
     first = next(iter(norms(audit)), None)
     found = []
@@ -332,7 +335,7 @@ def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     cell = cell[~np.isnan(cell)]
     exact = columns.get("exact radius", np.full(len(correct), np.nan))[correct]
     exact = exact[~np.isnan(exact)]
-    eps = str(record["eps"])
+    eps = eps_text(record)
     return {
         "chart": chart,
         "rows": [_quantiles(f"rho at {text}", values) for text, values in known.items()],
@@ -366,7 +369,7 @@ def _flag(flag: Flag) -> dict[str, Any]:
 
 def _worst(audit: Audit) -> list[dict[str, Any]]:
     worst, columns, record = audit.worst, audit.columns, audit.record
-    eps, found = str(record["eps"]), []
+    eps, found = eps_text(record), []
     low, high = record.get("bounds", (0.0, 1.0))
     for place, image, v, delta in zip(
         worst.get("place", ()),
@@ -403,7 +406,7 @@ def _image_name(audit: Audit, place: int) -> str:
 def _table(audit: Audit) -> dict[str, Any]:
     """The important columns of the table, the worst images first."""
     columns, record = audit.columns, audit.record
-    eps, count = str(record["eps"]), len(audit.measured)
+    eps, count = eps_text(record), len(audit.measured)
     nothing = np.full(count, np.nan)
     found, first = (columns.get(name, nothing) for name in ("radius found", "first-order radius"))
     order = np.lexsort((first, found, ~audit.measured))[:ROWS]
@@ -460,7 +463,7 @@ def _failures(audit: Audit) -> dict[str, Any]:
 
 def _limits(audit: Audit) -> list[str]:
     """What the audit does not show, in sentences."""
-    record, eps = audit.record, str(audit.record["eps"])
+    record, eps = audit.record, eps_text(audit.record)
     count, of = int(record.get("images", 0)), int(record.get("of", 0))
     said = [
         "The accuracy under attack is an upper bound: a stronger attack may break more images. It "

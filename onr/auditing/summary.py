@@ -10,6 +10,7 @@ import numpy as np
 from onr.auditing.intervals import quantile
 from onr.auditing.wording import (
     counted,
+    eps_text,
     figure,
     findings,
     flag_number,
@@ -158,7 +159,7 @@ def _accuracy(audit: Audit) -> list[str]:
 
 def _sensitivity(audit: Audit) -> list[str]:
     """Quantiles of norms, radii, alignment and rho."""
-    columns, eps = audit.columns, str(audit.record["eps"])
+    columns, eps = audit.columns, eps_text(audit.record)
     quantities: list[tuple[str, str, np.ndarray]] = [
         (f"||J|| {name.removeprefix('norm ')}, {kinds(audit, name)}", "", columns[name])
         for name in norms(audit)[:MOST_NORMS]

@@ -10,14 +10,15 @@ import numpy as np
 
 from onr.auditing.intervals import quantile, wilson
 from onr.auditing.protocols import Flag
+from onr.numerals import number
 
 if TYPE_CHECKING:
     from onr.auditing.record import Audit
 
 __all__ = [
-    "attempts",
     "class_name",
     "counted",
+    "eps_text",
     "figure",
     "findings",
     "flag_number",
@@ -196,25 +197,17 @@ def flag_number(flag: Flag) -> str:
     return f"{value} {sign} {figure(flag.threshold)}"
 
 
-def attempts(audit: Audit) -> dict[str, dict[str, np.ndarray]]:
-    """What the attacks of checks achieved, by check and radius: columns ``CHECK: robust at EPS``.
-
-    Such a column is 1 where the prediction is right and the attack of the check did not change it,
-    0 where it is not or did, and NaN where the check did not look.
+def eps_text(record: Mapping[str, Any]) -> str:
+    """The radius of the threat model as the columns name it.
 
     Example:
-        >>> from onr.auditing.record import Audit
-        >>> columns = {"square: robust at 0.5": np.array([1.0, 0.0])}
-        >>> attempts(Audit({"radii": {"0.5": 0.5}}, columns))
-        {'square': {'0.5': array([1., 0.])}}
+        >>> eps_text({"eps": "0.50", "radii": {"0.25": 0.25, "0.5": 0.5}})
+        '0.5'
 
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in audit.columns.items():
-        check, middle, radius = name.partition(": robust at ")
-        if middle and radius in audit.record["radii"] and not np.isnan(values).all():
-            found.setdefault(check, {})[radius] = values
-    return found
+    eps = str(record["eps"])
+    radius = number(eps)
+    return next((text for text, each in record["radii"].items() if each == radius), eps)
 
 
 def findings(audit: Audit) -> list[str]:
@@ -233,7 +226,7 @@ def findings(audit: Audit) -> list[str]:
 
     """  # noqa: E501 - the second sentence
     columns, record = audit.columns, audit.record
-    known, eps = audit.measured, str(record["eps"])
+    known, eps = audit.measured, eps_text(record)
     correct = known & (columns["predicted"] == columns["label"])
     robust = known & (columns[f"robust at {eps}"] == 1)
     count, right, left = int(known.sum()), int(correct.sum()), int(robust.sum())
@@ -264,7 +257,7 @@ def findings(audit: Audit) -> list[str]:
 
 
 def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
-    eps, largest = str(audit.record["eps"]), list(audit.record["radii"])[-1]
+    eps, largest = eps_text(audit.record), list(audit.record["radii"])[-1]
     middle = quantile(audit.columns["radius found"][correct], 0.5)[0]
     if math.isinf(middle):
         return [f"The attack fails on half of the correctly classified images even at {largest}."]

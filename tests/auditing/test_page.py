@@ -125,7 +125,10 @@ CASES = {
     "no flag raised": lambda: made(flags=FLAGS[1:]),
     "1,000 classes": lambda: made(classes=1000),
     "plain radius": lambda: made(eps="0.5", radii={"0.5": 0.5}, **{"robust at 0.5": np.ones(12)}),
-    "another attack": lambda: made(**{"box: robust at 8/255": np.array([1.0] * 6 + [np.nan] * 6)}),
+    "black box": lambda: made(**{"black-box: broken": np.array([0.0] * 6 + [np.nan] * 6)}),
+    "eps written long": lambda: made(
+        eps="0.50", radii={"0.5": 0.5}, **{"robust at 0.5": np.ones(12)}
+    ),
 }
 
 
