@@ -26,6 +26,7 @@ from onr.protocols import BackendNetwork, Linearization, Loss, Norm, NormLike
 from onr.registry import registry
 from onr.text import attack_by_name, norm, pair
 from onr.training.config import TrainConfig
+from onr.training.factories import versions
 from onr.training.loop import run_training
 from onr.training.subject import Subject, open_run
 from onr.typing import Array
@@ -586,7 +587,7 @@ def audit(
         whole_numbers(y, len(inputs)),
         settings,
         refused=refused,
-        subject={"model": type(model).__name__},
+        subject={"model": type(model).__name__, "versions": versions()},
         out=folder,
         on_block=lambda done, total, _: on_progress(done, total),
     )

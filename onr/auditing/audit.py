@@ -107,7 +107,7 @@ def run_audit(
     /,
     *,
     refused: str = "",
-    names: Sequence[str] | None = None,
+    files: Sequence[str] | None = None,
     subject: Mapping[str, Any] | None = None,
     out: Path | None = None,
     shard: tuple[int, int] = (1, 1),
@@ -128,7 +128,7 @@ def run_audit(
         y: their labels.
         settings: what to audit.
         refused: why the other commands refuse the model, which raises the flag ``refused``.
-        names: the names of the images, such as file names.
+        files: the file of each image, if each has its own.
         subject: what is audited, for the record.
         out: the folder in whose files finished blocks are kept; ``None`` keeps them in memory.
         shard: measure the blocks of shard I of N, with I from 1.
@@ -211,7 +211,7 @@ def run_audit(
         on_block(done, plan.images, True)
     record = dict(subject or {}) | plan.record | {"fingerprint": key["model"]}
     classes = int(network(_images(x, plan.blocks[0][:1])).shape[1])
-    return _audit(found, settings, checks, record, classes, refused, names, stored)
+    return _audit(found, settings, checks, record, classes, refused, files, stored)
 
 
 class _Plan:
@@ -282,7 +282,7 @@ def _audit(
     record: dict[str, Any],
     classes: int,
     refused: str,
-    names: Sequence[str] | None,
+    files: Sequence[str] | None,
     stored: Sequence[StoredParts],
 ) -> Audit:
     """Put the blocks together, and let the checks decide."""
@@ -314,8 +314,8 @@ def _audit(
     evidence = Evidence(columns, settings.threat, classes, refused)
     flags = tuple(_verdict(check, evidence) for check in checks.values())
     first = {"image": columns.pop("image")}
-    if names is not None:
-        first["name"] = np.array([names[int(row)] for row in first["image"]])
+    if files is not None:
+        first["file"] = np.array([files[int(row)] for row in first["image"]])
     table = first | {name: each for name, each in columns.items() if not name.endswith(": error")}
     return Audit(record, table, flags, pictures, tuple(stored))
 

@@ -399,7 +399,7 @@ def _worst(audit: Audit) -> list[dict[str, Any]]:
 
 def _image_name(audit: Audit, place: int) -> str:
     number = audit.columns["image"][place] if "image" in audit.columns else place
-    name = audit.columns["name"][place] if "name" in audit.columns else ""
+    name = audit.columns["file"][place] if "file" in audit.columns else ""
     return f"{int(number)} {name}".strip()
 
 
@@ -418,7 +418,7 @@ def _table(audit: Audit) -> dict[str, Any]:
         return lambda k: (class_name(record, float(values[k])), "")
 
     def number(column: str) -> Any:
-        return lambda k: (figure(float(columns[column][k])), _sortable(columns[column][k]))
+        return lambda k: (figure(float(columns[column][k])), _sortable(float(columns[column][k])))
 
     def radius(column: str) -> Any:
         def cell(k: int) -> tuple[str, str]:

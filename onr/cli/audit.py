@@ -24,7 +24,7 @@ from onr.auditing.saved import open_audit
 from onr.auditing.summary import styled
 from onr.auditing.threat import Threat
 from onr.cli.progress import progress
-from onr.cli.subjects import announce, opened, subject_options
+from onr.cli.subjects import opened, subject_options
 from onr.errors import OnrError
 from onr.feasible import doubt
 from onr.files import require_writable
@@ -186,15 +186,15 @@ def audit(
             to_numpy(y),
             settings,
             refused=refused,
-            names=getattr(x, "names", None),
-            subject=subject.record(part) | {"name": announce(subject, len(x), part)}
-            | {"versions": versions()},
+            files=subject.part(part).files,
+            subject=subject.record(part)
+            | {"class_names": list(subject.dataset.classes), "versions": versions()},
             out=out,
             shard=shard,
             process=(rank, world),
             merge=merge,
             on_block=lambda done, total, kept: update(done, total, kept=kept),
-        )  # fmt: skip
+        )
     if found is None:
         if rank == 0:
             click.echo(f"shard {shard[0]}/{shard[1]} is measured; without --shard, the same "
