@@ -16,6 +16,7 @@ from onr.arrays import array_namespace, in_float32, to_numpy
 from onr.auditing.block import Block
 from onr.auditing.block_measurement import Columns, measure_block
 from onr.auditing.chunked_network import ChunkedNetwork
+from onr.auditing.images import worst_pictures
 from onr.auditing.protocols import Check, Evidence, Flag
 from onr.auditing.record import RECORD, Audit
 from onr.auditing.threat import Threat
@@ -27,6 +28,7 @@ from onr.parts import StoredParts
 from onr.protocols import BackendNetwork, Norm
 from onr.registry import load, registry
 from onr.typing import Array
+from onr.version import __version__
 
 __all__ = ["AuditSettings", "run_audit"]
 
@@ -37,6 +39,7 @@ BLOCK, ENTRIES = 50, 2**20
 CELLS, CELL_ENTRIES = 3, 2**13
 """For how many images the cell radius is computed, and up to how many numbers an image has."""
 LIMIT = 600.0
+COSTS = ("seconds", "passes")
 POLL = 0.2
 DIGITS = 12
 OnBlock = Callable[[int, int, bool], None]
@@ -160,6 +163,7 @@ def run_audit(
     checks = _checks(settings.checks)
     key = plan.key | {
         "checks": sorted(checks),
+        "version": __version__,
         "model": fingerprint(ChunkedNetwork(network, 1), x, y, values=not refused),
     }
     stored = [
@@ -168,6 +172,7 @@ def run_audit(
     chunked = ChunkedNetwork(ZeroedNetwork(network), settings.batch_size or plan.block)
     whole = shard == (1, 1) and process[0] == 0
     found: list[Columns] = []
+    pictures: dict[str, np.ndarray] = {}
     missing: dict[int, tuple[int, int, str]] = {}
     done = 0
     for number, rows in enumerate(plan.blocks):
@@ -200,6 +205,7 @@ def run_audit(
             on_block(done, plan.images, False)
         else:
             missing[len(found)] = place
+        pictures = worst_pictures(pictures, _pictures(kept))
         found.append(kept)
     if not whole:
         return None
@@ -207,11 +213,19 @@ def run_audit(
         while not found[index]:
             time.sleep(POLL)
             found[index] = _kept(stored, place)
+        pictures = worst_pictures(pictures, _pictures(found[index]))
         done += place[1]
         on_block(done, plan.images, True)
     record = dict(subject or {}) | plan.record | {"fingerprint": key["model"]}
     classes = int(network(_images(x, plan.blocks[0][:1])).shape[1])
-    return _audit(found, settings, checks, record, classes, refused, files, stored)
+    table, flags = _table(found, settings, checks, record, classes, refused, files)
+    shown = {
+        name: values / np.float32({"uint8": 255, "int8": 127}[values.dtype.name])
+        for name, values in pictures.items()
+        if values.dtype.kind in "ui" and values.itemsize == 1
+    }
+    places = {name: pictures[name] for name in ("place",) if name in pictures}
+    return Audit(record, table, flags, places | shown, tuple(stored))
 
 
 class _Plan:
@@ -275,7 +289,14 @@ def _kept(stored: Sequence[StoredParts], place: tuple[int, int, str]) -> Columns
     return next(filter(None, (parts.get(*place) for parts in stored)), {})
 
 
-def _audit(
+def _pictures(block: Columns) -> dict[str, np.ndarray]:
+    """Take the pictures out of the columns of a block."""
+    start = "picture: "
+    names = [name for name in block if name.startswith(start)]
+    return {name.removeprefix(start): block.pop(name) for name in names}
+
+
+def _table(
     found: Sequence[Columns],
     settings: AuditSettings,
     checks: Mapping[str, Check],
@@ -283,18 +304,12 @@ def _audit(
     classes: int,
     refused: str,
     files: Sequence[str] | None,
-    stored: Sequence[StoredParts],
-) -> Audit:
-    """Put the blocks together, and let the checks decide."""
+) -> tuple[Columns, tuple[Flag, ...]]:
+    """Put the blocks together, let the checks decide, and complete the record."""
+    costs = {name: sum(float(block.pop(f"cost: {name}")[0]) for block in found) for name in COSTS}
     sizes = [len(block["image"]) for block in found]
-    every = dict.fromkeys(name for block in found for name in block)
     columns: Columns = {}
-    pictures: Columns = {}
-    for name in every:
-        if name.startswith(("picture: ", "cost: ")):
-            pieces = [block[name] for block in found if name in block]
-            pictures[name.partition(": ")[2]] = np.concatenate(pieces)
-            continue
+    for name in dict.fromkeys(name for block in found for name in block):
         text = next(block[name] for block in found if name in block).dtype.kind in "US"
         columns[name] = np.concatenate(
             [
@@ -308,16 +323,14 @@ def _audit(
             f"no image could be measured; image {int(columns['image'][place])}: "
             f"{columns['failure'][place]}"
         )
-    record["classes"] = classes
-    record["seconds"] = float(pictures.pop("seconds").sum())
-    record["passes"] = float(pictures.pop("passes").sum())
+    record |= {"classes": classes} | costs
     evidence = Evidence(columns, settings.threat, classes, refused)
     flags = tuple(_verdict(check, evidence) for check in checks.values())
     first = {"image": columns.pop("image")}
     if files is not None:
         first["file"] = np.array([files[int(row)] for row in first["image"]])
     table = first | {name: each for name, each in columns.items() if not name.endswith(": error")}
-    return Audit(record, table, flags, pictures, tuple(stored))
+    return table, flags
 
 
 def _verdict(check: Check, evidence: Evidence) -> Flag:

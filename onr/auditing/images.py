@@ -19,7 +19,7 @@ from onr.jacobians.operator_norms import operator_norm
 from onr.losses import one_hot
 from onr.protocols import Array, Norm
 
-__all__ = ["WHOLE", "Measured", "measure_images"]
+__all__ = ["WHOLE", "Measured", "measure_images", "worst_pictures"]
 
 WHOLE = 64
 """The most outputs of which the whole Jacobian is formed."""
@@ -31,8 +31,8 @@ TOLERANCE = 1e-3
 """The residual of Lanczos's singular value, relative to the value."""
 HALVINGS = 12
 """How often the segment from an image to its perturbation is halved."""
-WORST = 10
-"""How many images of a block are kept as pictures."""
+WORST, SIDE = 10, 112
+"""How many images of a block are kept as pictures, and up to how many pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Measured:
     moved: Array
     """What the attack found at the largest radius, shaped as the images."""
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
-    """The worst images of the block: their places, and ``image``, ``maximiser``, ``perturbation``
-    in float16."""
+    """The worst images of the block: ``place``, ``radius`` found and first-order ``estimate``, and
+    pictures: ``image`` in uint8, ``maximiser`` and ``perturbation`` in int8, scaled to 127."""
 
 
 def measure_images(
@@ -148,7 +148,7 @@ def measure_images(
     measured = Measured(found, moved)
     worst = np.lexsort((radius, found["radius found"]))
     worst = worst[found["predicted"][worst] == y[worst]][:WORST]
-    return replace(measured, pictures=_pictures(block, worst, first, moved))
+    return replace(measured, pictures=_pictures(block, worst, first, moved, found))
 
 
 def _floats(values: Array) -> np.ndarray:
@@ -281,20 +281,45 @@ def _cells(block: Block, few: Block, radius: np.ndarray) -> dict[str, np.ndarray
 
 
 def _pictures(
-    block: Block, worst: np.ndarray, v: Array | None, moved: Array
+    block: Block, worst: np.ndarray, v: Array | None, moved: Array, found: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The images of these rows, the maximiser of the first norm there, and the perturbation."""
-
-    def kept(values: Array) -> np.ndarray:
-        scale = np.abs(_floats(values)).max(axis=tuple(range(1, values.ndim)), keepdims=True)
-        found = _floats(values) / np.where(scale > 0, scale, 1)
-        return found.astype(np.float16)
-
     if v is None or not len(worst):
         return {}
+
+    def kept(values: Array, levels: int, kind: type) -> np.ndarray:
+        rows = _floats(values[worst])
+        if rows.ndim == 4:  # few pixels suffice for a picture
+            stride = -(-max(rows.shape[2:]) // SIDE)
+            rows = rows[:, :, ::stride, ::stride]
+        scale = np.abs(rows).max(axis=tuple(range(1, rows.ndim)), keepdims=True)
+        if kind is np.uint8:
+            scale = np.ones_like(scale)
+        return np.rint(rows / np.where(scale > 0, scale, 1) * levels).astype(kind)
+
     return {
         "place": block.places[worst],
-        "image": _floats(block.x[worst]).astype(np.float16),
-        "maximiser": kept(v[worst]),
-        "perturbation": kept((moved - block.x)[worst]),
+        "radius": found["radius found"][worst],
+        "estimate": found["first-order radius"][worst],
+        "image": kept(block.x, 255, np.uint8),
+        "maximiser": kept(v, 127, np.int8),
+        "perturbation": kept(moved - block.x, 127, np.int8),
     }
+
+
+def worst_pictures(
+    one: dict[str, np.ndarray], other: dict[str, np.ndarray], /
+) -> dict[str, np.ndarray]:
+    """The worst of the pictures of two sets of images, ten at most; the first set among equals.
+
+    Example:
+        >>> one = {"radius": np.array([0.5, 2.0]), "estimate": np.zeros(2)}
+        >>> worst_pictures(one, {"radius": np.array([1.0]), "estimate": np.ones(1)})["radius"]
+        array([0.5, 1. , 2. ])
+
+    """
+    if not one or not other:
+        return one or other
+    both = {name: np.concatenate([values, other[name]]) for name, values in one.items()}
+    order = np.lexsort((both["estimate"], both["radius"]))[:WORST]
+    return {name: values[order] for name, values in both.items()}

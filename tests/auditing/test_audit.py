@@ -17,6 +17,7 @@ from torch import nn
 import onr
 from onr.architectures import Affine, Architecture, ReLU
 from onr.auditing import audit as audits
+from onr.auditing import images
 from onr.auditing.audit import AuditSettings, run_audit
 from onr.auditing.base_check import BaseCheck
 from onr.auditing.block import Block
@@ -250,3 +251,13 @@ def test_the_interval_of_a_median_covers_it() -> None:
         hits += low <= np.log(2) <= high
     assert hits >= 0.93 * 400
     assert all(np.isnan(quantile(np.full(3, np.nan), 0.5)))
+
+
+def test_the_pictures_are_those_of_the_least_robust_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "WORST", 4)
+    found = run()
+    order = np.lexsort((found.columns["first-order radius"], found.columns["radius found"]))
+    correct = order[found.columns["predicted"][order] == found.columns["label"][order]]
+    np.testing.assert_array_equal(found.pictures["place"], correct[:4])
+    np.testing.assert_allclose(found.pictures["image"], X[correct[:4]], atol=1 / 255)
+    assert np.abs(found.pictures["perturbation"]).max() == 1
