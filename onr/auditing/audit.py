@@ -171,21 +171,25 @@ def run_audit(
     ]
     chunked = ChunkedNetwork(ZeroedNetwork(network), settings.batch_size or plan.block)
     whole = shard == (1, 1) and process[0] == 0
+    mine = [
+        number % shard[1] == shard[0] - 1 and number // shard[1] % process[1] == process[0]
+        for number in range(len(plan.blocks))
+    ]
+    total = sum(len(rows) for rows, own in zip(plan.blocks, mine, strict=True) if own or whole)
     found: list[Columns] = []
     pictures: dict[str, np.ndarray] = {}
     missing: dict[int, tuple[int, int, str]] = {}
     done = 0
     for number, rows in enumerate(plan.blocks):
-        mine = number % shard[1] == shard[0] - 1 and number // shard[1] % process[1] == process[0]
-        if not mine and not whole:
+        if not mine[number] and not whole:
             continue
         images = _images(x, rows)
         place = number * plan.block, len(rows), _digest(images)
         kept = _kept(stored, place)
-        done += len(rows) if kept or mine else 0
+        done += len(rows) if kept or mine[number] else 0
         if kept:
-            on_block(done, plan.images, True)
-        elif mine:
+            on_block(done, total, True)
+        elif mine[number]:
             numbers = np.arange(len(rows)) + place[0]
             block = Block(
                 chunked,
@@ -202,7 +206,7 @@ def run_audit(
             kept["image"] = rows.astype(np.float64)
             kept["digest"] = np.array([_digest(images[k : k + 1]) for k in range(len(rows))])
             stored[0].put(*place, kept)
-            on_block(done, plan.images, False)
+            on_block(done, total, False)
         else:
             missing[len(found)] = place
         pictures = worst_pictures(pictures, _pictures(kept))
@@ -215,7 +219,7 @@ def run_audit(
             found[index] = _kept(stored, place)
         pictures = worst_pictures(pictures, _pictures(found[index]))
         done += place[1]
-        on_block(done, plan.images, True)
+        on_block(done, total, True)
     record = dict(subject or {}) | plan.record | {"fingerprint": key["model"]}
     classes = int(network(_images(x, plan.blocks[0][:1])).shape[1])
     table, flags = _table(found, settings, checks, record, classes, refused, files)

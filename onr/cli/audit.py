@@ -179,26 +179,42 @@ def audit(
     if out is not None:
         require_writable(out, RECORD, TABLES[table])
     with progress(f"auditing, process {rank}" if world > 1 else "auditing") as (update, status):
-        status.console.print(_estimate(network, x, settings, world * shard[1]), highlight=False)
-        found = run_audit(
-            network,
-            x,
-            to_numpy(y),
-            settings,
-            refused=refused,
-            files=subject.part(part).files,
-            subject=subject.record(part)
-            | {"class_names": list(subject.dataset.classes), "versions": versions()},
-            out=out,
-            shard=shard,
-            process=(rank, world),
-            merge=merge,
-            on_block=lambda done, total, kept: update(done, total, kept=kept),
-        )
+        if rank == 0:
+            told = _estimate(network, x, settings, world * shard[1])
+            status.console.print(told, highlight=False)
+        finished = 0
+
+        def on_block(done: int, total: int, kept: bool) -> None:
+            nonlocal finished
+            finished = done
+            update(done, total, kept=kept)
+
+        try:
+            found = run_audit(
+                network,
+                x,
+                to_numpy(y),
+                settings,
+                refused=refused,
+                files=subject.part(part).files,
+                subject=subject.record(part)
+                | {"class_names": list(subject.dataset.classes), "versions": versions()},
+                out=out,
+                shard=shard,
+                process=(rank, world),
+                merge=merge,
+                on_block=on_block,
+            )
+        except KeyboardInterrupt:
+            kept = (
+                "give --out to keep them" if out is None else "the same command goes on from them"
+            )
+            raise OnrError(f"interrupted with {finished:,} images finished: {kept}") from None
     if found is None:
         if rank == 0:
-            click.echo(f"shard {shard[0]}/{shard[1]} is measured; without --shard, the same "
-                       "command merges what is there")  # fmt: skip
+            click.echo(
+                f"shard {shard[0]}/{shard[1]} is measured; the same command without --shard merges"
+            )
         return
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
