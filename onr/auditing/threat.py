@@ -27,6 +27,8 @@ class Threat:
         >>> threat = Threat(LpNorm(2), "8/255")
         >>> list(threat.radii), threat.radius == 8 / 255
         (['2/255', '4/255', '8/255', '16/255'], True)
+        >>> Threat(LpNorm(2), "0.50").text
+        '0.5'
 
     """
 

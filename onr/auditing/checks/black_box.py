@@ -30,7 +30,7 @@ class BlackBox(BaseCheck):
         >>> from onr.norms import LpNorm
         >>> columns = {"black-box: broken": np.array([1.0, 1.0, 0.0, 0.0])}
         >>> print(BlackBox().verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED black-box: Square breaks 2 of 4 images that the attack by gradients left
+        RAISED black-box: of 4 images, Square breaks 2 that the attack by gradients left
 
     """
 
@@ -73,5 +73,5 @@ class BlackBox(BaseCheck):
         if not len(seen):
             return self.unknown("no image could be measured")
         count = int(seen.sum())
-        told = f"Square breaks {count} of {len(seen)} images that the attack by gradients left"
+        told = f"of {len(seen)} images, Square breaks {count} that the attack by gradients left"
         return self.flag(count / len(seen) if count > 1 else 0.0, len(seen), told)

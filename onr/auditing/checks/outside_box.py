@@ -57,4 +57,4 @@ class OutsideBox(BaseCheck):
         has = "1 image has" if outside == 1 else f"{outside} images have"
         told = f"{has} pixels outside [{low:g}, {high:g}], {constant} are constant, of "
         count = len(failures)
-        return self.flag((outside + constant) / count, count, f"{told}{count}")
+        return self.flag((outside + constant) / max(1, count), count, f"{told}{count}")

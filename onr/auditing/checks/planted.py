@@ -10,6 +10,7 @@ from onr.arrays import array_namespace, column, inner, like
 from onr.attacks.multitargeted import MultiTargeted
 from onr.auditing.base_check import BaseCheck
 from onr.auditing.block import Block
+from onr.auditing.chunked_network import ChunkedNetwork
 from onr.auditing.intervals import wilson
 from onr.auditing.probes import floats, noise
 from onr.auditing.protocols import Evidence, Flag
@@ -128,7 +129,7 @@ class Planted(BaseCheck):
         """1 where the attack, and where noise, finds the example; NaN where none is planted."""
         threat, rng, x = block.threat, block.rng(self.name), block.x
         try:
-            phi: Network = block.network.features()
+            phi: ChunkedNetwork = block.network.features()
         except OnrError:  # the model does not end in an affine layer
             phi = block.network
         xp = array_namespace(x)
@@ -160,6 +161,8 @@ class Planted(BaseCheck):
         first = kept.network.asarray(np.zeros(len(kept), int))
         moved = attack(planted, kept.x, first, rng=rng)
         found = floats(planted(moved))[:, 1] > 0
+        if phi is not block.network:  # the passes of the features are passes of the network
+            block.network.passes += phi.passes
         return {
             "found": block.column(kept, found),
             "by noise": block.column(kept, by_noise[good]),
