@@ -109,8 +109,11 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
     if bounds is None:
         return
     low, high = bounds
+    xp = array_namespace(x)
+    if 0 in x.shape or bool((xp.min(x) >= low) & (xp.max(x) <= high)):
+        return
     inside = (x >= low) & (x <= high)
-    if not bool(array_namespace(x).all(inside)):
+    if not bool(xp.all(inside)):
         place = to_numpy(flatten(inside)).argmin()
         image = place // math.prod(x.shape[1:])
         raise ImageError(

@@ -345,12 +345,15 @@ class LpNorm(BaseNorm):
         exponent = 1 / self.p
         batch = shape[0]
         magnitude = rng.random((batch, math.prod(shape[1:])))
-        signs = rng.integers(0, 2, magnitude.shape) * 2 - 1
+        signs = rng.integers(0, 2, magnitude.shape)
+        signs += signs  # in place, as what follows: a large array anew costs as much as its values
+        signs -= 1
         if self.p < math.inf:
             magnitude *= rng.standard_gamma(1 + exponent, magnitude.shape) ** exponent
             mass = np.sum(magnitude**self.p, axis=1) + rng.standard_exponential(batch)
             magnitude /= (mass**exponent)[:, None]
-        return (signs * magnitude).reshape(shape)
+        magnitude *= signs
+        return magnitude.reshape(shape)
 
 
 def _lengths(x: Array) -> Array | None:

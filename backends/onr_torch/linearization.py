@@ -17,10 +17,12 @@ from onr_torch.admission import Record, admit, check_inputs, record_of
 from onr_torch.forward_mode import forward_mode
 from onr_torch.hooks import sees_tensors
 from onr_torch.modes import (
+    Constant,
     bare,
     constant_parameters,
     generator_state,
     mixed_precision,
+    outside_of_inference,
     require_evaluation,
 )
 from onr_torch.outputs import tensor_of
@@ -127,7 +129,6 @@ class TorchLinearization:
     ) -> None:
         self._module = bare(module)
         self._bfloat16 = bfloat16
-        self._record: Record = record_of(module)
         self._recorder = Recorder()
         self._jacobian: torch.Tensor | None = None
         self._reasons: list[str] = []
@@ -155,6 +156,7 @@ class TorchLinearization:
         self._state: list[tuple[int, int, int]] | None = None
         if not jvp:
             return
+        self._record: Record = record_of(module)
         self.draws = not torch.equal(self.before, generator_state(x.device))
         self._state = _state(self._module)
         self._ways = self._possible_ways()
@@ -237,8 +239,10 @@ class TorchLinearization:
             raise OnrError(
                 f"a direction of shape {tuple(u.shape)}: expected {tuple(self._value.shape)}"
             )
-        # A checkpointed module runs again in the backward pass.
-        with constant_parameters(self._module), mixed_precision(u, False):
+        # A checkpointed module runs again in the backward pass; a twin of our own never does.
+        is_own = isinstance(self._module, Constant)
+        constant = outside_of_inference() if is_own else constant_parameters(self._module)
+        with constant, mixed_precision(u, False):
             u = (u.clone() if u.is_inference() else u).masked_fill(self.masked, 0)
             try:
                 (image,) = torch.autograd.grad(self._value, self._x, u, retain_graph=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onr.arrays import array_namespace, device, flatten, to_numpy
 from onr.errors import ImageError
 from onr.protocols import Array, Loss, Network
@@ -42,6 +44,10 @@ def require_sound(
     if moved.dtype == object or not len(moved) or str(device(moved)) == "meta":
         return moved
     xp = array_namespace(moved)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = xp.isfinite(xp.sum(moved))  # or a sum overflows, and each entry is looked at
+    if bool(sound if value is None else sound & ~xp.any(xp.isnan(value))):
+        return moved
     wrong = xp.any(xp.isnan(flatten(moved)), axis=1)
     if value is not None:
         wrong = wrong | xp.isnan(value)
