@@ -314,3 +314,17 @@ def test_the_cache_does_not_keep_a_module_alive() -> None:
     del module
     gc.collect()
     assert alive() is None
+
+
+def test_rows_with_a_gap_between_them_are_those_of_the_weight() -> None:
+    module = nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x, u = torch.rand(4, 512), torch.rand(4, 3)
+    network = TorchNetwork(module, (512,))
+    for _ in range(2):
+        twin = network.frozen().passes
+        assert next(twin.parameters()).stride() > (512, 1)
+        here, bare = network.linearize(x), TorchLinearization(module, x)
+        assert torch.allclose(here.value, bare.value, atol=1e-5)
+        assert torch.allclose(here.jvp(x), bare.jvp(x), atol=1e-5)
+        assert torch.allclose(here.vjp(u), bare.vjp(u), atol=1e-5)
+        module[0].weight.data.neg_()  # which leaves the version of the weight as it was
