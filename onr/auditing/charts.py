@@ -146,11 +146,13 @@ def bands_chart(
     for found in (others or {}).values():
         drawn.append(f'<path class="other" d="{_polygon(x, y, found)}"/>')
         drawn.append(f'<path class="dots second" d="{_dots(x, y, found)}"/>')
-    for place, name in enumerate(others or {}):
+    for place, (name, found) in enumerate((others or {}).items()):
         at = y.end + 14 + 18 * place
-        drawn.append(f'<path class="other" d="M{x.end - 34} {at}H{x.end - 4}"/>')
+        sign, length = ("other", 30) if len(found) > 1 else ("dots second", 0)
+        start = x.end - 6 - length
+        drawn.append(f'<path class="{sign}" d="M{start} {at}h{length}"/>')
         drawn.append(
-            f'<text class="second end" x="{x.end - 40}" y="{at + 4}">{escape(name)}</text>'
+            f'<text class="second end" x="{start - 10}" y="{at + 4}">{escape(name)}</text>'
         )
     return _svg("".join(drawn), title)
 

@@ -338,7 +338,7 @@ def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     eps = eps_text(record)
     return {
         "chart": chart,
-        "rows": [_quantiles(f"rho at {text}", values) for text, values in known.items()],
+        "rows": [_quantiles(text, values) for text, values in known.items()],
         "cells": len(cell),
         "cell": ", ".join(radius_text(each, eps) for each in cell[:10]),
         "exact": ", ".join(radius_text(each, eps) for each in exact[:10]),

@@ -262,14 +262,18 @@ def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
     if math.isinf(middle):
         return [f"The attack fails on half of the correctly classified images even at {largest}."]
     return [
-        f"Half of the correctly classified images are lost to perturbations of size "
-        f"{radius_text(middle, eps)} or less."
+        f"Half of the correctly classified images are lost to perturbations of "
+        f"{norm_text(str(audit.record['p']))} size {radius_text(middle, eps)} or less."
     ]
 
 
 def _weakest(audit: Audit, correct: np.ndarray, robust: np.ndarray) -> list[str]:
     """The classes with the smallest share of robust images, and what images are changed to."""
     labels, record, said = audit.columns["label"], audit.record, []
+
+    def named(label: float) -> str:
+        return ("" if record.get("class_names") else "class ") + class_name(record, label)
+
     groups = [audit.measured & (labels == label) for label in np.unique(labels[audit.measured])]
     groups = [members for members in groups if members.sum() >= FEW]
     shares = [float(robust[members].mean()) for members in groups]
@@ -286,10 +290,10 @@ def _weakest(audit: Audit, correct: np.ndarray, robust: np.ndarray) -> list[str]
     targets = targets[correct & ~np.isnan(targets)] if len(targets) else targets
     if len(targets) >= FEW:
         values, counts = np.unique(targets, return_counts=True)
-        best = int(counts.argmax())
+        best, largest = int(counts.argmax()), list(record["radii"])[-1]
         said.append(
-            f"Images that the attack changes are most often taken for "
-            f"{class_name(record, values[best])}: {counts[best]} of {len(targets)}."
+            f"Of the {len(targets):,} images that the attack changes within {largest}, "
+            f"{counts[best]:,} become {named(values[best])}."
         )
     return said
 
