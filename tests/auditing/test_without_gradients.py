@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,16 @@ from auditing.zoo.hiding import OneHot
 from torch import nn
 
 import onr
+from onr.attacks.multitargeted import MultiTargeted
+from onr.auditing import images
 from onr.auditing.zeroed_network import ZeroedNetwork
 from onr.errors import ImageError, OnrError
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack of the audit with an eighth of its steps."""
+    monkeypatch.setattr(images, "MultiTargeted", partial(MultiTargeted, steps=5))
 
 
 class NoGraph(OneHot):
@@ -48,7 +57,7 @@ class Dark(OneHot):
 @pytest.mark.parametrize("model", [OneHot, NoGraph, InNumpy])
 def test_its_gradient_is_zero(model: type[OneHot]) -> None:
     inside, x, y = digits()
-    checks = ("zero-gradients", "refused")
+    checks = ("zero-gradients", "graph-cut", "refused")[:: 1 if model is NoGraph else 2]
     found = onr.audit(model(inside), x[:10], y[:10], p=2, eps=0.5, checks=checks)
     assert [flag.name for flag in found.raised] == list(checks)
     assert (found.columns["norm 2:2"] == 0).all()
@@ -57,17 +66,11 @@ def test_its_gradient_is_zero(model: type[OneHot]) -> None:
     assert np.isposinf(found.columns["first-order radius"][right]).all()
 
 
-def test_a_cut_graph_is_seen_as_one() -> None:
-    inside, x, y = digits()
-    found = onr.audit(NoGraph(inside), x[:10], y[:10], p=2, eps=0.5, checks=("graph-cut",))
-    assert found.flags[0].value == 1
-
-
 def test_a_gradient_that_fails_at_some_images() -> None:
     inside, x, y = digits()
-    found = onr.audit(Dark(inside), x[:12], y[:12], p=2, eps=0.5, batch_size=1, checks=())
-    dark = x[:12].flatten(1).mean(1).numpy() < 0.31
-    assert 0 < dark.sum() < 12
+    found = onr.audit(Dark(inside), x[:6], y[:6], p=2, eps=0.5, batch_size=1, checks=())
+    dark = x[:6].flatten(1).mean(1).numpy() < 0.31
+    assert 0 < dark.sum() < 6
     assert ((found.columns["norm 2:2"] == 0) == dark).all()
 
 
