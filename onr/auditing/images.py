@@ -17,7 +17,7 @@ from onr.jacobians import dense
 from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.operator_norms import operator_norm
 from onr.losses import one_hot
-from onr.protocols import Array, Norm
+from onr.protocols import Array, Network, Norm
 
 __all__ = ["WHOLE", "Measured", "measure_images", "worst_pictures"]
 
@@ -202,24 +202,34 @@ def _first_order(
 
 
 def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
-    """What ``multitargeted`` finds at each radius, from the smallest."""
+    """What ``multitargeted`` finds at each radius, from the smallest.
+
+    At the radius of the threat model, what is left is attacked once more from a new start, with all
+    steps.
+    """
     network, x, y, threat = block.network, block.x, block.y, block.threat
-    moved = x
+    moved, correct = x, predicted == y
     memory: dict[str, Any] = {}
-    correct = predicted == y
     found: dict[str, Any] = {}
     radii = list(threat.radii.items())
     for place, (text, eps) in enumerate(radii, start=1):
-        left = np.flatnonzero(correct)
-        if len(left):
-            attack = MultiTargeted(p=threat.p, eps=eps, bounds=threat.bounds)
-            moved = attack.further(
-                network, x, block.labels, moved, left,
-                more=place < len(radii), memory=memory, rng=block.rng(f"attack {place}"),
-            )  # fmt: skip
-            there = _floats(network(moved[left])).argmax(axis=1)
+        attack = MultiTargeted(p=threat.p, eps=eps, bounds=threat.bounds)
+        for again in range(1 + (eps == threat.radius)):
+            left = np.flatnonzero(correct)
+            if not len(left):
+                break
+            rng = block.rng(f"attack {place}, {again}")
+            if again:
+                fresh = attack(network, x[left], block.labels[left], rng=rng)
+                better = np.flatnonzero(_classes_at(network, fresh) != y[left])
+                moved[left[better]] = fresh[better]  # further() returned a new array
+            else:
+                more = place < len(radii)
+                moved = attack.further(
+                    network, x, block.labels, moved, left, more=more, memory=memory, rng=rng
+                )
             correct = correct.copy()
-            correct[left] = there == y[left]
+            correct[left] = _classes_at(network, moved[left]) == y[left]
         found[f"robust at {text}"] = correct.astype(np.float64)
     radius, target = np.where(predicted == y, np.inf, 0.0), np.full(len(y), np.nan)
     broken = np.flatnonzero((predicted == y) & ~correct)
@@ -229,15 +239,21 @@ def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
     return found | {"radius found": radius, "class found": target, "moved": moved}
 
 
+def _classes_at(network: Network, x: Array) -> np.ndarray:
+    """The predicted classes, ``(n,)``."""
+    found: np.ndarray = _floats(network(x)).argmax(axis=1)
+    return found
+
+
 def _shortened(block: Block, moved: Array) -> tuple[np.ndarray, np.ndarray]:
     """The norm of the shortest misclassified part of each perturbation, and its prediction."""
     network, x, p = block.network, block.x, block.threat.p
     delta = moved - x
     low, high = np.zeros(len(block)), np.ones(len(block))
-    target = _floats(network(moved)).argmax(axis=1)
+    target = _classes_at(network, moved)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        there = _floats(network(x + delta * column(like(middle, x), x))).argmax(axis=1)
+        there = _classes_at(network, x + delta * column(like(middle, x), x))
         wrong = there != block.y
         target = np.where(wrong, there, target)
         high, low = np.where(wrong, middle, high), np.where(wrong, low, middle)
