@@ -13,6 +13,7 @@ from onr.arrays import array_namespace, column, flatten, in_float32, inner, like
 from onr.attacks.multitargeted import MultiTargeted
 from onr.auditing.block import Block
 from onr.errors import ImageError, OnrError
+from onr.feasible import boxed
 from onr.jacobians import dense
 from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.operator_norms import operator_norm
@@ -78,7 +79,8 @@ def measure_images(
         1 if ``multitargeted`` does not change the prediction within EPS, for each radius.
     ``radius found``, ``class found``
         the norm of the smallest perturbation known that changes the prediction, an upper bound on
-        the distance to the boundary: that of the attack, shortened by halving; ``inf`` if none.
+        the distance to the boundary: that of the attack or, if it is smaller, one along the
+        gradient, each shortened by halving; ``inf`` if the attack found none.
     ``alignment``
         ``|cos|`` of the attack's perturbation with the maximiser of the first norm (Fig. 8).
     ``rho at EPS``
@@ -139,7 +141,7 @@ def measure_images(
     found["first-order radius"], found["first-order class"] = radius, nearest
     attacked = _attacked(block, found["predicted"])
     moved = attacked.pop("moved")
-    found |= attacked
+    found |= attacked | _shortest(block, attacked, moved, threat.p.duality_map(slope))
     if first is not None:
         found["alignment"] = _cosine(moved - x, first)
     found |= _linearity(block, nearest, slope)
@@ -231,12 +233,7 @@ def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
             correct = correct.copy()
             correct[left] = _classes_at(network, moved[left]) == y[left]
         found[f"robust at {text}"] = correct.astype(np.float64)
-    radius, target = np.where(predicted == y, np.inf, 0.0), np.full(len(y), np.nan)
-    broken = np.flatnonzero((predicted == y) & ~correct)
-    if len(broken):
-        radius[broken], target[broken] = _shortened(block.take(broken), moved[broken])
-    target[predicted != y] = predicted[predicted != y]
-    return found | {"radius found": radius, "class found": target, "moved": moved}
+    return found | {"moved": moved}
 
 
 def _classes_at(network: Network, x: Array) -> np.ndarray:
@@ -245,19 +242,41 @@ def _classes_at(network: Network, x: Array) -> np.ndarray:
     return found
 
 
-def _shortened(block: Block, moved: Array) -> tuple[np.ndarray, np.ndarray]:
+def _shortest(
+    block: Block, attacked: dict[str, Any], moved: Array, v: Array
+) -> dict[str, np.ndarray]:
+    """The smallest perturbation known: the attack's, or one along the gradient where that works."""
+    predicted = _floats(block.here.value).argmax(axis=1)
+    wrong = predicted != block.y
+    radius, target = np.where(wrong, 0.0, np.inf), np.where(wrong, predicted, np.nan)
+    last = attacked[f"robust at {list(block.threat.radii)[-1]}"]
+    broken = np.flatnonzero(~wrong & (last == 0))
+    if len(broken):
+        part = block.take(broken)
+        radius[broken], target[broken] = _shortened(part, moved[broken] - part.x)
+        length = column(like(radius[broken], part.x), part.x)
+        along = boxed(part.x, length * v[broken], block.threat.bounds) - part.x
+        works = np.flatnonzero(_classes_at(block.network, part.x + along) != part.y)
+        if len(works):
+            size, there = _shortened(part.take(works), along[works])
+            less = size < radius[broken[works]]
+            rows = broken[works][less]
+            radius[rows], target[rows] = size[less], there[less]
+    return {"radius found": radius, "class found": target}
+
+
+def _shortened(block: Block, delta: Array) -> tuple[np.ndarray, np.ndarray]:
     """The norm of the shortest misclassified part of each perturbation, and its prediction."""
-    network, x, p = block.network, block.x, block.threat.p
-    delta = moved - x
+    network, x = block.network, block.x
     low, high = np.zeros(len(block)), np.ones(len(block))
-    target = _classes_at(network, moved)
+    target = _classes_at(network, x + delta)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         there = _classes_at(network, x + delta * column(like(middle, x), x))
         wrong = there != block.y
         target = np.where(wrong, there, target)
         high, low = np.where(wrong, middle, high), np.where(wrong, low, middle)
-    return _floats(p(delta)) * high, target.astype(np.float64)
+    return _floats(block.threat.p(delta)) * high, target.astype(np.float64)
 
 
 def _cosine(a: Array, b: Array) -> np.ndarray:
