@@ -14,7 +14,7 @@ from onr.auditing.intervals import newcombe, quantile
 from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit, json_bytes, page_or_warning
 from onr.auditing.saved import open_audit
-from onr.auditing.summary import clipped, norms, table, wrapped
+from onr.auditing.summary import WIDTH, clipped, norms, table, wrapped
 from onr.auditing.wording import counted, eps_text, figure, radius_text, threat_text, title
 from onr.errors import OnrError
 from onr.files import write_atomic
@@ -367,8 +367,9 @@ def _findings(found: Comparison) -> list[str]:
         shown = f"{change.quantity} {change.text}" if change.certain else change.quantity
         groups[group if change.certain else "Not clearly moved"].append(shown)
     said += [f"{group}: {'; '.join(names)}." for group, names in groups.items() if names]
-    if found.flags:
-        said.append(f"Flags that differ: {', '.join(name for name, _, _ in found.flags)}.")
+    raised = [name for name, *pair in found.flags if any(each and each.raised for each in pair)]
+    if raised:
+        said.append(f"Flags that are raised in one alone: {', '.join(raised)}.")
     return said
 
 
@@ -402,7 +403,12 @@ def _summary(found: Comparison) -> str:
         sections.append(["Medians, and the median change of an image (sign test's interval)"])
         sections[2] += table(changes)
     flags = [f"Flags: {len(found.flags)} differ, {found.flags_alike} are the same"]
-    flags += [f"  {name}: {state(a)} in A, {state(b)} in B" for name, a, b in found.flags]
+    flags += [
+        f"  {name}: {state(a)} in A, {state(b)} in B" for name, a, b in found.flags if a and b
+    ]
+    for text, place in (("A", 1), ("B", 2)):
+        names = ", ".join(pair[0] for pair in found.flags if pair[place] is None)
+        flags += [f"  {clipped(f'not run in {text}: {names}', WIDTH - 2)}"] if names else []
     if found.flags or found.flags_alike:
         sections.append(flags)
     return "\n\n".join("\n".join(section) for section in sections)

@@ -113,7 +113,8 @@ def test_flags_that_differ_are_shown() -> None:
     flags = (replace(b.flags[0], raised=False), b.flags[1])
     found = compare(a, Audit(b.record, b.columns, flags))
     assert [name for name, _, _ in found.flags] == ["ours", "box"]
-    assert "  ours: raised in A, ok in B\n  box: not checked in A, not run in B" in found.summary()
+    assert "  ours: raised in A, ok in B\n  not run in B: box" in found.summary()
+    assert "Flags that are raised in one alone: ours." in found.findings
 
 
 def test_other_threat_models_labels_and_images_are_refused() -> None:
