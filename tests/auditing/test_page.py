@@ -168,7 +168,7 @@ def test_names_are_escaped() -> None:
         model=SCRIPT, data=SCRIPT, class_names=[SCRIPT] * 3, labels=SCRIPT, p=SCRIPT
     )
     audit.columns["failure"] = np.where(audit.columns["failure"] == "", "", SCRIPT)
-    audit.columns["name"] = np.full(12, SCRIPT)
+    audit.columns["file"] = np.full(12, SCRIPT)
     for content in (audit_page(audit), comparison_page(compare(audit, audit))):
         found = checked(content)
         assert SCRIPT in found.text
