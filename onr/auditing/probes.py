@@ -91,8 +91,8 @@ def climb(
 ) -> Iterator[tuple[Array, Array]]:
     """The points and logits of an ascent within eps, ``steps + 1`` of them.
 
-    The steps are those of :class:`onr.attacks.multitargeted.MultiTargeted`: their length decays
-    from eps to 0 like a cosine. Images that are broken go on.
+    The steps are those of :class:`onr.attacks.multitargeted.MultiTargeted` without its momentum:
+    their length decays from eps to 0 like a cosine. Images that are broken go on.
 
     Args:
         block: the images.
