@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from turns import in_turns, ratios
 
-from onr_torch.linearization import TorchLinearization
+import onr
 
 
 class Residual(nn.Module):
@@ -60,14 +60,16 @@ NETWORKS = {
 """How to build each network, the batch, the size of the images, the bar in forward passes."""
 
 
-@pytest.mark.benchmark(group="J v and J^T u, bare modules, float32, channels last")
+@pytest.mark.benchmark(
+    group="J v and J^T u by onr.linearize, in forwards of the module, float32, channels last"
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_norm_iteration(benchmark, name):
     build, batch, size, bar = NETWORKS[name]
     torch.manual_seed(0)
     module = build().eval()
     x = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
-    v, at = torch.randn_like(x), TorchLinearization(module, x)
+    v, at = torch.randn_like(x), onr.linearize(module, x)
     u = torch.randn_like(at.value)
 
     def forward():
