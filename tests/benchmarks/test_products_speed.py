@@ -60,9 +60,7 @@ NETWORKS = {
 """How to build each network, the batch, the size of the images, the bar in forward passes."""
 
 
-@pytest.mark.benchmark(
-    group="J v and J^T u by onr.linearize, in forwards of the module, float32, channels last"
-)
+@pytest.mark.benchmark(group="J v and J^T u of onr.linearize, in forwards of the module")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_norm_iteration(benchmark, name):
     build, batch, size, bar = NETWORKS[name]
