@@ -17,6 +17,7 @@ import numpy as np
 from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.feasible import Bounds, doubt, require_radius
+from onr.files import require_writable
 from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
@@ -523,7 +524,7 @@ def audit(
     *,
     p: NormLike,
     eps: float | str,
-    norms: Sequence[str] = ("2:2",),
+    norms: str | Sequence[str] = "2:2",
     images: int | None = None,
     seed: int | None = None,
     fast: bool = False,
@@ -543,7 +544,8 @@ def audit(
         y: their labels, ``(N,)``.
         p: the norm of the perturbations.
         eps: their radius; a quarter, half and twice of it are looked at too.
-        norms: the operator norms, each as ``P:Q``; the first gives the maximisers of the pictures.
+        norms: the operator norms, ``"2:2,inf:1"`` or a list of such pairs P:Q; the first gives the
+            maximisers of the pictures.
         images: how many images; 1,000 if not given (100 if fast), or all if there are fewer.
         seed: draws the images and the starts of attacks; the first images if not given.
         fast: fewer images, and a fifth of them for the checks.
@@ -565,6 +567,7 @@ def audit(
 
     """
     from onr.auditing.audit import AuditSettings, run_audit
+    from onr.auditing.record import RECORD
     from onr.auditing.threat import Threat
 
     if y is None and hasattr(x, "shape"):
@@ -573,7 +576,7 @@ def audit(
     network, refused = audited(model, inputs[:FIRST])
     settings = AuditSettings(
         Threat(norm(p), eps if isinstance(eps, str) else written(float(eps))),
-        tuple(pair(each) for each in norms),
+        tuple(map(pair, norms.split(",") if isinstance(norms, str) else norms)),
         images=images,
         seed=seed,
         fast=fast,
@@ -581,6 +584,8 @@ def audit(
         batch_size=batch_size,
     )
     folder = None if out is None else Path(out)
+    if folder is not None:
+        require_writable(folder, RECORD)
     found = run_audit(
         network,
         inputs,

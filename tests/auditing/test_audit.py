@@ -228,6 +228,8 @@ def test_the_front_door_takes_a_model_that_everything_else_refuses() -> None:
     assert len(found.columns["label"]) == 4
     with pytest.raises(OnrError, match="whole numbers"):
         onr.audit(Noise(), x, y.double(), p=2, eps=0.5)
+    with pytest.raises(OnrError, match="cannot be written"):
+        onr.audit(Noise(), x, y, p=2, eps=0.5, norms="2:2,inf:1", out="/proc/none")
     with pytest.raises(OnrError, match="fails on inputs"):
         onr.audit(nn.Linear(7, 3), x, y, p=2, eps=0.5)
 
