@@ -10,10 +10,9 @@ import math
 from typing import Any
 
 import torch
+from auditing.zoo.fitting import digits_to_train, fit
 from torch import nn
 from torch.nn import functional
-
-from auditing.zoo.fitting import digits_to_train, fit
 
 __all__ = [
     "HalfOfPixels",

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from auditing.zoo.digits import digits
+from auditing.zoo.fitting import digits_to_train, fit
 from torch import nn
 from torch.nn import functional
 
 import onr
-from auditing.zoo.digits import digits
-from auditing.zoo.fitting import digits_to_train, fit
 
-__all__ = ["Audited", "NoData", "by_the_project", "cifar", "larger", "transformer"]
+__all__ = ["Audited", "NoDataError", "by_the_project", "cifar", "larger", "transformer"]
 
 Audited = tuple[Any, torch.Tensor, torch.Tensor]
 """A model, images and labels."""
 
 
-class NoData(Exception):
+class NoDataError(Exception):
     """The images of a model are not on this machine."""
 
 
@@ -98,7 +98,7 @@ def cifar() -> Audited:
     """A convolutional network of 4,000 images of CIFAR-10, from the files of ``ONR_DATA_DIR``."""
     place = os.environ.get("ONR_DATA_DIR")
     if place is None:
-        raise NoData("ONR_DATA_DIR is not set: no images of CIFAR-10")
+        raise NoDataError("ONR_DATA_DIR is not set: no images of CIFAR-10")
     from onr_paper.array_files import stored
 
     data = stored("cifar10", data_dir=Path(place))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-import onr
 from auditing.zoo import hiding, hiding_later, honest
 from auditing.zoo.digits import digits
 from auditing.zoo.honest import Audited
+from torch import nn
+
+import onr
 from onr.auditing.record import Audit
 
 __all__ = ["IMAGES", "MEMBERS", "THREATS", "Member", "audited"]
