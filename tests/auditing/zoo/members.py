@@ -15,7 +15,7 @@ from torch import nn
 import onr
 from onr.auditing.record import Audit
 
-__all__ = ["IMAGES", "MEMBERS", "THREATS", "Member", "audited"]
+__all__ = ["EXCEPTIONS", "IMAGES", "MEMBERS", "THREATS", "Member", "audited"]
 
 IMAGES = 100
 """How many images of a model are audited; the settings are those of a fast audit."""
@@ -119,6 +119,9 @@ MEMBERS: dict[str, Member] = {
     for hides, group in ((True, _HIDING), (False, _HONEST))
     for name, (how, make) in group.items()
 }
+
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+"""What does not hold, by model and norm, with the reason."""
 
 
 def audited(member: Member, folder: Path, *, p: str = "inf", images: int = IMAGES) -> Audit:
