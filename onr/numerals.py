@@ -17,12 +17,13 @@ def number(text: str) -> float:
         OnrError: the text is not a number.
 
     Example:
-        >>> number("8/255") == 8 / 255, number("inf")
-        (True, inf)
+        >>> number("8/255") == 8 / 255, number("0.5/255") == 0.5 / 255, number("inf")
+        (True, True, inf)
 
     """
     try:
-        value = float(Fraction(text)) if "/" in text else float(text)
+        head, slash, tail = text.partition("/")
+        value = float(Fraction(head) / Fraction(tail)) if slash else float(text)
     except (ValueError, ZeroDivisionError, OverflowError):
         value = math.nan
     if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):

@@ -68,12 +68,9 @@ def times(text: str, factor: float) -> str:
     """A multiple of a number as a user would write it.
 
     Example:
-        >>> times("8/255", 0.25), times("1/10", 0.25), times("0.5", 2)
-        ('2/255', '0.025', '1')
+        >>> times("8/255", 0.25), times("2/255", 0.25), times("0.5", 2)
+        ('2/255', '0.5/255', '1')
 
     """
     head, slash, tail = text.partition("/")
-    scaled = float(head) * factor
-    if slash and not scaled.is_integer():
-        return f"{number(text) * factor:.12g}"
-    return f"{scaled:.12g}{slash}{tail}"
+    return f"{float(head) * factor:.12g}{slash}{tail}"
