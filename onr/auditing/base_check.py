@@ -35,6 +35,8 @@ class BaseCheck:
 
     name: str = ""
     summary: str = ""
+    number: str = ""
+    """What the number that decides is, in a few words."""
     threshold: float = 0.0
     comparison: str = "above"
     source: str = ""

@@ -18,22 +18,30 @@ if TYPE_CHECKING:
 __all__ = [
     "class_name",
     "counted",
+    "doubt",
     "eps_text",
     "figure",
     "findings",
     "flag_number",
+    "half_changed",
     "kinds",
     "norm_text",
+    "options_text",
     "percent",
     "radius_text",
     "threat_text",
     "title",
+    "training_text",
 ]
 
 FEW = 5
 """A class of fewer images is not named as the weakest."""
 LINEAR = 0.5, 1.5
 """Between these medians of rho a network is called nearly linear."""
+CONSTANT = 1.5
+"""Medians of rho over the radii within this factor are called constant."""
+ABOUT_THE_GRADIENT = ("graph-cut", "zero-gradients", "inner-gradients", "outputs-vary", "refused")
+"""The checks whose flag says that the gradient is not that of what the model computes."""
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -132,10 +140,97 @@ def title(record: Mapping[str, Any]) -> str:
     Example:
         >>> title({"model": "runs/at", "data": "cifar10"}), title({})
         ('runs/at on cifar10', 'a model')
+        >>> train = {"method": "at", "method_options": {"p": "inf", "eps": "8/255"}}
+        >>> title({"model": "cnn7", "data": "cifar10", "run": {"train": train}})
+        'cnn7 (at, eps 8/255) on cifar10'
 
     """
-    data = record.get("dataset") or record.get("data")
-    return str(record.get("model") or "a model") + (f" on {data}" if data else "")
+    data, train = record.get("dataset") or record.get("data"), training(record)
+    how = str(train.get("method") or "")
+    eps = _options(train, "method_options").get("eps")
+    how += f", eps {eps}" if how and eps else ""
+    model = str(record.get("model") or "a model") + (f" ({how})" if how else "")
+    return model + (f" on {data}" if data else "")
+
+
+def training(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with which the model was trained, if it is a run's; else nothing.
+
+    Example:
+        >>> training({"run": {"train": {"method": "at"}}}), training({"run": None})
+        ({'method': 'at'}, {})
+
+    """
+    run = record.get("run")
+    train = run.get("train") if isinstance(run, Mapping) else None
+    return train if isinstance(train, Mapping) else {}
+
+
+def training_text(record: Mapping[str, Any]) -> str:
+    """How the model was trained, in one line; empty if that is not known.
+
+    Example:
+        >>> train = {"method": "at", "method_options": {"eps": "8/255"}, "epochs": 6}
+        >>> training_text({"run": {"train": train}}), training_text({})
+        ('at (eps 8/255), 6 epochs', '')
+
+    """
+    train = training(record)
+    if not train.get("method"):
+        return ""
+    options = options_text(_options(train, "method_options"))
+    said = [str(train["method"]) + (f" ({options})" if options else "")]
+    epochs, images = train.get("epochs"), train.get("train_images")
+    said += [counted(epochs, "epoch")] if isinstance(epochs, int) else []
+    data = train.get("dataset") or "the data"
+    said += [f"{counted(images, 'image')} of {data}"] if isinstance(images, int) else []
+    return ", ".join(said)
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Options as names and values.
+
+    Example:
+        >>> options_text({"p": "inf", "eps": "8/255"})
+        'p inf, eps 8/255'
+
+    """
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def _options(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = record.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def doubt(audit: Audit) -> str:
+    """A warning, if a raised flag concerns the gradient itself; else empty.
+
+    Example:
+        >>> from onr.auditing.record import Audit
+        >>> print(doubt(Audit({}, {}, (Flag("graph-cut", True, 1.0, 0.2, "ours", ""),))))
+        computed from a gradient that the flag graph-cut calls false: do not use these numbers
+        >>> doubt(Audit({}, {}, (Flag("graph-cut", False, 0.0, 0.2, "ours", ""),)))
+        ''
+
+    """
+    names = [flag.name for flag in audit.raised if flag.name in ABOUT_THE_GRADIENT]
+    if not names:
+        return ""
+    flags = f"flag {names[0]} calls" if len(names) == 1 else f"flags {_listed(names)} call"
+    return f"computed from a gradient that the {flags} false: do not use these numbers"
+
+
+def half_changed(radii: np.ndarray) -> float:
+    """The smallest radius within which at least half of the images are changed; NaN of none.
+
+    Example:
+        >>> half_changed(np.array([1.0, 2.0, 10.0, math.inf]))
+        2.0
+
+    """
+    known = np.sort(radii[~np.isnan(radii)])
+    return float(known[(len(known) - 1) // 2]) if len(known) else math.nan
 
 
 def threat_text(record: Mapping[str, Any]) -> str:
@@ -221,7 +316,7 @@ def findings(audit: Audit) -> list[str]:
         >>> for sentence in findings(audit):
         ...     print(sentence)
         The model classifies 1 of 2 images correctly (50.0 %, 95 % interval 9.5 to 90.5 %).
-        Perturbations within l2 radius 0.5 change 0 of these 1: at most 50.0 % of the images (9.5 to 90.5 %) are robust.
+        Perturbations within l2 radius 0.5 change 0 of these 1 and leave 1 (100.0 %): at most 50.0 % of all images (9.5 to 90.5 %) are robust.
         No check was run: nothing tells whether this attack can be trusted here.
 
     """  # noqa: E501 - the second sentence
@@ -239,28 +334,63 @@ def findings(audit: Audit) -> list[str]:
         low, high = wilson(left, count)
         said.append(
             f"Perturbations within {norm_text(record['p'])} radius {eps} change {right - left:,} "
-            f"of these {right:,}: at most {percent(left / count)} of the images "
+            f"of these {right:,} and leave {left:,} ({percent(left / right)}): at most "
+            f"{percent(left / count)} of all images "
             f"({100 * low:.1f} to {100 * high:.1f} %) are robust."
         )
     if right and "radius found" in columns:
         said += _radii(audit, correct)
     said += _weakest(audit, correct, robust)
-    rho = columns.get(f"rho at {eps}", np.array([]))
-    if not np.isnan(rho).all():
-        middle = quantile(rho, 0.5)[0]
-        word = "nearly linear" if LINEAR[0] <= middle <= LINEAR[1] else "far from linear"
-        said.append(
-            f"Within {eps} the model is {word} along its steepest direction: the logits change by "
-            f"{figure(middle)} times what the gradient predicts (median)."
-        )
-    return [*said, _trust(audit)]
+    return [*said, *_linear(audit, robust), _trust(audit)]
+
+
+def _linear(audit: Audit, robust: np.ndarray) -> list[str]:
+    """What rho says, or what the flags say of the gradient that it is computed from."""
+    eps, why = eps_text(audit.record), doubt(audit)
+    if why:
+        warning = f"Norms, first-order radii, maximisers, alignment and rho are {why}."
+        return [warning, *_wrong_by(audit)]
+    rho = audit.columns.get(f"rho at {eps}", np.array([]))
+    if np.isnan(rho).all():
+        return []
+    middle = quantile(rho, 0.5)[0]
+    word = "nearly linear" if LINEAR[0] <= middle <= LINEAR[1] else "far from linear"
+    left = rho[robust & ~np.isnan(rho)]
+    there = f"; {figure(quantile(left, 0.5)[0])} at the {len(left):,} left by the attack"
+    return [
+        f"Within {eps} the model is {word} along its steepest direction: the logits change by "
+        f"{figure(middle)} times what the gradient predicts (median of "
+        f"{counted(int((~np.isnan(rho)).sum()), 'image')}{there if len(left) else ''})."
+    ]
+
+
+def _wrong_by(audit: Audit) -> list[str]:
+    """The factor by which the gradient is wrong, if graph-cut is raised and rho is constant."""
+    radii = audit.record["radii"]
+    rhos = [audit.columns.get(f"rho at {text}", np.array([math.nan])) for text in radii]
+    middles = [quantile(rho, 0.5)[0] for rho in rhos]
+    if "graph-cut" not in [flag.name for flag in audit.raised] or len(middles) < 2:
+        return []
+    low, high = min(middles), max(middles)
+    constant = np.isfinite(middles).all() and 0 < high <= CONSTANT * low
+    if not constant or (LINEAR[0] <= low and high <= LINEAR[1]):
+        return []
+    texts = list(radii)
+    return [
+        f"The logits change by {figure(low)} to {figure(high)} times what the gradient says, at "
+        f"every radius from {texts[0]} to {texts[-1]}: the gradient is wrong by about that factor, "
+        f"which is no sign of curvature."
+    ]
 
 
 def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
     eps, largest = eps_text(audit.record), list(audit.record["radii"])[-1]
-    middle = quantile(audit.columns["radius found"][correct], 0.5)[0]
+    middle = half_changed(audit.columns["radius found"][correct])
     if math.isinf(middle):
-        return [f"The attack fails on half of the correctly classified images even at {largest}."]
+        return [
+            f"The attack fails on more than half of the correctly classified images even at "
+            f"{largest}."
+        ]
     return [
         f"Half of the correctly classified images are lost to perturbations of "
         f"{norm_text(str(audit.record['p']))} size {radius_text(middle, eps)} or less."
@@ -315,4 +445,9 @@ def _trust(audit: Audit) -> str:
             f"{'is' if len(raised) == 1 else 'are'} raised ({', '.join(raised)}): resolve "
             f"{'it' if len(raised) == 1 else 'them'} before you believe the robust accuracy."
         )
-    return f"None of {counted(len(decided), 'check')} raises a flag."
+    if not decided:
+        return "No check could decide: nothing tells whether this attack can be trusted here."
+    return (
+        f"None of {counted(len(decided), 'check')} found a reason to doubt the attack. This says "
+        f"that its numbers can be used, not that the model is robust."
+    )

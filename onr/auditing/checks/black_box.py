@@ -36,6 +36,7 @@ class BlackBox(BaseCheck):
 
     name, summary = "black-box", "a search without gradients beats the attack"
     threshold, images = 0.002, 200
+    number = "share of images"
     source = "AutoAttack's check_square_sr (Croce and Hein, 2020); Athalye et al. (2018), sec. 3.1"
     meaning = (
         "A random search that sees only the logits finds adversarial examples where an attack that "
@@ -74,4 +75,5 @@ class BlackBox(BaseCheck):
             return self.unknown("no image could be measured")
         count = int(seen.sum())
         told = f"of {len(seen)} images, Square breaks {count} that the attack by gradients left"
+        told += "; a single one does not count" if count == 1 else ""
         return self.flag(count / len(seen) if count > 1 else 0.0, len(seen), told)

@@ -30,6 +30,7 @@ class Chance(BaseCheck):
 
     name, summary = "chance", "clean accuracy is that of guessing"
     threshold, comparison = 1.0, "below"
+    number = "lower end of the interval over the accuracy of guessing"
     source = "field: the common mistakes of evaluation scripts"
     meaning = (
         "The model is right about as often as a guess. Its weights were not loaded, its images "

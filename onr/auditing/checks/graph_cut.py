@@ -44,6 +44,7 @@ class GraphCut(BaseCheck):
 
     name, summary = "graph-cut", "the gradient is not that of what the model computes"
     threshold, images = 0.2, 50
+    number = "relative error of the gradient, 0 to 1"
     source = "Pintor et al. (2022), unavailable gradients; the comparison with differences is ours"
     meaning = (
         "The logits change along random directions by something else than the gradient says, or "
@@ -53,7 +54,8 @@ class GraphCut(BaseCheck):
     remedy = (
         "Look for detach, no_grad, round, argmax, NumPy, or a custom backward pass between the "
         "input and the logits. If only a known step has no gradient, replace it in the backward "
-        "pass (BPDA, Athalye et al., 2018), and compare with a black-box attack."
+        "pass (BPDA, Athalye et al., 2018). The flag black-box says whether a search without "
+        "gradients does better."
     )
 
     def look(self, block: Block, /) -> Mapping[str, np.ndarray]:

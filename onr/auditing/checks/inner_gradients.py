@@ -33,6 +33,7 @@ class InnerGradients(BaseCheck):
 
     name, summary = "inner-gradients", "the forward pass computes gradients itself"
     threshold, images = 0.0, FEW
+    number = "1 if it does"
     source = "AutoAttack's check_dynamic (Croce and Hein, 2020)"
     meaning = (
         "The model optimises something while it answers: it purifies the input, adapts its weights "

@@ -36,6 +36,7 @@ class LossStillMoves(BaseCheck):
 
     name, summary = "loss-still-moves", "the attack has not converged"
     threshold, images = 0.05, 100
+    number = "share of the gain"
     source = "Pintor et al. (2022), incomplete optimisation"
     meaning = (
         "The margin still grows when the attack stops, although its steps are tiny by then. The "

@@ -35,6 +35,7 @@ class NoisyLoss(BaseCheck):
 
     name, summary = "noisy-loss", "the loss is noisy"
     threshold, images = 0.1, 20
+    number = "relative variation"
     source = "Pintor et al. (2022), unstable predictions: 100 points, 10 %; the radius is ours"
     meaning = (
         "The margin differs a lot between points that nobody can tell apart. A gradient describes "

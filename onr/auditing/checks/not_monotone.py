@@ -46,6 +46,7 @@ class NotMonotone(BaseCheck):
 
     name, summary = "not-monotone", "a stronger attack does worse"
     threshold, images = 3.0, 100
+    number = "standard errors"
     source = (
         "Carlini et al. (2019); Athalye et al. (2018), sec. 3.1; three standard errors are ours"
     )

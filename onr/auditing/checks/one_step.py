@@ -39,6 +39,7 @@ class OneStep(BaseCheck):
 
     name, summary = "one-step", "one step beats many"
     threshold, images = 2.0, 100
+    number = "standard errors"
     source = "Carlini et al. (2019); Athalye et al. (2018), sec. 3.1; two standard errors are ours"
     meaning = (
         "A single step from the image breaks more than twenty steps do. The later steps see "

@@ -33,6 +33,7 @@ class OutputsVary(BaseCheck):
 
     name, summary = "outputs-vary", "the model gives different answers for one image"
     threshold, images = 1e-4, 100
+    number = "relative difference"
     source = "AutoAttack's check_randomized (Croce and Hein, 2020): 5 passes, 1e-4"
     meaning = (
         "The model draws random numbers, or remembers earlier calls. An attack then follows the "

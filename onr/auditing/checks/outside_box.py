@@ -32,6 +32,7 @@ class OutsideBox(BaseCheck):
 
     name, summary = "outside-box", "images lie outside the box, or are constant"
     threshold = 0.0
+    number = "share of images"
     images = 10**9  # all
     source = "field: the common mistakes of evaluation scripts"
     meaning = (

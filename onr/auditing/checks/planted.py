@@ -106,12 +106,13 @@ class Planted(BaseCheck):
         >>> from onr.norms import LpNorm
         >>> columns = {"planted: found": np.zeros(20), "planted: by noise": np.zeros(20)}
         >>> print(Planted().verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED planted: the attack finds 0 of 20 planted examples, random noise 0
+        RAISED planted: the attack finds 0 of 20 planted examples, random noise finds 0
 
     """
 
     name, summary = "planted", "adversarial examples that exist are not found"
     threshold, images, comparison = 0.95, 50, "below"
+    number = "upper end of the interval of the share found"
     source = (
         "Zimmermann et al. (2022), with a linear classifier along one direction of the features"
     )
@@ -176,6 +177,6 @@ class Planted(BaseCheck):
                 f"at {len(found)} images an example could be planted: expected {FEWEST}"
             )
         hits = int(found.sum())
-        told = f"the attack finds {hits} of {len(found)} planted examples, random noise "
+        told = f"the attack finds {hits} of {len(found)} planted examples, random noise finds "
         told += f"{int(by_noise.sum())}"
         return self.flag(wilson(hits, len(found))[1], len(found), told)

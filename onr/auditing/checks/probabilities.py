@@ -34,6 +34,7 @@ class Probabilities(BaseCheck):
 
     name, summary = "probabilities", "the outputs are probabilities, not logits"
     threshold, images = 0.5, 100
+    number = "share of images"
     source = "AutoAttack's check_range_output (Croce and Hein, 2020)"
     meaning = (
         "The model ends in a softmax, or in something else that gives probabilities. Where it is "

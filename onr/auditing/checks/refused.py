@@ -26,6 +26,7 @@ class Refused(BaseCheck):
 
     name, summary = "refused", "the model is no function with a derivative"
     threshold = 0.0
+    number = "1 if it is"
     source = "ours: the checks that every model passes before onr measures it"
     meaning = (
         "The model is not a function that maps each image by itself to logits and has a "

@@ -29,12 +29,13 @@ class Rho(BaseCheck):
         >>> columns = {"rho at 1": np.full(20, 0.1), "robust at 1": np.ones(20)}
         >>> columns |= {"label": np.zeros(20), "predicted": np.zeros(20)}
         >>> print(Rho().verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED rho: median rho 0.10 [0.10, 0.10] at eps, at 20 images that the attack left
+        RAISED rho: median rho 0.10 [0.10, 0.10] at eps, at the 20 images left by the attack
 
     """
 
     name, summary = "rho", "the gradient does not describe the ball"
     threshold = 0.5
+    number = "distance from 1 of the nearer end of the interval"
     source = "ours; Qin et al. (2019) on local linearity against obfuscated gradients"
     meaning = (
         "At images that the attack left, the logits change along the gradient by less than half, "
@@ -44,7 +45,8 @@ class Rho(BaseCheck):
     )
     remedy = (
         "Look at rho over eps on this page: at which radius does it leave 1? Attack with restarts "
-        "from there, and compare with a black-box attack."
+        "from there. The flag black-box says whether a search without gradients does better. If "
+        "rho is far from 1 and the same at every radius, the gradient is wrong by that factor."
     )
 
     def verdict(self, evidence: Evidence, /) -> Flag:
@@ -57,5 +59,7 @@ class Rho(BaseCheck):
                 f"the attack left {len(values)} images that have a gradient: expected {FEWEST}"
             )
         median, low, high = quantile(values, 0.5)
-        told = f"median rho {median:.2f} [{low:.2f}, {high:.2f}] at eps, at {len(values)} images"
-        return self.flag(max(low - 1, 1 - high, 0.0), len(values), f"{told} that the attack left")
+        told = (
+            f"median rho {median:.2f} [{low:.2f}, {high:.2f}] at eps, at the {len(values)} images"
+        )
+        return self.flag(max(low - 1, 1 - high, 0.0), len(values), f"{told} left by the attack")

@@ -67,6 +67,7 @@ class Scale(BaseCheck):
 
     name, summary = "scale", "the usual attack depends on the scale of the logits"
     threshold, images = 3.0, 100
+    number = "standard errors"
     source = "ours; Carlini and Wagner (2017) on saturated softmax; three standard errors"
     meaning = (
         "Multiplying the logits by a number changes no prediction, and yet the attack that most "
@@ -103,6 +104,7 @@ class Scale(BaseCheck):
             return self.unknown("no image is classified correctly")
         gains = {scale: gain(hits, usual) for scale, hits in seen.items()}
         best = max(gains, key=lambda scale: gains[scale])
-        told = f"logits {best} let cross-entropy break {int(seen[best].sum())} images"
+        text = "scaled so that the label leads by 1" if best == SCALES[-1] else best
+        told = f"logits {text} let cross-entropy break {int(seen[best].sum())} images"
         told += f" in place of {int(usual.sum())} of {len(usual)}"
         return self.flag(gains[best], len(usual), told)

@@ -30,12 +30,13 @@ class SilentSuccess(BaseCheck):
         >>> from onr.norms import LpNorm
         >>> columns = {"silent-success: lost": np.array([1.0, 0.0])}
         >>> print(SilentSuccess().verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED silent-success: 1 of 2 images had an adversarial iterate that is not one any more
+        RAISED silent-success: 1 of 2 images were wrong at a step of the attack, then right again
 
     """
 
     name, summary = "silent-success", "adversarial examples are found and lost"
     threshold, images = 0.0, 50
+    number = "share of images"
     source = "Pintor et al. (2022), silent success"
     meaning = (
         "At some iterate the model was wrong, and at the same point it is right a moment later. "
@@ -69,5 +70,5 @@ class SilentSuccess(BaseCheck):
         seen = self.seen(evidence, "lost")
         if not len(seen):
             return self.unknown("no image is classified correctly")
-        told = f"{int(seen.sum())} of {len(seen)} images had an adversarial iterate that is not one"
-        return self.flag(seen.mean(), len(seen), f"{told} any more")
+        told = f"{int(seen.sum())} of {len(seen)} images were wrong at a step of the attack"
+        return self.flag(seen.mean(), len(seen), f"{told}, then right again")

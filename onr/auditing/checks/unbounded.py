@@ -35,6 +35,7 @@ class Unbounded(BaseCheck):
 
     name, summary = "unbounded", "an attack without a bound fails"
     threshold, images = 1.0, 50
+    number = "lower end of the interval over the accuracy of guessing"
     source = "Carlini et al. (2019); Athalye et al. (2018), sec. 3.1"
     meaning = (
         "The attack may replace the image by any other and still does not change the prediction. "

@@ -33,12 +33,13 @@ class WeakerThanFirstOrder(BaseCheck):
         >>> columns = {"weaker-than-first-order: missed": np.array([1.0, 1.0, 0.0])}
         >>> check = WeakerThanFirstOrder()
         >>> print(check.verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED weaker-than-first-order: one step breaks 2 of 3 images that the attack calls robust
+        RAISED weaker-than-first-order: one step breaks 2 of 3 images where the attack fails
 
     """
 
     name, summary = "weaker-than-first-order", "the attack misses what the gradient shows"
     threshold, images = 0.02, 100
+    number = "share of images"
     source = "ours"
     meaning = (
         "A single step along the gradient, of the length that the first-order radius asks for, "
@@ -60,11 +61,13 @@ class WeakerThanFirstOrder(BaseCheck):
         nearest = like(right.values["first-order class"].astype(int), right.labels)
         u = one_hot(nearest, here.value) - one_hot(right.labels, here.value)
         v = threat.p.duality_map(here.vjp(u))
-        missed = np.zeros(len(right), bool)
+        missed, found = np.zeros(len(right), bool), {}
         for text, radius in threat.radii.items():
             hit = broken(right.network(boxed(right.x, radius * v, threat.bounds)), right.y)
-            missed |= hit & (right.values[f"robust at {text}"] == 1)
-        return {"missed": block.column(right, missed)}
+            here_alone = hit & (right.values[f"robust at {text}"] == 1)
+            missed |= here_alone
+            found[f"missed at {text}"] = block.column(right, here_alone)
+        return {"missed": block.column(right, missed)} | found
 
     def verdict(self, evidence: Evidence, /) -> Flag:
         """Raised if more than two in a hundred images are missed."""
@@ -72,5 +75,9 @@ class WeakerThanFirstOrder(BaseCheck):
         if not len(seen):
             return self.unknown("no image is classified correctly")
         count = int(seen.sum())
-        told = f"one step breaks {count} of {len(seen)} images that the attack calls robust"
+        told = f"one step breaks {count} of {len(seen)} images where the attack fails"
+        where = {text: self.seen(evidence, f"missed at {text}") for text in evidence.threat.radii}
+        places = [f"{int(hits.sum())} at {text}" for text, hits in where.items() if hits.any()]
+        told += f" ({', '.join(places)})" if places else ""
+        told += "; a single one does not count" if count == 1 else ""
         return self.flag(count / len(seen) if count > 1 else 0.0, len(seen), told)

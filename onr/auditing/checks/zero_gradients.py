@@ -30,6 +30,7 @@ class ZeroGradients(BaseCheck):
 
     name, summary = "zero-gradients", "the gradient vanishes"
     threshold = 0.02
+    number = "share of images"
     source = "AutoAttack's check_zero_gradients (Croce and Hein, 2020), there at any image"
     meaning = (
         "At many images no small change along the gradient changes the decision's margin at all, "
@@ -51,4 +52,5 @@ class ZeroGradients(BaseCheck):
             return self.unknown("no image is classified correctly")
         zero = int((radius > FAR * evidence.threat.radius).sum())
         told = f"the gradient of the margin is zero at {zero} of {len(radius)} correct images"
+        told += "; a single one does not count" if zero == 1 else ""
         return self.flag(zero / len(radius) if zero > 1 else 0.0, len(radius), told)
