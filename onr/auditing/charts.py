@@ -116,7 +116,7 @@ def bands_chart(
         line: its heights; NaN where none.
         bands: lower and upper ends, the widest first.
         title: what the chart shows, for screen readers.
-        others: further dashed lines by name, as points.
+        others: further dashed lines by name, as points; a single point is a ring.
         level: a height to compare with, and its text.
         mark: a place to notice, and its text.
 
@@ -144,16 +144,19 @@ def bands_chart(
     drawn.append(f'<path class="line" d="{_polygon(x, y, points)}"/>')
     drawn.append(f'<path class="dots" d="{_dots(x, y, points)}"/>')
     for found in (others or {}).values():
+        if len(found) == 1:  # a ring, which hides no dot
+            ((across, up),) = found
+            drawn.append(f'<circle class="ring second" cx="{x(across)}" cy="{y(up)}" r="8"/>')
+            continue
         drawn.append(f'<path class="other" d="{_polygon(x, y, found)}"/>')
         drawn.append(f'<path class="dots second" d="{_dots(x, y, found)}"/>')
     for place, (name, found) in enumerate((others or {}).items()):
         at = y.end + 14 + 18 * place
-        sign, length = ("other", 30) if len(found) > 1 else ("dots second", 0)
-        start = x.end - 6 - length
-        drawn.append(f'<path class="{sign}" d="M{start} {at}h{length}"/>')
-        drawn.append(
-            f'<text class="second end" x="{start - 10}" y="{at + 4}">{escape(name)}</text>'
-        )
+        start, text = x.end - 6, f"ring: {name}"
+        if len(found) > 1:
+            start, text = start - 40, name
+            drawn.append(f'<path class="other" d="M{x.end - 36} {at}h30"/>')
+        drawn.append(f'<text class="second end" x="{start}" y="{at + 4}">{escape(text)}</text>')
     return _svg("".join(drawn), title)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onr.attacks.multitargeted import MultiTargeted
 from onr.auditing.charts import BOTTOM as BELOW
 from onr.auditing.charts import (
     HEIGHT,
@@ -22,6 +23,7 @@ from onr.auditing.charts import (
     scatter_chart,
     strips_chart,
 )
+from onr.auditing.checks.black_box import QUERIES, BlackBox
 from onr.auditing.intervals import quantile, wilson
 from onr.auditing.png import data_uri
 from onr.auditing.protocols import Flag
@@ -29,16 +31,20 @@ from onr.auditing.summary import norms
 from onr.auditing.wording import (
     class_name,
     counted,
+    doubt,
     eps_text,
     figure,
     findings,
+    half_changed,
     images_text,
     kinds,
     norm_text,
+    options_text,
     percent,
     radius_text,
     threat_text,
     title,
+    training_text,
     unit,
 )
 from onr.registry import load
@@ -54,6 +60,7 @@ ROWS = 2000
 """How many images the table of the page has."""
 CLASSES = 50
 FAILURES = 50
+FIRST = "The first {count:,} are no such sample, unless the order of the data is arbitrary."
 STATES = {True: "raised", False: "ok", None: "not checked"}
 
 
@@ -98,6 +105,7 @@ def audit_page(audit: Audit) -> bytes:
         "page.html.jinja",
         title=title(audit.record),
         threat=_threat(audit),
+        doubt=doubt(audit),
         findings=findings(audit),
         raised=len(audit.raised),
         eps=eps,
@@ -124,6 +132,8 @@ def _threat(audit: Audit) -> list[tuple[str, str]]:
     found = [
         ("Perturbations", threat_text(record)),
         ("Images", images_text(record) + (f"; {failed} could not be measured" if failed else "")),
+        *_model(record),
+        ("Attack", _attack(audit)),
         ("Labels", str(record.get("labels", "as given"))),
         ("Classes", figure(float(record.get("classes", math.nan)))),
     ]
@@ -136,6 +146,38 @@ def _threat(audit: Audit) -> list[tuple[str, str]]:
     if isinstance(versions, Mapping):
         found.append(("Versions", ", ".join(f"{name} {each}" for name, each in versions.items())))
     return found
+
+
+def _model(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The architecture and the training of the model, as far as they are known."""
+    options = record.get("model_options")
+    found = []
+    if record.get("model"):
+        text = options_text(options) if isinstance(options, Mapping) else ""
+        found.append(("Model", str(record["model"]) + (f", {text}" if text else "")))
+    trained = training_text(record)
+    return [*found, ("Trained with", trained)] if trained else found
+
+
+def _attack(audit: Audit) -> str:
+    """The attack and what it may spend, in words."""
+    record, attack = audit.record, MultiTargeted(p=2, eps=1)
+    eps, radii = eps_text(record), list(record["radii"])
+    steps, fewer = attack.steps, attack.steps // 2
+    text = (
+        f"multitargeted, from the smallest radius to the largest, on the images that are still "
+        f"correct: up to {fewer} steps ({steps} at {radii[-1]}) on the margin, from a random start "
+        f"or from what a smaller radius gave, then as many towards each of the {attack.targets} "
+        f"nearest classes. At {eps}, what is left is attacked once more from a new random start, "
+        f"with {steps} steps each."
+    )
+    if BLACK_BOX in audit.columns:
+        few = BlackBox.images // (5 if record.get("fast") else 1)
+        text += (
+            f" Then Square, a search without gradients: {QUERIES:,} queries at {eps} for each "
+            f"image that is left of the first {few:,}."
+        )
+    return text
 
 
 def radius_axis(record: Mapping[str, Any]) -> Axis:
@@ -169,8 +211,10 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
     if looked.any():
         hits, count = int((audit.columns[f"robust at {eps}"] - broken)[looked].sum()), looked.sum()
         low, high = wilson(hits, count)
-        others["and black box"] = [(record["radii"][eps], hits / count)]
-        rows.append(("and black box", eps, *map(percent, (hits / count, low, high)), count))
+        others["after Square as well"] = [(record["radii"][eps], hits / count)]
+        rows.append(
+            ("multitargeted, then Square", eps, *map(percent, (hits / count, low, high)), count)
+        )
     y = Axis(
         0, 1, HEIGHT - BELOW, TOP, label="accuracy, %",
         given=[(k / 5, str(20 * k)) for k in range(6)],
@@ -280,7 +324,7 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         count = int(members.sum())
         good = members & correct
         radius = columns.get("radius found", np.full(len(members), np.nan))[good]
-        typical = quantile(radius, 0.5)[0]
+        typical = half_changed(radius)
         targets = columns.get("class found", np.full(len(members), np.nan))[good]
         targets, often = np.unique(targets[~np.isnan(targets)], return_counts=True)
         sizes = columns[first][members] if first else np.array([math.nan])
@@ -336,9 +380,12 @@ def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     exact = columns.get("exact radius", np.full(len(correct), np.nan))[correct]
     exact = exact[~np.isnan(exact)]
     eps = eps_text(record)
+    at_eps = columns.get(f"rho at {eps}", np.full(len(correct), np.nan))
+    at_eps = at_eps[columns[f"robust at {eps}"] == 1]
+    left = [_quantiles(f"{eps}, left by the attack", at_eps)] if np.isfinite(at_eps).any() else []
     return {
         "chart": chart,
-        "rows": [_quantiles(text, values) for text, values in known.items()],
+        "rows": [_quantiles(text, values) for text, values in known.items()] + left,
         "cells": len(cell),
         "cell": ", ".join(radius_text(each, eps) for each in cell[:10]),
         "exact": ", ".join(radius_text(each, eps) for each in exact[:10]),
@@ -355,7 +402,8 @@ def _flag(flag: Flag) -> dict[str, Any]:
         "threshold": f"{flag.comparison} {figure(flag.threshold)}",
         "source": flag.source,
         "detail": flag.detail,
-        "images": flag.images,
+        "images": counted(flag.images, "image") if flag.images else "",
+        "number": "",
         "summary": "",
         "meaning": "",
         "remedy": "",
@@ -364,7 +412,8 @@ def _flag(flag: Flag) -> dict[str, Any]:
         check = load("check", flag.name)()
     except Exception:  # a plugin that is gone, or broken: the flag itself is shown
         return found
-    return found | {name: getattr(check, name) for name in ("summary", "meaning", "remedy")}
+    texts = ("number", "summary", "meaning", "remedy")
+    return found | {name: getattr(check, name, "") for name in texts}
 
 
 def _worst(audit: Audit) -> list[dict[str, Any]]:
@@ -387,6 +436,7 @@ def _worst(audit: Audit) -> list[dict[str, Any]]:
                 "target": class_name(record, columns["class found"][at]),
                 "radius": "none found" if math.isinf(radius) else radius_text(radius, eps),
                 "first": radius_text(float(columns["first-order radius"][at]), eps),
+                "within": _within(audit, at),
                 "pictures": (
                     data_uri((image.astype(np.float64) - low) / (high - low)),
                     data_uri(v, signed=True),
@@ -397,6 +447,13 @@ def _worst(audit: Audit) -> list[dict[str, Any]]:
     return found
 
 
+def _within(audit: Audit, place: int) -> str:
+    """The radius within which the perturbation of an image lies: that at which it was broken."""
+    radii: list[str] = list(audit.record["radii"])
+    left = [text for text in radii if audit.columns[f"robust at {text}"][place] != 1]
+    return (left or radii[-1:])[0]
+
+
 def _image_name(audit: Audit, place: int) -> str:
     number = audit.columns["image"][place] if "image" in audit.columns else place
     name = audit.columns["file"][place] if "file" in audit.columns else ""
@@ -404,12 +461,13 @@ def _image_name(audit: Audit, place: int) -> str:
 
 
 def _table(audit: Audit) -> dict[str, Any]:
-    """The important columns of the table, the worst images first."""
+    """The important columns of the table, the worst correct images first, then the others."""
     columns, record = audit.columns, audit.record
     eps, count = eps_text(record), len(audit.measured)
     nothing = np.full(count, np.nan)
     found, first = (columns.get(name, nothing) for name in ("radius found", "first-order radius"))
-    order = np.lexsort((first, found, ~audit.measured))[:ROWS]
+    wrong = columns["predicted"] != columns["label"]
+    order = np.lexsort((first, found, wrong, ~audit.measured))[:ROWS]
     largest = list(record["radii"])[-1]
     shown: list[tuple[str, Any]] = [("image", lambda k: (_image_name(audit, k), ""))]
 
@@ -470,8 +528,8 @@ def _limits(audit: Audit) -> list[str]:
         "is no certificate.",
         "The first-order radius is an estimate: it is the distance to the boundary of the linear "
         "approximation, without the bounds of the pixels. The radius found is an upper bound on "
-        "the distance to the boundary. The distance is known exactly only where the table of "
-        "images has an exact radius, and there without the bounds of the pixels.",
+        "the distance to the boundary. The distance is known exactly only where the column exact "
+        "radius of the file images.csv has a number, and there without the bounds of the pixels.",
         f"Only {norm_text(str(record['p']))} perturbations were tried, up to "
         f"{list(record['radii'])[-1]}: no rotations, patches, corruptions or other norms, and no "
         "attack that a person designs for this model.",
@@ -480,6 +538,7 @@ def _limits(audit: Audit) -> list[str]:
         said.append(
             f"{of - count:,} of the {of:,} images were not looked at; the intervals say what they "
             "may change, if the images were drawn at random."
+            + (f" {FIRST.format(count=count)}" if record.get("seed") is None else "")
         )
     if record.get("fast"):
         said.append("The audit was fast: the checks looked at a fifth of the usual images.")

@@ -385,10 +385,10 @@ def _wrong_by(audit: Audit) -> list[str]:
 
 def _radii(audit: Audit, correct: np.ndarray) -> list[str]:
     eps, largest = eps_text(audit.record), list(audit.record["radii"])[-1]
-    middle = half_changed(audit.columns["radius found"][correct])
+    middle = quantile(audit.columns["radius found"][correct], 0.5)[0]
     if math.isinf(middle):
         return [
-            f"The attack fails on more than half of the correctly classified images even at "
+            f"The attack fails on half of the correctly classified images, or more, even at "
             f"{largest}."
         ]
     return [

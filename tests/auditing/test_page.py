@@ -189,7 +189,7 @@ def test_the_numbers_of_the_page_are_those_of_the_audit() -> None:
 
 def test_a_large_table_is_cut_and_says_so() -> None:
     content = audit_page(made(2100)).decode()
-    assert "The 2000 images with the smallest radii of 2100" in content
+    assert "2000 of 2100 images. The correctly classified" in content
     assert 2000 < content.count("<tr") < 2100
 
 
@@ -251,3 +251,27 @@ def test_channels_move_to_the_end() -> None:
     assert np.array_equal(as_picture(values), values.transpose(1, 2, 0))
     assert np.array_equal(as_picture(values[:2])[..., 0], values[:2].mean(axis=0))
     assert np.array_equal(as_picture(np.arange(4.0))[..., 0], [[0, 1], [2, 3]])
+
+
+def test_a_false_gradient_is_warned_of_wherever_it_is_used() -> None:
+    cut = Flag("graph-cut", True, 1.0, 0.2, "ours", "the gradient misses it", 20)
+    warning = "computed from a gradient that the flag graph-cut calls false: do not use"
+    wrong = {f"rho at {text}": np.full(12, 50.0) for text in RADII}
+    text = checked(audit_page(made(flags=(cut,), **wrong))).text
+    assert text.count(warning) == 5
+    assert "the gradient is wrong by about that factor" in text
+    assert "far from linear" not in text
+    assert "calls false" not in checked(audit_page(made())).text
+
+
+def test_correct_images_stand_first() -> None:
+    audit = made(40)
+    right = [image for image in page._table(audit)["rows"] if image[1] == image[2]]
+    assert page._table(audit)["rows"][: len(right)] == right
+
+
+def test_how_a_run_was_trained_is_said() -> None:
+    train = {"method": "at", "method_options": {"eps": "8/255", "steps": "4"}, "epochs": 6}
+    text = checked(audit_page(made(model="cnn7", run={"train": train}))).text
+    assert "Audit of cnn7 (at, eps 8/255)" in text
+    assert "at (eps 8/255, steps 4), 6 epochs" in text
