@@ -151,7 +151,7 @@ def bands_chart(
         drawn.append(f'<path class="other" d="{_polygon(x, y, found)}"/>')
         drawn.append(f'<path class="dots second" d="{_dots(x, y, found)}"/>')
     for place, (name, found) in enumerate((others or {}).items()):
-        at = y.end + 14 + 18 * place
+        at = y.end + (14 if mark is None else 32) + 18 * place
         start, text = x.end - 6, f"ring: {name}"
         if len(found) > 1:
             start, text = start - 40, name

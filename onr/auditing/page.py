@@ -291,7 +291,8 @@ def _quantiles(text: str, values: np.ndarray, scale: float = 1.0) -> tuple[Any, 
     for q in (0.05, 0.5, 0.95):
         middle, *ends = (each * scale for each in quantile(values, q))
         low, high = ("?" if math.isinf(each) else figure(each) for each in ends)
-        cells.append(("not found" if math.isinf(middle) else figure(middle), f"{low} to {high}"))
+        interval = "no interval" if low == high == "?" else f"{low} to {high}"
+        cells.append(("not found" if math.isinf(middle) else figure(middle), interval))
     return (text, cells, f"{int((~np.isnan(values)).sum()):,}")
 
 

@@ -46,7 +46,7 @@ class NotMonotone(BaseCheck):
 
     name, summary = "not-monotone", "a stronger attack does worse"
     threshold, images = 3.0, 100
-    number = "standard errors"
+    number = "standard errors by which the weaker attack is better"
     source = (
         "Carlini et al. (2019); Athalye et al. (2018), sec. 3.1; three standard errors are ours"
     )

@@ -39,7 +39,7 @@ class OneStep(BaseCheck):
 
     name, summary = "one-step", "one step beats many"
     threshold, images = 2.0, 100
-    number = "standard errors"
+    number = "standard errors by which one step is better"
     source = "Carlini et al. (2019); Athalye et al. (2018), sec. 3.1; two standard errors are ours"
     meaning = (
         "A single step from the image breaks more than twenty steps do. The later steps see "

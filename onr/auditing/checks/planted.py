@@ -106,7 +106,7 @@ class Planted(BaseCheck):
         >>> from onr.norms import LpNorm
         >>> columns = {"planted: found": np.zeros(20), "planted: by noise": np.zeros(20)}
         >>> print(Planted().verdict(Evidence(columns, Threat(LpNorm(2), "1"), classes=2)))
-        RAISED planted: the attack finds 0 of 20 planted examples, random noise finds 0
+        RAISED planted: the attack finds 0 of 20 planted examples, random noise finds 0 of them
 
     """
 
@@ -178,5 +178,5 @@ class Planted(BaseCheck):
             )
         hits = int(found.sum())
         told = f"the attack finds {hits} of {len(found)} planted examples, random noise finds "
-        told += f"{int(by_noise.sum())}"
+        told += f"{int(by_noise.sum())} of them"
         return self.flag(wilson(hits, len(found))[1], len(found), told)

@@ -67,7 +67,7 @@ class Scale(BaseCheck):
 
     name, summary = "scale", "the usual attack depends on the scale of the logits"
     threshold, images = 3.0, 100
-    number = "standard errors"
+    number = "standard errors by which another scale is better"
     source = "ours; Carlini and Wagner (2017) on saturated softmax; three standard errors"
     meaning = (
         "Multiplying the logits by a number changes no prediction, and yet the attack that most "
