@@ -190,7 +190,8 @@ class LpNorm(BaseNorm):
         xp = array_namespace(x)
         if self.p == math.inf:
             return max_abs(x)
-        if self.p == 2 and (lengths := _lengths(x)) is not None:
+        lengths, fits = _lengths(x) if self.p == 2 else (None, None)
+        if lengths is not None and fits is None:
             return lengths
         a = xp.abs(flatten(x))
         if self.p == 1:
@@ -198,7 +199,8 @@ class LpNorm(BaseNorm):
         largest = xp.max(a, axis=1)
         scaled = a / _divisor(largest)[:, None]
         if self.p == 2:
-            return largest * sqrt(xp.sum(scaled * scaled, axis=1))
+            careful = largest * sqrt(xp.sum(scaled * scaled, axis=1))
+            return careful if fits is None else xp.where(fits, lengths, careful)
         return largest * xp.sum(scaled**self.p, axis=1) ** (1 / self.p)
 
     @_full_range
@@ -214,10 +216,14 @@ class LpNorm(BaseNorm):
         if self.p == math.inf and ties == "average":
             return sign(z)
         if self.p == 2:
-            if (lengths := _lengths(z)) is not None:
+            lengths, fits = _lengths(z)
+            if lengths is not None and fits is None:
                 return z / column(lengths, z)
             unit = z / safe(column(max_abs(z), z))
-            return unit / safe(column(sqrt(xp.sum(flatten(unit * unit), axis=1)), z))
+            careful = unit / safe(column(sqrt(xp.sum(flatten(unit * unit), axis=1)), z))
+            if fits is None:
+                return careful
+            return xp.where(column(fits, z), z / column(lengths, z), careful)
         a = xp.abs(z)
         largest = column(xp.max(flatten(a), axis=1), z)
         if self.p == math.inf:
@@ -248,16 +254,22 @@ class LpNorm(BaseNorm):
             clipped: Array = y.clip(-r, r)
             return clipped
         if self.p == 2:
-            if (lengths := _lengths(y)) is not None:
+            lengths, fits = _lengths(y)
+            plain = None
+            if lengths is not None:
                 size = column(lengths, y)
                 factor = xp.where(size > r, r / size, xp.ones_like(size))
-                if bool(xp.all(factor >= xp.finfo(y.dtype).smallest_normal)):
+                plain = factor >= xp.finfo(y.dtype).smallest_normal
+                if fits is not None:
+                    plain = plain & column(fits, y)
+                if bool(xp.all(plain)):
                     return y * factor
             # In two factors: r / size alone can underflow, and size overflow.
             largest = column(max_abs(y), y)
             unit = y / safe(largest)
             root = column(sqrt(xp.sum(flatten(unit * unit), axis=1)), y)
-            return xp.where(largest * root > r, unit * (r / safe(root)), y)
+            careful = xp.where(largest * root > r, unit * (r / safe(root)), y)
+            return careful if plain is None else xp.where(plain, y * factor, careful)
         size = column(self(y), y)
         flat, row = flatten(y), flatten(size)
         r = flatten(xp.zeros_like(size) + r)
@@ -356,21 +368,28 @@ class LpNorm(BaseNorm):
         return magnitude.reshape(shape)
 
 
-def _lengths(x: Array) -> Array | None:
-    """The l2 norms from plain squares, where these neither overflow nor underflow, else ``None``.
+def _lengths(x: Array) -> tuple[Array | None, Array | None]:
+    """The l2 norms from plain squares, where these neither overflow nor underflow.
 
     They take half the passes over memory. To look where they fit would wait for another device
     than the CPU.
+
+    Returns:
+        The lengths, 1 where the squares do not fit, or ``None`` if they were not tried; and where
+        they fit, or ``None`` if they do at all examples. What fits depends on the example alone.
+
     """
     if x.dtype == object or not on_cpu(x) or not len(x):
-        return None
+        return None, None
     xp = array_namespace(x)
     squares = xp.sum(x * x, axis=tuple(range(1, x.ndim)))  # to flatten may take a copy
     known = xp.finfo(x.dtype)
     # What entries lose whose squares underflow is less than the rounding of such a sum.
     least = known.smallest_normal / known.eps * math.prod(x.shape[1:])
-    fits = least < float(xp.min(squares)) and float(xp.max(squares)) < math.inf
-    return sqrt(squares) if fits else None
+    if least < float(xp.min(squares)) and float(xp.max(squares)) < math.inf:
+        return sqrt(squares), None
+    fits = (least < squares) & (squares < math.inf)
+    return sqrt(xp.where(fits, squares, xp.ones_like(squares))), fits
 
 
 def _divisor(largest: Array) -> Array:
