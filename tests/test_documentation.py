@@ -8,6 +8,7 @@ import pytest
 import torch
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from torch.distributed.run import parse_args
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,6 +27,15 @@ def test_the_blocks_of_a_page_run(
     assert len(examples) >= blocks
     for example in examples:
         example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_torchrun_takes_the_commands_of_a_page(page: Path) -> None:
+    """It abbreviates its own options, and would take ``--p`` for one of them."""
+    for line in page.read_text().splitlines():
+        words = line.split()
+        if line.startswith("    torchrun "):
+            assert parse_args(words[1:]).training_script_args == words[words.index("onr") + 1 :]
 
 
 def test_a_block_that_fails_is_seen(tmp_path: Path) -> None:
