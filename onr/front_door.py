@@ -574,6 +574,7 @@ def audit(
         raise OnrError("give y, the label of each input")
     inputs, y = labelled(model, x, y)
     network, refused = audited(model, inputs[:FIRST])
+    warn_of(norm(p), radius(eps))
     settings = AuditSettings(
         Threat(norm(p), eps if isinstance(eps, str) else written(float(eps))),
         tuple(map(pair, norms.split(",") if isinstance(norms, str) else norms)),

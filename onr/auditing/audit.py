@@ -30,7 +30,7 @@ from onr.registry import load, registry
 from onr.typing import Array
 from onr.version import __version__
 
-__all__ = ["AuditSettings", "run_audit"]
+__all__ = ["AuditSettings", "checks_named", "run_audit"]
 
 IMAGES = 1000
 FAST_IMAGES, FAST_SHARE = 100, 0.2
@@ -160,7 +160,7 @@ def run_audit(
 
     """
     plan = _Plan(network.input_shape, len(y), settings)
-    checks = _checks(settings.checks)
+    checks = checks_named(settings.checks)
     key = plan.key | {
         "checks": sorted(checks),
         "version": __version__,
@@ -263,8 +263,17 @@ class _Plan:
         self.key = self.record | {"block": self.block}
 
 
-def _checks(names: Sequence[str] | None) -> dict[str, Check]:
-    """The checks by name, of all plugins if no names are given."""
+def checks_named(names: Sequence[str] | None) -> dict[str, Check]:
+    """The checks by name, of all plugins if no names are given.
+
+    Raises:
+        UnknownNameError: no plugin offers a check of a name, or several do.
+
+    Example:
+        >>> list(checks_named(["chance", "onr.auditing:rho"]))
+        ['chance', 'rho']
+
+    """
     if names is None:
         names = [f"{plugin.name}:{entry.name}" for plugin, entry in registry().offers("check")]
     found: dict[str, Check] = {}

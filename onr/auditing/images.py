@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, in_float32, inner, like, to_numpy
+from onr.arrays import array_namespace, column, flatten, inner, like, to_numpy
 from onr.attacks.multitargeted import MultiTargeted
 from onr.auditing.block import Block
+from onr.auditing.probes import floats, margins
 from onr.errors import ImageError, OnrError
 from onr.feasible import boxed
 from onr.jacobians import dense
 from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.operator_norms import operator_norm
 from onr.losses import one_hot
+from onr.measurements.perturbations import absolute_cosine
 from onr.protocols import Array, Network, Norm
 
 __all__ = ["WHOLE", "Measured", "measure_images", "worst_pictures"]
@@ -25,7 +27,7 @@ __all__ = ["WHOLE", "Measured", "measure_images", "worst_pictures"]
 WHOLE = 64
 """The most outputs of which the whole Jacobian is formed."""
 OUTPUTS = 10
-"""Of more outputs, so many of largest logits have a row each, and that of the label."""
+"""If there are more outputs, the Jacobian has a row for the label and for so many others."""
 SIGMAS = 10
 """How many singular values are kept, of a Jacobian that is formed; Lanczos finds the largest."""
 TOLERANCE = 1e-3
@@ -103,17 +105,14 @@ def measure_images(
     """
     network, x, y, threat = block.network, block.x, block.y, block.threat
     here = block.here
-    z = to_numpy(in_float32(here.value)).astype(np.float64)
+    z = floats(here.value)
     if z.shape[1] < 2:
         raise OnrError(f"the network gives {z.shape[1]} logit: expected two logits or more")
-    rows, d = np.arange(len(y)), z.shape[1]
-    own = z[rows, y]
-    others = z.copy()
-    others[rows, y] = -np.inf
+    d = z.shape[1]
     found: dict[str, np.ndarray] = {
         "label": y.astype(np.float64),
         "predicted": z.argmax(axis=1).astype(np.float64),
-        "margin": own - others.max(axis=1),
+        "margin": -margins(z, y),
     }
     classes = _classes(z, y)
     J = _jacobian(block, classes if d > WHOLE else None)
@@ -124,17 +123,17 @@ def measure_images(
     for p, q in norms:
         norm = operator_norm(matrices, p=p, q=q)
         name = f"norm {p.name}:{q.name}"
-        found[name] = _floats(norm.lower)
+        found[name] = floats(norm.lower)
         nothing = np.full(len(y), np.nan)
         whole = norm.upper is not None and d <= WHOLE
-        found[f"{name} upper"] = _floats(norm.upper) if whole else nothing
+        found[f"{name} upper"] = floats(norm.upper) if whole else nothing
         found[f"{name} kind"] = np.full(len(y), norm.kind if d <= WHOLE else "lower")
         first = norm.v if first is None else first
     if d <= WHOLE:
-        values = _floats(dense.singular_values(matrices))[:, :SIGMAS]
+        values = floats(dense.singular_values(matrices))[:, :SIGMAS]
     else:
         rng = block.rng("singular values")
-        values = _floats(singular_triplets(network.linearize(x), 1, rng=rng, tolerance=TOLERANCE).S)
+        values = floats(singular_triplets(network.linearize(x), 1, rng=rng, tolerance=TOLERANCE).S)
     found |= {f"sigma {place}": each for place, each in enumerate(values.T, start=1)}
 
     radius, nearest, slope = _first_order(J, z, y, classes, threat.p, shape)
@@ -143,7 +142,7 @@ def measure_images(
     moved = attacked.pop("moved")
     found |= attacked | _shortest(block, attacked, moved, threat.p.duality_map(slope))
     if first is not None:
-        found["alignment"] = _cosine(moved - x, first)
+        found["alignment"] = floats(absolute_cosine(moved - x, first))
     found |= _linearity(block, nearest, slope)
     few = block.take(block.places < cells)
     found |= _cells(block, few, radius)
@@ -151,10 +150,6 @@ def measure_images(
     worst = np.lexsort((radius, found["radius found"]))
     worst = worst[found["predicted"][worst] == y[worst]][:WORST]
     return replace(measured, pictures=_pictures(block, worst, first, moved, found))
-
-
-def _floats(values: Array) -> np.ndarray:
-    return to_numpy(in_float32(values)).astype(np.float64)
 
 
 def _classes(z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -192,7 +187,7 @@ def _first_order(
     at_label = (names == y[:, None]).argmax(axis=1)
     gradients = J - J[rows, at_label][:, None]
     count = names.shape[1]
-    sizes = _floats(p.dual(gradients.reshape((-1, *shape)))).reshape(len(y), count)
+    sizes = floats(p.dual(gradients.reshape((-1, *shape)))).reshape(len(y), count)
     gaps = z[rows, y][:, None] - np.take_along_axis(z, names, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         radii = np.where(sizes > 0, gaps / sizes, np.where(gaps > 0, np.inf, 0.0))
@@ -238,7 +233,7 @@ def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
 
 def _classes_at(network: Network, x: Array) -> np.ndarray:
     """The predicted classes, ``(n,)``."""
-    found: np.ndarray = _floats(network(x)).argmax(axis=1)
+    found: np.ndarray = floats(network(x)).argmax(axis=1)
     return found
 
 
@@ -246,7 +241,7 @@ def _shortest(
     block: Block, attacked: dict[str, Any], moved: Array, v: Array
 ) -> dict[str, np.ndarray]:
     """The smallest perturbation known: the attack's, or one along the gradient where that works."""
-    predicted = _floats(block.here.value).argmax(axis=1)
+    predicted = floats(block.here.value).argmax(axis=1)
     wrong = predicted != block.y
     radius, target = np.where(wrong, 0.0, np.inf), np.where(wrong, predicted, np.nan)
     last = attacked[f"robust at {list(block.threat.radii)[-1]}"]
@@ -276,16 +271,7 @@ def _shortened(block: Block, delta: Array) -> tuple[np.ndarray, np.ndarray]:
         wrong = there != block.y
         target = np.where(wrong, there, target)
         high, low = np.where(wrong, middle, high), np.where(wrong, low, middle)
-    return _floats(block.threat.p(delta)) * high, target.astype(np.float64)
-
-
-def _cosine(a: Array, b: Array) -> np.ndarray:
-    """``|cos|`` of the angle; NaN where one of the two is zero."""
-    one, other = _floats(flatten(a)), _floats(flatten(b))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        found: np.ndarray = np.abs((one * other).sum(axis=1)) / lengths
-    return found
+    return floats(block.threat.p(delta)) * high, target.astype(np.float64)
 
 
 def _linearity(block: Block, nearest: np.ndarray, slope: Array) -> dict[str, np.ndarray]:
@@ -293,10 +279,10 @@ def _linearity(block: Block, nearest: np.ndarray, slope: Array) -> dict[str, np.
     network, p, x = block.network, block.threat.p, block.x
     value = block.here.value
     u = one_hot(like(nearest.astype(int), block.labels), value) - one_hot(block.labels, value)
-    v, steepness = p.duality_map(slope), _floats(p.dual(slope))
+    v, steepness = p.duality_map(slope), floats(p.dual(slope))
     found = {}
     for text, eps in block.threat.radii.items():
-        change = _floats(inner(u, network(x + eps * v) - value))
+        change = floats(inner(u, network(x + eps * v) - value))
         with np.errstate(invalid="ignore", divide="ignore"):
             found[f"rho at {text}"] = np.where(steepness > 0, change / (eps * steepness), np.nan)
     return found
@@ -308,7 +294,7 @@ def _cells(block: Block, few: Block, radius: np.ndarray) -> dict[str, np.ndarray
     if not len(few):
         return {"cell radius": nothing, "exact radius": nothing}
     try:
-        cell = _floats(few.network.cell_radius(few.x, p=few.threat.p))
+        cell = floats(few.network.cell_radius(few.x, p=few.threat.p))
     except OnrError:  # not piecewise linear, or a norm whose cells are not computed
         return {"cell radius": nothing, "exact radius": nothing}
     cells = block.column(few, cell)
@@ -323,7 +309,7 @@ def _pictures(
         return {}
 
     def kept(values: Array, levels: int, kind: type) -> np.ndarray:
-        rows = _floats(values[worst])
+        rows = floats(values[worst])
         if rows.ndim == 4:  # few pixels suffice for a picture
             stride = -(-max(rows.shape[2:]) // SIDE)
             rows = rows[:, :, ::stride, ::stride]

@@ -16,9 +16,9 @@ import click
 from rich.console import Console
 
 from onr.arrays import to_numpy
-from onr.auditing.audit import AuditSettings, run_audit
+from onr.auditing.audit import AuditSettings, checks_named, run_audit
 from onr.auditing.comparison import compare as compared
-from onr.auditing.protocols import Check, Flag
+from onr.auditing.protocols import Flag
 from onr.auditing.record import RECORD, TABLES
 from onr.auditing.saved import open_audit
 from onr.auditing.summary import styled
@@ -30,7 +30,6 @@ from onr.feasible import doubt
 from onr.files import require_writable
 from onr.front_door import FIRST, audited
 from onr.numerals import number
-from onr.registry import load, registry
 from onr.text import norm, pair
 from onr.training.factories import versions
 
@@ -229,16 +228,10 @@ def audit(
 
 def _require_known(fail_on: Sequence[str] | None, checks: Sequence[str] | None) -> None:
     """Refuse a flag that no check of the audit can raise."""
-    known = [check.name for check in _checks() if checks is None or check.name in checks]
+    known = list(checks_named(checks)) if fail_on else []
     for name in fail_on or ():
         if name not in (*known, "any"):
             raise OnrError(f"--fail-on {name!r}: expected any, or some of {', '.join(known)}")
-
-
-def _checks() -> list[Check]:
-    """All checks that are installed."""
-    offers = registry().offers("check")
-    return [load("check", f"{plugin.name}:{entry.name}")() for plugin, entry in offers]
 
 
 def _code(flags: Sequence[Flag], fail_on: Sequence[str] | None) -> int:
@@ -272,7 +265,7 @@ def _estimate(network: Any, x: Any, settings: AuditSettings, workers: int) -> st
 @click.argument("flag", required=False)
 def explain(flag: str | None) -> None:
     """Say what a flag of onr audit means, and what to do next; without FLAG, list the flags."""
-    checks = {check.name: check for check in _checks()}
+    checks = checks_named(None)
     if flag is None:
         width = max(map(len, checks))
         for name, check in sorted(checks.items()):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, like
+from onr.arrays import array_namespace, column, flatten, like, safe
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
@@ -88,7 +90,9 @@ def absolute_cosine(a: Array, b: Array) -> Array:
     xp = array_namespace(a)
     a, b = flatten(a), flatten(b)
     norm = LpNorm(2)
-    return xp.abs(xp.sum(a * b, axis=1)) / (norm(a) * norm(b))
+    lengths = norm(a) * norm(b)
+    cosine = xp.abs(xp.sum(a * b, axis=1)) / safe(lengths)
+    return xp.where(lengths > 0, cosine, xp.full_like(cosine, math.nan))
 
 
 def absolute_correlation(a: Array, b: Array) -> Array:

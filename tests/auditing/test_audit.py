@@ -61,7 +61,7 @@ def blocks_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def offered(monkeypatch: pytest.MonkeyPatch, *checks: type[BaseCheck]) -> None:
-    monkeypatch.setattr(audits, "_checks", lambda names: {c.name: c() for c in checks})
+    monkeypatch.setattr(audits, "checks_named", lambda names: {c.name: c() for c in checks})
 
 
 def table(audit: Audit | None) -> bytes:

@@ -73,6 +73,7 @@ def test_exit_codes_tell_what_was_raised(run: Run) -> None:
     run(*few, "--fail-on", "refused", code=0)
     run(*few, "--fail-on", "refused,chance", code=3)
     run(*AUDIT, *FEW, "--fail-on", "any", code=4)
+    run(*few, "--checks", "onr.auditing:chance", "--fail-on", "chance", code=3)
 
 
 @pytest.mark.parametrize(

@@ -540,7 +540,7 @@ def test_folder_says_what_is_wrong(change: object, reason: str, tmp_path: Path) 
 def test_sizes_differ_before_a_model_sees_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the first images, so that no model is tried on the size of one of them."""
+    """The sizes of the first images are compared before a model is tried on one of them."""
     write_folder(tmp_path)
     Image.fromarray(images(1, 6, 6, 3)[0]).save(tmp_path / "test" / "bee" / "1.png")
     told = r"\.png is 6 x [56] \(height x width\), .* one size; folder:PATH@RESIZE,CROP"
