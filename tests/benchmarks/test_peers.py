@@ -3,7 +3,8 @@
 ``pip install -e '.[test,peers]'`` brings the libraries; one that is missing is skipped. Each test
 runs ours and the others in turns and asserts the median ratio; all ratios, with quartiles, are in
 the benchmark's ``extra_info`` (``--benchmark-json``). A part of the table of attacks is
-``-k "attacks_in_turns and resnet20 and inf"``; ``ONR_TURNS`` is the number of turns (7).
+``-k "attacks_in_turns and resnet20 and inf"``; ``ONR_TURNS`` is the number of turns (7), and
+``ONR_DEVICE=cuda`` measures these two on a GPU.
 """
 
 import copy
@@ -20,7 +21,7 @@ import torch
 import torchvision
 from networks import ResNet, WideResNet
 from torch.nn import functional
-from turns import in_turns, ratios
+from turns import DEVICE, in_turns, ratios
 
 from onr.architectures import Normalize
 from onr.attacks.projected_gradient import ProjectedGradientAscent
@@ -104,7 +105,7 @@ def foolbox(module: torch.nn.Module, p: float) -> Attack:
     library = pytest.importorskip("foolbox")
     kind = library.attacks.LinfPGD if p == math.inf else library.attacks.L2PGD
     attack = kind(rel_stepsize=2 / STEPS, steps=STEPS)
-    model = library.PyTorchModel(module, bounds=(0, 1))
+    model = library.PyTorchModel(module, bounds=(0, 1), device=DEVICE)
     return lambda x, y: attack(model, x, y, epsilons=[EPS[p]])[1][0]
 
 
@@ -133,6 +134,7 @@ def art_classifier(module: torch.nn.Module) -> object:
         input_shape=(3, 32, 32),
         nb_classes=10,
         clip_values=(0, 1),
+        device_type="gpu" if DEVICE.type == "cuda" else "cpu",
     )
 
 
@@ -148,7 +150,7 @@ def art(module: torch.nn.Module, p: float, steps: int = STEPS) -> Attack:
         batch_size=BATCH,
         verbose=False,
     )
-    return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+    return lambda x, y: torch.from_numpy(attack.generate(x.numpy(force=True), y.numpy(force=True)))
 
 
 def small_cnn7() -> torch.nn.Module:
@@ -209,7 +211,7 @@ def plain(network: TorchNetwork) -> torch.nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_attacks_in_turns(benchmark, name, p, batch):
     """At least as fast as the fastest of all others, at equal work."""
-    module = NETWORKS[name]().eval()
+    module = NETWORKS[name]().eval().to(DEVICE)
     attacks = {"onr": ours(module, p), "onr, the best iterate": ours(module, p, keep="best")}
     taken = turns(benchmark, attacks | peers(module, p), batch)
     assert min(taken[name] for name in taken.keys() & PEERS.keys()) >= 1
@@ -221,9 +223,10 @@ def test_attacks_in_turns(benchmark, name, p, batch):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_attacks_in_bfloat16(benchmark, name, p, batch):
     """At least 1.8 times as fast as loops in float32, where the processor has bfloat16."""
-    if not torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported():
+    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if DEVICE.type == "cpu" and not has:
         pytest.skip("this processor has no instructions for bfloat16")
-    module = NETWORKS[name]().eval()
+    module = NETWORKS[name]().eval().to(DEVICE)
     loops = {"bare loop": bare_loop, "channels-last loop": channels_last_loop}
     attacks = {"onr": ours(module, p, bfloat16=True)}
     attacks |= {name: make(copy.deepcopy(module), p) for name, make in loops.items()}
@@ -247,6 +250,7 @@ def turns(benchmark, attacks: dict[str, Attack], batch: int) -> dict[str, float]
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.random((batch, 3, 32, 32), dtype=np.float32))
     y = torch.from_numpy(rng.integers(0, 10, batch))
+    x, y = x.to(DEVICE), y.to(DEVICE)
     benchmark.pedantic(attacks["onr"], (x, y), rounds=1, warmup_rounds=1)
     works = {name: partial(run, x, y) for name, run in attacks.items()}
     return ratios(benchmark, in_turns(works, rounds=TURNS), "onr")

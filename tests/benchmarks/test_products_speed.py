@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from turns import in_turns, ratios
+from turns import DEVICE, in_turns, ratios
 
 import onr
 
@@ -65,8 +65,8 @@ NETWORKS = {
 def test_norm_iteration(benchmark, name):
     build, batch, size, bar = NETWORKS[name]
     torch.manual_seed(0)
-    module = build().eval()
-    x = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    module = build().eval().to(DEVICE)
+    x = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).to(DEVICE)
     v, at = torch.randn_like(x), onr.linearize(module, x)
     u = torch.randn_like(at.value)
 
