@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is installed is compiled on all cores, without what nothing here imports.
 UNUSED := '/(tests|transformers/models|torch/testing/_internal)/'
+DISTRIBUTIONS := plugins/onr-pixel-norms plugins/onr-fast-training
 
 .PHONY: install demo test suite fuzz derivatives benchmark norms outputs lint clean
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml plugins/onr-pixel-norms/pyproject.toml
+$(VENV)/installed: pyproject.toml $(DISTRIBUTIONS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]' --editable plugins/onr-pixel-norms
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]' $(DISTRIBUTIONS:%=--editable %)
 	-$(BIN)/python -m compileall -qq -j 0 -x $(UNUSED) $(VENV)/lib
 	touch $@
 

@@ -24,6 +24,7 @@ __all__ = [
     "Linearization",
     "Loss",
     "Method",
+    "Moment",
     "Network",
     "Norm",
     "NormLike",
@@ -31,6 +32,7 @@ __all__ = [
     "PenalizingMethod",
     "Penalty",
     "Probe",
+    "ScheduledMethod",
     "Ties",
     "Weight",
     "WeightMap",
@@ -274,6 +276,34 @@ class Method(Protocol):
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """The cost of each example and its gradients in the outputs of the probe."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far a training has come when a step begins.
+
+    Example:
+        >>> Moment(step=30, progress=0.25).step
+        30
+
+    """
+
+    step: int
+    """The number of steps taken before, over all epochs."""
+    progress: float
+    """The share of all steps of the training that these are, in [0, 1)."""
+
+
+@runtime_checkable
+class ScheduledMethod(Method, Protocol):
+    """A method that changes in the course of training, such as one with a rising weight.
+
+    The training loop asks for the method of each step. A learner without a loop, which knows no
+    number of steps, takes the scheduled method itself.
+    """
+
+    def at_moment(self, moment: Moment, /) -> Method:
+        """The method of the step that begins at this moment."""
 
 
 class Weight(Protocol):

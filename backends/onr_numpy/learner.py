@@ -81,26 +81,36 @@ class NumpyLearner:
         """The network with the present parameters."""
         return self._network
 
-    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> np.ndarray:
+    def step(
+        self,
+        examples: np.ndarray,
+        /,
+        *,
+        lr: float,
+        rng: np.random.Generator,
+        method: Method | None = None,
+    ) -> np.ndarray:
         """Make one update on these training examples; return the mean cost before the update."""
         # The training loop checks the cost, so a run that diverges needs no warning here.
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._step(examples, lr, rng)
+            return self._step(examples, lr, rng, method or self._method)
 
-    def _step(self, examples: np.ndarray, lr: float, rng: np.random.Generator) -> np.ndarray:
+    def _step(
+        self, examples: np.ndarray, lr: float, rng: np.random.Generator, method: Method
+    ) -> np.ndarray:
         dtype = next(iter(self._parameters.values())).dtype
         x = pixels(augment(self._images[examples], self._augmentation, rng), dtype.name)
         memory = None if self._memory is None else self._memory[examples]
         gradients = {name: np.zeros_like(value) for name, value in self._parameters.items()}
-        cost = self._objective(x, self._labels[examples], memory, gradients, rng)
+        cost = self._objective(method, x, self._labels[examples], memory, gradients, rng)
         value = np.mean(cost.value)
-        if isinstance(self._method, PenalizingMethod):
+        if isinstance(method, PenalizingMethod):
             weights = [
                 DenseWeight(name, value)
                 for name, value in self._parameters.items()
                 if value.ndim > 1
             ]
-            penalty = self._method.penalty(weights, rng=rng, memory=self._weight_memory)
+            penalty = method.penalty(weights, rng=rng, memory=self._weight_memory)
             for name, gradient in penalty.gradients.items():
                 gradients[name] += gradient
             self._weight_memory = penalty.memory
@@ -114,6 +124,7 @@ class NumpyLearner:
 
     def _objective(
         self,
+        method: Method,
         x: np.ndarray,
         y: np.ndarray,
         memory: np.ndarray | None,
@@ -121,7 +132,7 @@ class NumpyLearner:
         rng: np.random.Generator,
     ) -> Cost:
         """Return the method's cost; add the gradient of its mean to ``gradients``."""
-        probe = self._method.perturb(self._network, x, y, rng=rng, memory=memory)
+        probe = method.perturb(self._network, x, y, rng=rng, memory=memory)
         if probe.clean or probe.perturbed:
             rng.integers(2**63)  # the torch learner draws a seed for dropout: keep the draws equal
         here = self._network.linearize(x)
@@ -133,7 +144,7 @@ class NumpyLearner:
             tangent=None if tangents is None else tangents[-1],
             evaluated=here.value if probe.evaluated else None,
         )
-        cost = self._method.objective(outputs, y)
+        cost = method.objective(outputs, y)
         gradients_at = [
             (here, cost.gradients.clean),
             (here, cost.gradients.evaluated),

@@ -21,7 +21,7 @@ from onr.data import validation_split
 from onr.errors import ImageError, NotAvailableError, OnrError
 from onr.measurements.accuracy import attack_outcome, logits, share
 from onr.measurements.perturbations import paper_attack
-from onr.protocols import Attack
+from onr.protocols import Attack, Moment, ScheduledMethod
 from onr.registry import bare
 from onr.training.averaging import WeightAverage
 from onr.training.checkpoints import AVERAGED, MODEL, Checkpoint
@@ -227,13 +227,18 @@ class Training:
         if step == 0 or self._order is None:
             rng = np.random.default_rng([config.seed, epoch])
             self._order = rng.permutation(len(self.fit))
-        progress = (self.step + 0.5) / (config.epochs * self.steps)
+        steps = config.epochs * self.steps
+        progress = (self.step + 0.5) / steps
+        given: dict[str, Any] = {}
+        if isinstance(self.method, ScheduledMethod):
+            given["method"] = self.method.at_moment(Moment(self.step, self.step / steps))
         stop = (step + 1) * config.batch_size if step + 1 < self.steps else len(self._order)
         try:
             cost = self.learner.step(
                 self._order[step * config.batch_size : stop],
                 lr=config.lr * self._rate(progress),
                 rng=np.random.default_rng([config.seed, epoch, step]),
+                **given,
             )
         except ImageError as error:  # a loss that finds NaN, before the cost is looked at
             raise self._diverged("a logit is no longer a number") from error
@@ -368,7 +373,7 @@ def lengthened(config: TrainConfig, epochs: int) -> TrainConfig:
     The run then ends with the weights of a run that had this number from the start.
 
     Raises:
-        OnrError: the schedule of the learning rate depends on the number of epochs.
+        OnrError: the schedule of the learning rate, or the method, depends on the number of epochs.
 
     Example:
         >>> lengthened(TrainConfig(schedule="constant", epochs=20), 30).epochs
@@ -378,6 +383,8 @@ def lengthened(config: TrainConfig, epochs: int) -> TrainConfig:
     if epochs != config.epochs:
         try:
             require_no_length(config.schedule)
+            if isinstance(make_method(config), ScheduledMethod):
+                raise OnrError(f"method {bare(config.method)} changes over all epochs")
         except OnrError as error:
             raise OnrError(
                 f"epochs = {epochs}: the run has {config.epochs}, and {error}, so the steps that "

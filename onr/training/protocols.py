@@ -28,13 +28,23 @@ class Learner(Protocol):
     def network(self) -> BackendNetwork:
         """The network with its current parameters and fixed running statistics."""
 
-    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> Array:
+    def step(
+        self,
+        examples: np.ndarray,
+        /,
+        *,
+        lr: float,
+        rng: np.random.Generator,
+        method: Method | None = None,
+    ) -> Array:
         """Update the parameters once, on some examples of the training part.
 
         Args:
             examples: the indices of the examples, ``(batch,)``.
             lr: the learning rate.
             rng: the source of all randomness of the step.
+            method: the method of this step alone, that a scheduled method gave; the learner's own
+                if not given.
 
         Returns:
             The mean cost before the update, a scalar array.

@@ -108,8 +108,17 @@ class TorchLearner:
         """The network with the present parameters and running statistics."""
         return self._network
 
-    def step(self, examples: np.ndarray, /, *, lr: float, rng: np.random.Generator) -> torch.Tensor:
+    def step(
+        self,
+        examples: np.ndarray,
+        /,
+        *,
+        lr: float,
+        rng: np.random.Generator,
+        method: Method | None = None,
+    ) -> torch.Tensor:
         """Make one update on these training examples; return the mean cost before the update."""
+        method = method or self._method
         total = len(examples)
         rows, weight, row_rng = np.arange(total), 1 / total, rng
         if world_size() > 1:
@@ -123,7 +132,7 @@ class TorchLearner:
             x = x.contiguous(memory_format=torch.channels_last)
         memory = None if self._memory is None else self._memory[mine]
         try:
-            paid: Paid = self._objective(x, self._labels[mine], memory, row_rng)
+            paid: Paid = self._objective(x, self._labels[mine], memory, row_rng, method)
         except RuntimeError as error:
             if "finished reduction in the prior iteration" not in str(error):
                 raise
@@ -140,8 +149,8 @@ class TorchLearner:
         (paid.surrogate * (weight * world_size())).backward()  # type: ignore[no-untyped-call]
         if world_size() > 1:
             distributed.all_reduce(cost)
-        if isinstance(self._method, PenalizingMethod):
-            penalty = self._method.penalty(self._weights, rng=rng, memory=self._weight_memory)
+        if isinstance(method, PenalizingMethod):
+            penalty = method.penalty(self._weights, rng=rng, memory=self._weight_memory)
             for name, gradient in penalty.gradients.items():
                 grad = self._parameters[name].grad
                 assert grad is not None  # noqa: S101 - every output depends on the weight
@@ -251,10 +260,12 @@ class Objective(nn.Module):
         y: torch.Tensor,
         memory: torch.Tensor | None,
         rng: np.random.Generator,
+        method: Method | None = None,
     ) -> Paid:
         """Compute the outputs that the method asks for, and its cost."""
+        method = method or self._method
         module, bfloat16 = self.module, self._network.bfloat16
-        probe = self._method.perturb(self._network.frozen(), x, y, rng=rng, memory=memory)
+        probe = method.perturb(self._network.frozen(), x, y, rng=rng, memory=memory)
         tangent, evaluated = self._in_evaluation_mode(x, probe)
         parts = [x] * probe.clean + list(probe.perturbed)
         outputs: list[torch.Tensor] = []
@@ -269,7 +280,7 @@ class Objective(nn.Module):
         clean = outputs.pop(0) if probe.clean else None
         found = Outputs(clean, tuple(outputs), tangent, evaluated)
 
-        cost: Cost = self._method.objective(_detached(found), y)
+        cost: Cost = method.objective(_detached(found), y)
         surrogate = sum(
             (output * gradient).sum()
             for output, gradient in zip(_listed(found), _listed(cost.gradients), strict=True)
