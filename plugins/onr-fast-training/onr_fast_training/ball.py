@@ -70,9 +70,9 @@ class Ball:
         drawn = rng.integers(0, 2, tuple(x.shape), dtype=np.int8)
         return clipped(x, size * self.eps * (2 * like(drawn, x) - 1))
 
-    def step(self, gradient: Array, size: float, /) -> Array:
-        """A step of length ``size eps`` along the duality map of the gradient; zero for zero."""
-        return size * self.eps * self.norm.duality_map(gradient)
+    def step(self, gradient: Array, length: float, /) -> Array:
+        """A step of this length along the duality map of the gradient; zero where that is zero."""
+        return length * self.norm.duality_map(gradient)
 
     def project(self, x: Array, delta: Array, /) -> Array:
         """``x`` plus the projection of ``delta`` onto the ball, in [0, 1]."""

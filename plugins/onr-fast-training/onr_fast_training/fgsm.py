@@ -20,27 +20,27 @@ CROSS_ENTROPY = CrossEntropy()
 
 @dataclass(frozen=True)
 class OneStep:
-    """The cost ``l(y, f(x*))``, where ``x*`` is one step of length ``size eps`` from noise.
+    """The cost ``l(y, f(x*))``, where ``x*`` is one step of length ``alpha`` from noise.
 
     The noise is uniform in the ball of radius ``k eps``, and the step is along the duality map of
     the gradient of the cross-entropy ``l``.
 
     Example:
         >>> rs_fgsm(eps=0.1).settings
-        {'p': 'inf', 'eps': 0.1, 'alpha': 1.25}
+        {'p': 'inf', 'eps': 0.1, 'alpha': 0.125}
 
     """
 
     ball: Ball
     k: float
-    size: float
+    alpha: float
     projected: bool
     """True if ``x*`` is brought back into the ball of radius ``eps``."""
 
     @property
     def settings(self) -> dict[str, str | float]:
         """The ball, and what the method lets its user choose: ``alpha`` or ``k``."""
-        chosen = {"alpha": self.size} if self.projected else {"k": self.k}
+        chosen = {"alpha": self.alpha} if self.projected else {"k": self.k}
         return self.ball.settings | chosen
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
@@ -49,7 +49,7 @@ class OneStep:
         start = self.ball.noise(x, self.k, rng=rng)
         here = network.linearize(start, jvp=False)
         gradient = here.vjp(CROSS_ENTROPY.direction(here.value, labels=y))
-        step = self.ball.step(gradient, self.size)
+        step = self.ball.step(gradient, self.alpha)
         moved = self.ball.project(x, start - x + step) if self.projected else clipped(start, step)
         return Probe(clean=False, perturbed=(moved,))
 
@@ -60,19 +60,21 @@ class OneStep:
         return Cost(CROSS_ENTROPY.value(z, labels=y), Outputs(perturbed=(gradient,)))
 
 
-def rs_fgsm(*, p: NormLike = "inf", eps: float | None = None, alpha: float = 1.25) -> OneStep:
+def rs_fgsm(
+    *, p: NormLike = "inf", eps: float | None = None, alpha: float | None = None
+) -> OneStep:
     """Build the method ``rs-fgsm``, one step from a random start in the ball.
 
     ``delta = clip(eta + alpha eps sign grad)`` with ``eta`` uniform in [-eps, eps], clipped to the
     ball.
 
-    E. Wong, L. Rice and J. Z. Kolter, "Fast is better than free", 2020, algorithm 3. It collapses:
-    after some epochs, at 8/255 or above, the network withstands this one step and no other.
+    E. Wong, L. Rice and J. Z. Kolter, "Fast is better than free", 2020, algorithm 3. It is known to
+    collapse at 8/255 and above: the network comes to withstand this one step and no other.
 
     Args:
         p: the norm of the ball, 2 or inf.
         eps: the radius, pixels in [0, 1]; 0.5 or 8/255 for p = 2 or inf if not given.
-        alpha: the length of the step over eps.
+        alpha: the length of the step, pixels in [0, 1]; 1.25 eps if not given.
 
     Raises:
         OnrError: an argument is out of range.
@@ -82,8 +84,9 @@ def rs_fgsm(*, p: NormLike = "inf", eps: float | None = None, alpha: float = 1.2
         0.5
 
     """
-    size = require("rs-fgsm", "alpha", alpha, above=0)
-    return OneStep(ball("rs-fgsm", p, eps), 1.0, size, projected=True)
+    region = ball("rs-fgsm", p, eps)
+    length = require("rs-fgsm", "alpha", 1.25 * region.eps if alpha is None else alpha, above=0)
+    return OneStep(region, 1.0, length, projected=True)
 
 
 def n_fgsm(*, p: NormLike = "inf", eps: float | None = None, k: float = 2.0) -> OneStep:
@@ -93,7 +96,7 @@ def n_fgsm(*, p: NormLike = "inf", eps: float | None = None, k: float = 2.0) -> 
     perturbation is up to ``(1 + k) eps`` long; the pixels are clipped to [0, 1].
 
     P. de Jorge et al., "Make some noise: reliable and efficient single-step adversarial training",
-    2022, algorithm 1.
+    2022.
 
     Args:
         p: the norm of the ball, 2 or inf.
@@ -109,4 +112,5 @@ def n_fgsm(*, p: NormLike = "inf", eps: float | None = None, k: float = 2.0) -> 
         {'p': 'inf', 'eps': 0.1, 'k': 2.0}
 
     """
-    return OneStep(ball("n-fgsm", p, eps), require("n-fgsm", "k", k), 1.0, projected=False)
+    region = ball("n-fgsm", p, eps)
+    return OneStep(region, require("n-fgsm", "k", k), region.eps, projected=False)

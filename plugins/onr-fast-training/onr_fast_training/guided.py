@@ -89,7 +89,7 @@ class Guided:
             ascended = CROSS_ENTROPY.gradient(there.value, labels=y) + self.weight * far.moved
         else:  # a multiple of the gradient that does not underflow
             ascended = CROSS_ENTROPY.direction(there.value, labels=y)
-        step = self.ball.step(there.vjp(ascended), 1.0)
+        step = self.ball.step(there.vjp(ascended), self.ball.eps)
         return Probe(perturbed=(self.ball.project(x, start - x + step),))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
@@ -106,7 +106,7 @@ def gat(
     pixel; for p = 2 it is uniform in the ball of radius eps/2.
 
     G. Sriramanan, S. Addepalli, A. Baburaj and R. V. Babu, "Guided adversarial attack for
-    evaluating and enhancing adversarial defenses", 2020, algorithm 2; settings of the authors'
+    evaluating and enhancing adversarial defenses", 2020; the settings are those of the authors'
     script for CIFAR-10.
 
     Args:
@@ -143,7 +143,7 @@ def nuat(*, p: NormLike = "inf", eps: float | None = None, lam: float = 4.0) -> 
     its own rows, as batch normalisation takes their statistics.
 
     G. Sriramanan, S. Addepalli, A. Baburaj and R. V. Babu, "Towards efficient and effective
-    adversarial training", 2021, algorithm 1. The authors' script for CIFAR-10 and ResNet-18 has 4.5
+    adversarial training", 2021. The authors' script for CIFAR-10 and ResNet-18 has 4.5
     for ``lam``, raises it once an epoch, and takes the norm of logits, as here.
 
     Args:

@@ -50,7 +50,7 @@ class Trades:
         for _ in range(self.steps):
             there = network.linearize(moved, jvp=False)
             gradient = there.vjp(softmax(there.value) - here)
-            step = self.alpha * self.ball.norm.duality_map(gradient)
+            step = self.ball.step(gradient, self.alpha)
             moved = self.ball.project(x, moved - x + step)
         return Probe(perturbed=(moved,))
 
