@@ -347,25 +347,39 @@ class LpNorm(BaseNorm):
         return xp.where(size >= row, outside, inside).reshape(y.shape)
 
     def sample_ball(self, rng: np.random.Generator, shape: tuple[int, ...], /) -> np.ndarray:
-        """Points drawn uniformly by volume from the unit ball, ``shape = (batch, ...)``, float64.
+        """Points drawn uniformly by volume from the unit ball, ``shape = (batch, ...)``, float32.
 
         The sample is ``g / (sum |g_i|^p + z)^(1/p)``, where ``g_i`` has density proportional to
         ``exp(-|t|^p)`` and ``z`` is exponential (Barthe et al., "A probabilistic approach to the
-        geometry of the l_p^n-ball", 2005). Here ``|g_i| = G^(1/p) U`` with ``G`` from
-        Gamma(1 + 1/p) and ``U`` uniform. For ``p = inf`` the entries are uniform in [-1, 1].
+        geometry of the l_p^n-ball", 2005). Here ``g_i`` is normal for ``p = 2``, and else has a
+        random sign and ``|g_i| = G^(1/p) U``, with ``G`` from Gamma(1 + 1/p) and ``U`` uniform. For
+        ``p = inf`` the entries are uniform in [-1, 1]. A point is in the ball up to rounding.
         """
-        exponent = 1 / self.p
-        batch = shape[0]
-        magnitude = rng.random((batch, math.prod(shape[1:])))
-        signs = rng.integers(0, 2, magnitude.shape)
-        signs += signs  # in place, as what follows: a large array anew costs as much as its values
-        signs -= 1
-        if self.p < math.inf:
-            magnitude *= rng.standard_gamma(1 + exponent, magnitude.shape) ** exponent
-            mass = np.sum(magnitude**self.p, axis=1) + rng.standard_exponential(batch)
-            magnitude /= (mass**exponent)[:, None]
-        magnitude *= signs
-        return magnitude.reshape(shape)
+        batch, entries = shape[0], (shape[0], math.prod(shape[1:]))
+        if self.p == math.inf:
+            drawn = rng.random(entries, dtype=np.float32)
+            drawn *= 2
+            drawn -= 1
+            return drawn.reshape(shape)
+        if self.p == 2:
+            drawn = rng.standard_normal(entries, dtype=np.float32)
+            drawn *= math.sqrt(0.5)
+            mass = np.sum(np.square(drawn), axis=1, dtype=np.float64)
+        else:
+            signs = rng.integers(0, 2, entries, dtype=np.int8)
+            signs += signs  # in place, as what follows: a large array anew costs as much
+            signs -= 1
+            if self.p == 1:
+                drawn = rng.standard_exponential(entries, dtype=np.float32)
+            else:
+                drawn = rng.standard_gamma(1 + 1 / self.p, entries, dtype=np.float32)
+                drawn **= 1 / self.p
+                drawn *= rng.random(entries, dtype=np.float32)
+            mass = np.sum(drawn**self.p, axis=1, dtype=np.float64)
+            drawn *= signs
+        mass += rng.standard_exponential(batch)
+        drawn /= (mass ** (1 / self.p)).astype(np.float32)[:, None]
+        return drawn.reshape(shape)
 
 
 def _lengths(x: Array) -> tuple[Array | None, Array | None]:

@@ -235,6 +235,24 @@ class TorchLinearization:
                 operation, or the result is not finite.
 
         """
+        image = self.vjp_unchecked(u)
+        # A sum is a tenth of the cost of a look at each entry; it may overflow where no entry does.
+        if not image.is_meta and not image.sum().isfinite() and not image.isfinite().all():
+            index = int(image.isfinite().flatten(1).all(dim=1).int().argmin())
+            raise ImageError(
+                index,
+                "J^T u is nan or infinite: the module has no derivative there, or u is too large",
+            )
+        return image
+
+    def vjp_unchecked(self, u: torch.Tensor, /) -> torch.Tensor:
+        """``J^T u``, whether it is finite or not: to look would wait for the device.
+
+        Raises:
+            OnrError: ``u`` has another shape than the logits, or torch has no derivative of an
+                operation.
+
+        """
         if u.shape != self._value.shape:
             raise OnrError(
                 f"a direction of shape {tuple(u.shape)}: expected {tuple(self._value.shape)}"
@@ -256,13 +274,6 @@ class TorchLinearization:
                 image = self._accumulated(u)
         if image.stride() != self._x.stride():  # a module may work in another layout
             image = torch.empty_like(self._x).copy_(image)
-        # A sum is a tenth of the cost of a look at each entry; it may overflow where no entry does.
-        if not image.is_meta and not image.sum().isfinite() and not image.isfinite().all():
-            index = int(image.isfinite().flatten(1).all(dim=1).int().argmin())
-            raise ImageError(
-                index,
-                "J^T u is nan or infinite: the module has no derivative there, or u is too large",
-            )
         return image
 
     def _accumulated(self, u: torch.Tensor) -> torch.Tensor:

@@ -117,23 +117,29 @@ class _Graph:
         self._copies: list[torch.Tensor] = []
 
     def twin(self, module: nn.Module) -> nn.Module:
-        """The last twin if it has the present weights, compared one by one; or a new one.
-
-        On a GPU to compare would wait for the device, and to fold is cheap: the twin is new.
-        """
+        """The last twin if it has the present weights, compared by value; or a new one."""
         tensors = [*module.parameters(), *module.buffers()]
         places = [(x.data_ptr(), x.stride(), _version(x)) for x in tensors]
         copied = self._folding.copied(module)
-        on_cpu = all(x.device.type == "cpu" for x in tensors)
-        if self._twin is None or not on_cpu or places != self._places or not self._holds(copied):
+        if self._twin is None or places != self._places or not self._holds(copied):
             # The twin keeps the memory that it shares from being given to other tensors.
             self._twin, self._places = self._folding.twin(module), places
-            self._copies = [x.detach().clone() for x in copied] if on_cpu else []
+            self._copies = [x.detach().clone() for x in copied]
         return self._twin
 
     def _holds(self, copied: list[torch.Tensor]) -> bool:
         """Whether tensors have the values that the twin copied; writes by ``.data`` are seen."""
-        return all(map(torch.equal, copied, self._copies))
+        pairs = list(zip(copied, self._copies, strict=True))
+        if any(x.shape != y.shape or x.device != y.device for x, y in pairs):
+            return False
+        if all(x.device.type == "cpu" for x, _ in pairs):
+            return all(torch.equal(x, y) for x, y in pairs)
+        if any(x.is_meta for x, _ in pairs):
+            return False
+        # One wait for the device, for all of them. NaN differs from itself: the twin is new.
+        with torch.no_grad():
+            same = [(x == y).all() for x, y in pairs]
+            return bool(torch.stack([one.to(same[0].device) for one in same]).all())
 
 
 def _version(x: torch.Tensor) -> int:

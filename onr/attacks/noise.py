@@ -82,6 +82,6 @@ class Noise:
         return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)
 
     def _draw(self, x: Array, rng: np.random.Generator) -> Array:
-        direction = self.p.sample_ball(rng, tuple(x.shape))
-        direction = direction / column(self.p(direction), direction)
-        return boxed(x, like(self.eps * direction, x), self.bounds)
+        direction = like(self.p.sample_ball(rng, tuple(x.shape)), x)
+        length = column(self.eps / self.p(direction), direction)
+        return boxed(x, length * direction, self.bounds)

@@ -76,9 +76,9 @@ def noise(block: Block, radius: float, rng: np.random.Generator, /) -> Array:
         NotAvailableError: the norm has no sampler.
 
     """
-    drawn = block.threat.p.sample_ball(rng, tuple(block.x.shape))
+    drawn = like(block.threat.p.sample_ball(rng, tuple(block.x.shape)), block.x)
     drawn = drawn * column(radius / block.threat.p(drawn), drawn)
-    return boxed(block.x, like(drawn, block.x), block.threat.bounds)
+    return boxed(block.x, drawn, block.threat.bounds)
 
 
 def climb(

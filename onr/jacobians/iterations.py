@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onr.arrays import array_namespace, better, column, safe
+from onr.arrays import array_namespace, better, column, on_cpu, safe
 from onr.errors import OnrError
 from onr.feasible import Feasible
 from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
@@ -224,7 +224,8 @@ def projected_gradient_ascent(
             largest = xp.max(here.value, axis=1)
             sound = largest if sound is None else xp.maximum(sound, largest)
         u = loss.direction(here.value, labels=labels, clean=clean)
-        g = here.vjp(u)
+        # On another device than the CPU a look at each gradient would wait for it.
+        g = here.vjp(u) if on_cpu(u) else getattr(here, "vjp_unchecked", here.vjp)(u)
         v = g if raw_gradient else p.duality_map(g)
         if limit:
             delta = feasible.clip(p.project_face(delta, v, eps))

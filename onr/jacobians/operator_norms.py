@@ -278,6 +278,9 @@ def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) 
     small = scaled @ transposed if J.shape[1] <= J.shape[2] else transposed @ scaled
     _, vectors = xp.linalg.eigh(small)
     top = vectors[:, :, -1]
+    # Libraries give either sign; with this one the maximiser is the same on every device.
+    largest = _one_hot(xp.argmax(xp.abs(top), axis=1), top.shape[1], J)
+    top = top * xp.sign(xp.sum(largest * top, axis=1))[:, None]
     v = Matrices(scaled, shape).vjp(top) if J.shape[1] <= J.shape[2] else top.reshape((-1, *shape))
     v = v / safe(column(p(v), v))
     return _attained(J, q, v, "largest eigenvalue of the Gram matrix")
