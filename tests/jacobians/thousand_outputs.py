@@ -118,27 +118,34 @@ def faults(pair, found, exact):
     ]
 
 
-def _measured(name, count, p, q, out):
+def _measured(name, count, p, q, device, out):
     torch.set_num_threads(1)
-    model, x = built(name), images(count)
+    model, x = built(name).to(device), images(count).to(device)
+    on_gpu = x.is_cuda
     start = time.perf_counter()
     found = onr.operator_norm(model, x, p=p, q=q)
+    values = found.lower.tolist()
     out.put(
         {
             "kind": found.kind,
             "how": found.how,
-            "values": found.lower.tolist(),
+            "values": values,
             "seconds": time.perf_counter() - start,
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "memory": torch.cuda.max_memory_allocated() / 2**30
+            if on_gpu
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
     )
 
 
-def measured(name, count, p, q):
-    """Kind, value, seconds and peak memory in GiB of a norm, in a process of its own."""
+def measured(name, count, p, q, device):
+    """Kind, value, seconds and peak memory in GiB of a norm, in a process of its own.
+
+    The memory is that of the process, or on a GPU that of its tensors.
+    """
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
-    child = context.Process(target=_measured, args=(name, count, p, q, out))
+    child = context.Process(target=_measured, args=(name, count, p, q, device, out))
     child.start()
     found = out.get()
     child.join()
@@ -150,6 +157,7 @@ def main():
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--check-only", action="store_true", help="only the heads of 16 outputs")
+    parser.add_argument("--device", default="cpu", help="where 1,000 outputs are measured")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}")
@@ -164,7 +172,7 @@ def main():
                 flush=True,
             )
         for p, q in () if chosen.check_only else PAIRS:
-            row = measured(name, chosen.images, p, q)
+            row = measured(name, chosen.images, p, q, chosen.device)
             values = ", ".join(f"{value:.4g}" for value in row["values"])
             print(
                 f"{name}, 1,000 outputs, (p, q) = {(p, q)}: {row['kind']} ({row['how']}) "
