@@ -1,13 +1,22 @@
 """One thread for every test, thirty inputs for a law, and benchmarks where they are asked for."""
 
+from __future__ import annotations
+
+import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
 from hypothesis import settings
+
+from onr.hookspecs import PROJECT, hookimpl
+from onr.registry import registry
 
 # The arrays are small, and threads that share a core are slower.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -39,6 +48,33 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return folder
 
     return made
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Make a module of hooks look installed: ``install(name, onr_norms=function)``."""
+    points: list[importlib.metadata.EntryPoint] = []
+    real = importlib.metadata.entry_points
+
+    def entry_points(**wanted: Any) -> Any:
+        return list(points) if wanted.get("group") == PROJECT else real(**wanted)
+
+    def add(name: str, /, *, module: str = "", **hooks: Callable[..., Any]) -> None:
+        if hooks:
+            module = f"plugin_{len(points)}_{name}"
+            made = types.ModuleType(module)
+            for hook, function in hooks.items():
+                setattr(made, hook, hookimpl(function))
+            monkeypatch.setitem(sys.modules, module, made)
+        points.append(importlib.metadata.EntryPoint(name, module, PROJECT))
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    registry.cache_clear()
+    yield add
+    registry.cache_clear()
 
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

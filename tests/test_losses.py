@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from onr.errors import ImageError, OnrError
 from onr.losses import CrossEntropy, LogitDistance, Margin
 from onr.norms import LpNorm
+from onr.testing import check_loss
 from onr.text import cross_entropy, targeted_cross_entropy
 
 laws = settings(max_examples=25, deadline=None, derandomize=True)
@@ -69,27 +70,8 @@ def test_value_is_the_definition(loss, logits, labels, clean):
 
 @every_loss
 @pytest.mark.parametrize("seed", range(3))
-def test_gradient_is_the_derivative(loss, seed):
-    logits, labels, clean = draw(seed)
-    h = 1e-6
-
-    def value(z):
-        return loss.value(z, labels=labels, clean=clean)
-
-    slopes = [(value(logits + h * e) - value(logits - h * e)) / (2 * h) for e in np.eye(5)]
-    gradient = loss.gradient(logits, labels=labels, clean=clean)
-    np.testing.assert_allclose(gradient, np.stack(slopes, axis=1), atol=2e-8)
-
-
-@every_loss
-@laws
-@given(logits=logit_batches, labels=label_batches, clean=logit_batches)
-def test_direction_is_a_positive_multiple_of_the_gradient(loss, logits, labels, clean):
-    gradient = loss.gradient(logits, labels=labels, clean=clean)
-    direction = loss.direction(logits, labels=labels, clean=clean)
-    lengths = np.linalg.norm(gradient, axis=1) * np.linalg.norm(direction, axis=1)
-    np.testing.assert_allclose(np.sum(gradient * direction, axis=1), lengths, rtol=1e-12)
-    assert np.array_equal(np.any(gradient, axis=1), np.any(direction, axis=1))
+def test_the_laws_of_a_loss(loss, seed):
+    check_loss(loss, seed=seed)
 
 
 @every_loss

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import json
 import math
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +17,8 @@ import onr
 from onr import hookspecs
 from onr.cli.main import main
 from onr.errors import OnrError, UnknownNameError
-from onr.hookspecs import PROJECT, Entry, hookimpl
-from onr.registry import BUILTIN, KINDS, Plugin, Registry, load, norm_spec, registry
+from onr.hookspecs import PROJECT, Entry
+from onr.registry import BUILTIN, KINDS, Plugin, Registry, load, norm_spec
 from onr.text import loss_of, norm
 from onr.training.runs import Run
 from onr_validation.reproduction.results import Reproduction
@@ -30,30 +27,6 @@ from onr_validation.reproduction.worker import measure
 Install = Callable[..., None]
 HALF = Entry("half", "onr.norms:l2", "a norm of a plugin")
 SECOND_TWO = Entry("2", "onr.norms:linf", "not the Euclidean norm")
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Make a module of hooks look installed: ``install(name, onr_norms=function)``."""
-    points: list[importlib.metadata.EntryPoint] = []
-    real = importlib.metadata.entry_points
-
-    def entry_points(**wanted: Any) -> Any:
-        return list(points) if wanted.get("group") == PROJECT else real(**wanted)
-
-    def add(name: str, /, *, module: str = "", **hooks: Callable[..., Any]) -> None:
-        if hooks:
-            module = f"plugin_{len(points)}_{name}"
-            made = types.ModuleType(module)
-            for hook, function in hooks.items():
-                setattr(made, hook, hookimpl(function))
-            monkeypatch.setitem(sys.modules, module, made)
-        points.append(importlib.metadata.EntryPoint(name, module, PROJECT))
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    registry.cache_clear()
-    yield add
-    registry.cache_clear()
 
 
 def offer(*entries: Any) -> Callable[[], list[Any]]:

@@ -15,6 +15,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import nn
 
 from onr.errors import OnrError
 from onr.protocols import Attack, Norm
+from onr.testing.laws import law, require
 from onr_torch.network import TorchNetwork
 
 __all__ = ["check_attack"]
@@ -30,9 +32,8 @@ FEW = 8
 """How many examples the checks use that do not measure accuracy."""
 
 
-def _require(holds: bool, law: str) -> None:
-    if not holds:
-        raise AssertionError(law)
+def _require(holds: Any, text: str, /, **inputs: Any) -> None:
+    require([law(text, holds, **inputs)])
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def check_attack(
         eps: a radius at which the accuracy falls, and falls less if the attack loses its gradients.
 
     Raises:
-        AssertionError: a law fails; the message names it.
+        AssertionError: a law is broken; the message says which.
 
     Example:
         >>> from onr.losses import Margin
@@ -114,11 +115,12 @@ def check_attack(
         found: torch.Tensor = attack(made(module), x, labels[: len(x)], rng=rng)
         _require(found.shape == x.shape, "perturbed inputs shaped as the input")
         _require(found.dtype == x.dtype, "the input's float type")
-        _require(bool(found.isfinite().all()), "finite perturbed inputs")
-        _require(bool(((found >= 0) & (found <= 1)).all()), "the box [0, 1]")
-        size = p((found - x).double())
-        _require(bool((size <= eps * (1 + 1e-5) + 1e-6).all()), "the ball of radius eps")
         _require(not found.requires_grad, "no graph is attached")
+        _require(found.isfinite(), "finite perturbed inputs", x=x, found=found)
+        _require((found >= 0) & (found <= 1), "the box [0, 1]", x=x, found=found)
+        size = p((found - x).double())
+        inside = size <= eps * (1 + 1e-5) + 1e-6
+        _require(inside, "the ball of radius eps", x=x, eps=eps, norm=size)
         return found
 
     def accuracy(module: nn.Module) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -60,8 +60,13 @@ def cases() -> Iterator[tuple[str, str, str | None]]:
 
 def maker(spec: str, p: str, loss: str | None) -> Callable[[float], Attack]:
     """How to make that attack at a radius."""
+    return lambda eps: target(spec, loss)(p=norm(p), eps=eps)
+
+
+def target(spec: str, loss: str | None) -> Callable[..., Attack]:
+    """That attack as it is registered, with its loss."""
     given = {} if loss is None else {"loss": load("loss", loss)()}
-    return lambda eps: load("attack", spec)(p=norm(p), eps=eps, **given)
+    return partial(load("attack", spec), **given)
 
 
 CASES = list(cases())
@@ -160,7 +165,7 @@ DENSE = [case for case in CASES if not case[0].startswith("onr_torch:")]
 
 @pytest.mark.parametrize(("spec", "p", "loss"), DENSE)
 def test_on_a_dense_network(spec: str, p: str, loss: str | None) -> None:
-    check_attack(maker(spec, p, loss), *dense(), p=norm(p), eps=RADII[p] / 4)
+    check_attack(target(spec, loss), *dense(), p=norm(p), eps=RADII[p] / 4)
 
 
 @pytest.mark.parametrize("spec", ["pga", "fgm", "noise"])
