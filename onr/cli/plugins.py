@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +13,8 @@ from onr.templates.distribution import TEMPLATES, new_distribution
 
 BROKEN = 1
 """The exit code of ``onr plugins check`` if a law is broken."""
+SHOWN = {"held": "held", "broken": "BROKEN", "not checked": "-"}
+"""How the outcomes of laws are shown."""
 
 
 @click.group(invoke_without_command=True)
@@ -85,36 +86,28 @@ def check(name: str, kind: str | None, as_json: bool) -> None:
     """
     from onr.testing.installed import laws_of, parts_named  # it needs all that can be tried
 
-    rows = []
+    rows: list[dict[str, str]] = []
     for part_kind, spec in parts_named(name, kind):
+        if not as_json:
+            click.echo(f"{part_kind} {spec}")
         for law in laws_of(part_kind, spec):
             outcome = "broken" if law.broken else "not checked" if law.skipped else "held"
             where = law.broken or law.skipped
             rows.append(
                 {"kind": part_kind, "part": spec, "law": law.text, "outcome": outcome, "at": where}
             )
-    broken = [row for row in rows if row["outcome"] == "broken"]
+            if not as_json:
+                _show(rows[-1])
+    counts = {it: sum(row["outcome"] == it for row in rows) for it in SHOWN}
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        for line in _table(rows):
-            click.echo(line)
-    sys.exit(BROKEN if broken else 0)
+        click.echo("laws: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    sys.exit(BROKEN if counts["broken"] else 0)
 
 
-def _table(rows: list[dict[str, str]]) -> Iterator[str]:
-    """A heading for each part and a line for each of its laws, then a count."""
-    part = None
-    for row in rows:
-        if part != (row["kind"], row["part"]):
-            part = row["kind"], row["part"]
-            yield f"{row['kind']} {row['part']}"
-        outcome = {"broken": "BROKEN", "held": "held", "not checked": "-"}[row["outcome"]]
-        yield f"  {outcome:<7} {row['law']}"
-        if row["at"]:
-            yield f"          {'at ' if row['outcome'] == 'broken' else 'not checked: '}{row['at']}"
-    counts = [
-        f"{sum(row['outcome'] == outcome for row in rows)} {outcome}"
-        for outcome in ("held", "broken", "not checked")
-    ]
-    yield f"laws: {', '.join(counts)}"
+def _show(row: dict[str, str]) -> None:
+    """A line for a law, and one for where it broke or why it was not checked."""
+    click.echo(f"  {SHOWN[row['outcome']]:<7} {row['law']}")
+    if row["at"]:
+        click.echo(f"{'':10}{'at' if row['outcome'] == 'broken' else 'not checked:'} {row['at']}")

@@ -33,7 +33,8 @@ def parts_named(name: str, kind: str | None = None) -> list[tuple[str, str]]:
     """The kinds and qualified names of the parts that a name stands for.
 
     Args:
-        name: a plugin, for all its parts; or a part, as ``pga``, ``my_plugin:my-norm`` or ``lp:3``.
+        name: a plugin, for all its parts; or a part, as ``pga``, ``my_plugin:my-norm`` or ``lp:3``;
+            for the kind ``model`` also code, as ``net.py:Net``.
         kind: the kind of the part, if parts of several kinds have the name.
 
     Raises:
@@ -57,7 +58,8 @@ def parts_named(name: str, kind: str | None = None) -> list[tuple[str, str]]:
             if "more than once" in str(error):
                 raise
             continue
-        if resolved.entry.name in name.split(":"):  # python:, which takes any code, is not meant
+        # A text as net.py:Net is a model's code, which is meant only where the kind says so.
+        if each == kind or resolved.entry.name in name.split(":"):
             argument = "" if resolved.argument is None else f":{resolved.argument}"
             found.append((each, f"{resolved.plugin.name}:{resolved.entry.name}{argument}"))
     if len(found) > 1:

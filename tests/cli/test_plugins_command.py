@@ -15,10 +15,8 @@ from click.testing import CliRunner
 
 from onr.cli.main import main
 from onr.hookspecs import Entry
-from onr.registry import KINDS
+from onr.registry import KINDS, registry
 from onr.templates.distribution import TEMPLATES
-
-ROOT = Path(__file__).parents[2]
 
 
 def plugins(*arguments: str) -> Any:
@@ -41,23 +39,24 @@ for folder in folders:
 """What pip does without isolation, for many in one process."""
 
 
-def run(*command: str | Path, path: Path | None = None, cwd: Path) -> str:
-    environment = os.environ | {"ONR_STRICT_PLUGINS": "1"}
-    if path is not None:
-        environment["PYTHONPATH"] = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
+def run(*command: str | Path, cwd: Path) -> None:
+    """Run Python with the installed plugins, and without those of pytest, which take long."""
+    path = os.pathsep.join([str(cwd / "installed"), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=os.environ
+        | {"ONR_STRICT_PLUGINS": "1", "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=cwd,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
-def test_every_template_is_made_installed_tested_and_found(tmp_path: Path) -> None:
+def test_every_template_is_made_installed_tested_and_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = {kind: f"my_{kind}" for kind in TEMPLATES}
     for kind, name in names.items():
         result = plugins("new", name, "--kind", kind, "--into", str(tmp_path))
@@ -74,14 +73,17 @@ def test_every_template_is_made_installed_tested_and_found(tmp_path: Path) -> No
     run(*ruff, "check", "--select=E,F,B,UP,SIM", *wide, cwd=tmp_path)
     run(*ruff, "format", "--check", *wide, cwd=tmp_path)
     folders = sorted(tmp_path.glob("onr-*"))
-    installed = tmp_path / "installed"
-    installed.mkdir()
-    run("-c", BUILD, installed, *folders, cwd=tmp_path)
+    (tmp_path / "installed").mkdir()
+    run("-c", BUILD, tmp_path / "installed", *folders, cwd=tmp_path)
     tests = [folder / "tests" for folder in folders]
     options = ("-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib")
-    run("-m", "pytest", *options, *tests, path=installed, cwd=tmp_path)
-    listed = json.loads(run("-m", "onr", "plugins", "--json", path=installed, cwd=tmp_path))
-    found = {it["name"]: it for it in listed}
+    run("-m", "pytest", *options, *tests, cwd=tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    registry.cache_clear()
+    try:
+        found = {it["name"]: it for it in json.loads(plugins("--json").stdout)}
+    finally:
+        registry.cache_clear()
     for kind, name in names.items():
         assert found[name]["distribution"] == f"onr-my-{kind}"
         offers = {(offer["kind"], offer["name"]) for offer in found[name]["offers"]}
@@ -177,6 +179,19 @@ def test_what_cannot_be_tried_is_not_broken() -> None:
     assert result.exit_code == 0
     assert "not checked: norm 'onr_paper:lp' needs an argument" in result.stdout
     assert plugins("check", "lp:3").exit_code == 0
+
+
+def test_a_model_of_ones_own_is_checked_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net(input_shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    name = f"{tmp_path / 'net.py'}:net"
+    assert plugins("check", name).exit_code == 2
+    result = plugins("check", name, "--kind", "model")
+    assert result.exit_code == 0, result.output
+    assert "held    a logit for each class" in result.stdout
 
 
 @pytest.mark.parametrize(
