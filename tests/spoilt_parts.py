@@ -22,6 +22,7 @@ from onr.protocols import Cost, Outputs, Probe
 from onr_numpy.backend import NumpyBackend
 from onr_numpy.learner import NumpyLearner
 from onr_numpy.network import DenseNetwork
+from onr_paper.global_snr import GlobalSpectralNorm
 
 L2, LINF = LpNorm(2), LpNorm(math.inf)
 
@@ -168,6 +169,12 @@ class DrawsItsOwn(ForgetsTheWeight):
 
     def perturb(self, network, x, y, *, rng, memory):
         return super().perturb(network, x, y, rng=np.random.default_rng(), memory=memory)
+
+
+class ForgetsThePenaltysWeight(GlobalSpectralNorm):
+    def penalty(self, weights, *, rng, memory):
+        found = super().penalty(weights, rng=rng, memory=memory)
+        return replace(found, value=2 * found.value)
 
 
 # Models
@@ -353,6 +360,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("ForgetsAGradient", "the gradient in clean is that of the cost"),
         ("OfTheMean", "the cost of an example does not depend on the others"),
         ("NotInJson", "settings are texts and numbers by name"),
+        ("ForgetsThePenaltysWeight", "the gradient of the penalty is that of its value"),
         ("DrawsItsOwn", "one seed, one probe"),
     ],
     "model": [("one_class_more", "a logit for each class")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,16 @@ import numpy as np
 
 from onr.arrays import inner, like, to_numpy
 from onr.data import Split
-from onr.protocols import BackendNetwork, Cost, Method, Outputs, Probe
+from onr.jacobians.dense import Matrices
+from onr.protocols import (
+    BackendNetwork,
+    Cost,
+    Method,
+    Outputs,
+    PenalizingMethod,
+    Penalty,
+    Probe,
+)
 from onr.registry import load
 from onr.testing.laws import CLOSE, STEP, Laws, law, require
 from onr.testing.networks import small_network
@@ -20,12 +29,18 @@ from onr.typing import Array
 
 __all__ = ["check_method", "method_laws"]
 
+SETTLING = 50
+"""So many steps at fixed weights precede the look at what is paid for them."""
+ROUNDING = 1e-8
+"""What rounding leaves of a difference quotient of costs of size 1."""
+
 
 def check_method(method: Method, backend: str = "onr_numpy:numpy", *, seed: int = 0) -> None:
     """Check what a method asks for, and that its gradients are those of its cost.
 
-    The method is tried on :func:`small_network`. What it pays for weights (a ``penalty``) is only
-    tried in a step of training.
+    The method is tried on :func:`small_network`. What it pays for weights (a ``penalty``) is tried
+    on two matrices, after so many steps at them that a search which goes on from its memory has
+    settled.
 
     Args:
         method: the method.
@@ -74,6 +89,8 @@ def method_laws(method: Method, backend: str = "onr_numpy:numpy", *, seed: int =
         for _, array in _inputs(probe(cost.memory)):
             kept = to_numpy(array).shape == before.shape
             yield law("what it kept is taken back", kept, memory=tuple(cost.memory.shape))
+    if isinstance(method, PenalizingMethod):
+        yield from _penalty(method, seed)
     yield from _step(method, backend, network, before, to_numpy(y))
 
 
@@ -111,7 +128,7 @@ def _outputs(network: BackendNetwork, x: Array, probe: Probe) -> Outputs:
 def _gradients(method: Method, outputs: Outputs, cost: Cost, y: Array, seed: int) -> Laws:
     """The cost along a random direction of each output, by a central difference."""
     rng = np.random.default_rng([seed, 1])
-    given = cost.gradients
+    given, value = cost.gradients, to_numpy(cost.value)
     count = len(given.perturbed) == len(outputs.perturbed)
     yield law("a gradient, or None, for each perturbed input", count, given=len(given.perturbed))
     if not count:
@@ -133,11 +150,11 @@ def _gradients(method: Method, outputs: Outputs, cost: Cost, y: Array, seed: int
         half = u.copy()
         half[::2] = 0
         partly = method.objective(_moved(outputs, name, place, z + like(half, z)), y).value
-        apart = np.abs(to_numpy(partly) - to_numpy(cost.value))
+        apart = np.abs(to_numpy(partly) - value)
         apart[1::2] = 0
         yield law(
             f"the gradient in {said} is that of the cost",
-            np.abs(slope - claimed) <= CLOSE * (1 + np.abs(slope)),
+            np.abs(slope - claimed) <= CLOSE * np.abs(slope) + ROUNDING * (1 + np.abs(value)),
             output=to_numpy(z),
             direction=u,
             slope_of_the_cost=slope,
@@ -145,7 +162,7 @@ def _gradients(method: Method, outputs: Outputs, cost: Cost, y: Array, seed: int
         )
         yield law(
             "the cost of an example does not depend on the others",
-            apart <= CLOSE * (1 + np.abs(to_numpy(cost.value))),
+            apart <= ROUNDING * (1 + np.abs(value)),
             output=to_numpy(z),
         )
 
@@ -164,6 +181,62 @@ def _moved(outputs: Outputs, name: str, place: int | None, z: Array) -> Outputs:
     if place is not None:
         value = (*outputs.perturbed[:place], z, *outputs.perturbed[place + 1 :])
     return replace(outputs, **{name: value})
+
+
+class _Matrix(Matrices):
+    """A weight matrix as a linear map of a batch of one."""
+
+    def weight_vjp(self, v: np.ndarray, u: np.ndarray, /) -> np.ndarray:
+        """The gradient of ``<u, W v>`` in the weight."""
+        return np.outer(u, v)
+
+
+class _Weight:
+    """A weight matrix, whose convolution is itself, as that of an affine layer."""
+
+    def __init__(self, name: str, matrix: np.ndarray) -> None:
+        self.name, self._matrix = name, matrix
+
+    def matrix(self) -> _Matrix:
+        """The weight as a linear map."""
+        return _Matrix(self._matrix[None])
+
+    convolution = matrix
+
+
+def _penalty(method: PenalizingMethod, seed: int) -> Laws:
+    """The penalty along a random direction of each weight, by a central difference."""
+    rng = np.random.default_rng([seed, 2])
+    shapes = {"0.weight": (5, 6), "2.weight": (4, 5)}
+    # One singular value is well above the others, so that a search for it settles.
+    weights = {
+        name: 0.1 * rng.standard_normal(shape) + np.outer(*map(rng.standard_normal, shape))
+        for name, shape in shapes.items()
+    }
+
+    def paid(changed: Mapping[str, np.ndarray], memory: Mapping[str, Array]) -> Penalty:
+        every = [_Weight(name, value) for name, value in {**weights, **changed}.items()]
+        return method.penalty(every, rng=np.random.default_rng(seed), memory=memory)
+
+    settled: Mapping[str, Array] = {}
+    for _ in range(SETTLING):
+        settled = paid({}, settled).memory
+    here = paid({}, settled)
+    known = here.gradients.keys() <= weights.keys()
+    yield law("a penalty has gradients in weights alone", known, weights=sorted(here.gradients))
+    for name, value in weights.items():
+        u = rng.standard_normal(value.shape)
+        up, down = (float(paid({name: value + s * u}, settled).value) for s in (STEP, -STEP))
+        slope = (up - down) / (2 * STEP)
+        gradient = here.gradients.get(name)
+        claimed = 0.0 if gradient is None else float(np.sum(np.asarray(gradient) * u))
+        yield law(
+            "the gradient of the penalty is that of its value",
+            abs(slope - claimed) <= CLOSE * abs(slope) + ROUNDING * (1 + abs(float(here.value))),
+            weight=name,
+            slope_of_the_value=slope,
+            of_the_gradient=claimed,
+        )
 
 
 def _step(
