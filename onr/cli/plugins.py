@@ -57,7 +57,7 @@ def plugins(context: click.Context, as_json: bool) -> None:
     default=".",
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="The folder in which the folder NAME is made.",
+    help="Where the folder of the distribution, onr-NAME, is made.",
 )
 def new(name: str, kind: str, into: Path) -> None:
     """Write a small distribution that works, as a start for a plugin of your own.
@@ -82,7 +82,7 @@ def check(name: str, kind: str | None, as_json: bool) -> None:
 
     NAME is a plugin, for all its parts, or a part: pga, my_plugin:my-norm, lp:3. The exit code is 1
     if a law is broken. A part that needs files or a library that is not there is not checked, and
-    the table says so. Attacks that train or search for long are tried for long.
+    the table says so. An attack that takes long elsewhere takes long here.
     """
     from onr.testing.installed import laws_of, parts_named  # it needs all that can be tried
 

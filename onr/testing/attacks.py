@@ -19,6 +19,8 @@ __all__ = ["attack_laws", "check_attack"]
 
 FEW, MANY = 1, 3
 """The numbers of steps and of restarts that are compared."""
+SMALL = 0.01
+"""At this part of the radius they are compared: an attack may stop early at what is broken."""
 
 
 def check_attack(
@@ -108,7 +110,7 @@ def attack_laws(
     yield law("inputs outside [0, 1] are refused", refused, x="x - 2")
     for name in ("steps", "restarts"):
         if registered and name in takes:
-            yield from _setting(name, make, network, x, y, eps)
+            yield from _setting(name, make, network, x, y, SMALL * eps)
 
 
 def _maker(
