@@ -18,9 +18,10 @@ __all__ = ["forward_mode", "plain_attention"]
 
 @cache
 def _load() -> None:
-    """Load torch's forward-mode rules, without the warning about an interface that torch uses."""
+    """Load torch's forward-mode rules, without warnings of interfaces that torch itself uses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
 
 
