@@ -70,33 +70,33 @@ def explained(found):
     return True
 
 
-# 48 networks a pair: 8 as they come, 40 in which zeros and ties abound.
+# 25 networks a pair: 5 as they come, 20 in which zeros and ties abound.
 
 
 @every_cell
 def test_holds_exactly_in_every_cell(p, q):
-    found = report(generic(8), p, q)
+    found = report(generic(5), p, q)
     assert explained(found)
     # So few units may all be off; beside that nothing is degenerate.
     causes = {cause.partition(": ")[2] for cause in found.causes if cause}
     assert causes <= {"J v is zero"}
-    assert found.generic.sum() >= 6
+    assert found.generic.sum() >= 3
     assert {check.steps[-1].norm_step.k for check in found.checks} == {3}
 
 
 @every_cell
 def test_zeros_and_ties_are_named_where_the_sequences_part(p, q):
-    found = report(planted_draws(trials=40, seed=0), p, q)
+    found = report(planted_draws(trials=20, seed=3), p, q)
     assert explained(found)
     count, parted = int(np.sum(~found.generic)), found.parted
-    assert 0 < parted <= count < 40
+    assert 0 < parted <= count < 20
     causes = " ".join(found.causes)
     assert ("zero entry (p = inf)" in causes) == (p == math.inf)
     assert ("tie for its largest (p = 1)" in causes) == (p == 1)
     assert "J v is zero" in causes
     if p != 2:
         # They abound, and some go on together: such a draw is followed to its end.
-        assert count > 12
+        assert count > 6
         assert parted < count
 
 
@@ -133,14 +133,14 @@ def test_an_exact_draw_is_its_seed():
 # Finite steps
 
 
-@pytest.mark.parametrize("alpha", [2, 2.5, 1e6])
+@pytest.mark.parametrize("alpha", [2, 1e6])
 @pytest.mark.parametrize(("p", "q"), [cell for cell in CELLS if cell[0] != 2])
 def test_twice_eps_is_enough(p, q, alpha):
-    draws = itertools.chain(generic(4), planted_draws(trials=6, seed=2))
+    draws = itertools.chain(generic(3), planted_draws(trials=3, seed=2))
     found = report(draws, p, q, alpha=alpha)
     assert found.failures == []
     assert found.proven
-    assert found.generic.sum() >= 4
+    assert found.generic.sum() >= 3
     assert np.all(found.all("deviation")[found.generic] == 0)
 
 
