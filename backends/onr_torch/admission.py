@@ -24,7 +24,14 @@ from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from onr.errors import ImageError, OnrError
-from onr_torch.modes import TORCHS, constant_parameters, generator_state, mixed_precision, seeded
+from onr_torch.modes import (
+    TORCHS,
+    constant_parameters,
+    generator_state,
+    mixed_precision,
+    rounding,
+    seeded,
+)
 from onr_torch.outputs import logits
 
 __all__ = [
@@ -245,8 +252,7 @@ class _Trial:
 
     def __init__(self, module: nn.Module, x: torch.Tensor, bfloat16: bool) -> None:
         self._module, self._name, self._bfloat16 = module, type(module).__name__, bfloat16
-        precision = torch.bfloat16 if bfloat16 else x.dtype
-        self._tolerance: float = torch.finfo(precision).eps ** 0.5
+        self._tolerance = rounding(x, bfloat16) ** 0.5
         self._draws = False
         self._rng = torch.Generator().manual_seed(0)
         with torch.inference_mode(False):

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_weights
 
-from onr_torch.modes import constant_parameters, evaluating
+from onr_torch.modes import constant_parameters, evaluating, rounding
 from onr_torch.outputs import tensor_of
 from onr_torch.partial_copies import changed, with_children
 
@@ -139,7 +139,7 @@ def agree(module: nn.Module, twin: nn.Module, x: torch.Tensor) -> bool:
         raise
     except Exception:  # whatever the layers raise; that of the module is told by its first use
         return False
-    precision = torch.finfo(value.dtype).eps ** 0.5
+    precision = rounding(value) ** 0.5
     # Rounding can switch a ReLU, which changes some entries of the gradient.
     return _gap(value, other_value) <= precision and _gap(gradient, other_gradient) <= 0.01
 

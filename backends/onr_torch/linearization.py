@@ -24,6 +24,7 @@ from onr_torch.modes import (
     mixed_precision,
     outside_of_inference,
     require_evaluation,
+    rounding,
 )
 from onr_torch.outputs import tensor_of
 from onr_torch.replay.recorder import NotReplayableError, Recorder
@@ -344,9 +345,8 @@ class TorchLinearization:
         image, gradient = way.apply(self, v).masked_fill(self.masked, 0), self.vjp(u)
         gap = ((u * image).sum() - (gradient * v).sum()).abs()
         size = (u * image).norm() + (gradient * v).norm()
-        precision = torch.bfloat16 if self._bfloat16 else v.dtype
         # The two sums are of other terms, so their rounding differs.
-        if not gap <= 4 * torch.finfo(precision).eps ** 0.5 * size:
+        if not gap <= 4 * rounding(v, self._bfloat16) ** 0.5 * size:
             raise OnrError("not the adjoint of J^T u")
         self._checked.add(way.name)
 

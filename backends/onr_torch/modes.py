@@ -26,6 +26,7 @@ __all__ = [
     "outside_of_inference",
     "replaced",
     "require_evaluation",
+    "rounding",
     "seeded",
     "uncompiled",
     "untraced",
@@ -48,6 +49,22 @@ def mixed_precision(x: torch.Tensor, enabled: bool) -> AbstractContextManager[ob
     if enabled or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return torch.autocast(device, torch.bfloat16, enabled=enabled)
     return nullcontext()
+
+
+def rounding(x: torch.Tensor, bfloat16: bool = False) -> float:
+    """The relative rounding of convolutions and matrix products of such inputs.
+
+    On a GPU torch may compute those of float32 in TF32, which has the digits of float16.
+
+    Example:
+        >>> rounding(torch.zeros(1)), rounding(torch.zeros(1), bfloat16=True)
+        (1.1920928955078125e-07, 0.0078125)
+
+    """
+    if bfloat16:
+        return torch.finfo(torch.bfloat16).eps
+    is_coarse = x.is_cuda and x.dtype == torch.float32
+    return torch.finfo(torch.float16 if is_coarse else x.dtype).eps
 
 
 @contextmanager
