@@ -1,8 +1,9 @@
 """Array helpers that all modules of the core share.
 
-The functions of the core run on NumPy arrays (also of exact rationals) and on torch tensors.
-``array_api_compat`` provides what the two frameworks spell differently, so this module imports
-neither torch nor any other framework.
+The functions of the core run on NumPy arrays (also of exact rationals), on torch tensors, and on
+the arrays of other frameworks that ``array_api_compat`` knows, such as JAX's. It provides what they
+spell differently, so this module imports no framework. Arrays may be immutable: ``x += y`` is an
+addition for them, and :func:`put` writes entries.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, device, is_jax_array, to_device
 
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError, square_root
@@ -29,6 +30,7 @@ __all__ = [
     "like",
     "max_abs",
     "on_cpu",
+    "put",
     "safe",
     "sign",
     "sqrt",
@@ -68,7 +70,8 @@ def to_numpy(x: Array) -> np.ndarray:
         True
 
     """
-    return np.asarray(to_device(x, "cpu"))
+    # NumPy reads an array of JAX from any device; its devices have no names.
+    return np.asarray(x if is_jax_array(x) else to_device(x, "cpu"))
 
 
 def on_cpu(x: Array) -> bool:
@@ -82,7 +85,10 @@ def on_cpu(x: Array) -> bool:
     if isinstance(x, np.ndarray):
         return True
     known = getattr(x, "is_cpu", None)  # torch's, at a tenth of the cost
-    return str(device(x)) == "cpu" if known is None else bool(known)
+    if known is not None:
+        return bool(known)
+    place = device(x)
+    return str(getattr(place, "platform", place)) == "cpu"  # JAX numbers its devices, as cpu:0
 
 
 @cache
@@ -90,6 +96,7 @@ def _precision(dtype: Any) -> str:
     """``exact`` for objects, ``half`` for floats below 32 bits, ``float``, or empty for others."""
     if isinstance(dtype, np.dtype):
         kind = {"O": "exact", "f": "float"}.get(dtype.kind, "")
+        kind = "float" if dtype.name == "bfloat16" else kind  # a type that NumPy does not have
     else:
         kind = "float" if getattr(dtype, "is_floating_point", True) else ""
     return "half" if kind == "float" and getattr(dtype, "itemsize", 4) < 4 else kind
@@ -192,6 +199,25 @@ def better(best: tuple[Array, ...] | None, other: tuple[Array, ...], /) -> tuple
     won = (other[0] >= best[0]) | (other[0] != other[0])
     xp = array_namespace(won)
     return tuple(xp.where(column(won, b), b, a) for a, b in zip(best, other, strict=True))
+
+
+def put(x: Array, index: Any, values: Any, /) -> Array:
+    """``x`` with these entries replaced: ``x`` itself, written to, or a new array if it cannot be.
+
+    Args:
+        x: the array, to which only the caller refers.
+        index: which entries, as in ``x[index]``.
+        values: what they become.
+
+    Example:
+        >>> put(np.zeros(3), np.array([0, 2]), 1.0)
+        array([1., 0., 1.])
+
+    """
+    if hasattr(x, "at"):  # an immutable array, as JAX's
+        return x.at[index].set(values)
+    x[index] = values
+    return x
 
 
 def sqrt(x: Array) -> Array:

@@ -12,6 +12,7 @@ from onr.arrays import (
     in_float32,
     is_half,
     max_abs,
+    put,
     safe,
     to_numpy,
 )
@@ -233,7 +234,7 @@ def ascent(
     order = xp.argsort(xp.abs(slope), axis=1, descending=True)
     rows = xp.arange(len(order), device=device(g))[:, None]
     best = room[rows, order]
-    used = xp.zeros_like(room)
-    used[rows, order] = (length - xp.cumulative_sum(best, axis=1) + best).clip(0, math.inf)
+    share = (length - xp.cumulative_sum(best, axis=1) + best).clip(0, math.inf)
+    used = put(xp.zeros_like(room), (rows, order), share)
     step = xp.sign(slope) * xp.minimum(used, room)
     return xp.astype(step.reshape(moved.shape), moved.dtype)

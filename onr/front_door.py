@@ -9,19 +9,20 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr.arrays import to_numpy
+from onr.arrays import array_namespace, device, to_numpy
 from onr.errors import OnrError
 from onr.feasible import Bounds, doubt, require_radius
 from onr.files import require_writable
 from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
-from onr.measurements.loaders import labelled
+from onr.measurements.loaders import labelled, taken
 from onr.numerals import number, written
 from onr.protocols import BackendNetwork, Linearization, Loss, Norm, NormLike
 from onr.registry import registry
@@ -124,14 +125,14 @@ def network_of(model: Any, x: Array, /, *, check: bool = True) -> BackendNetwork
     }
     names = [name for name, packages in known.items() if _from(x, packages)]
     if not names:
-        expected = ", ".join(package for _, *packages in known.values() for package in packages)
+        expected = ", ".join(packages[1] for packages in known.values())
         raise OnrError(f"x is {_described(x)}: expected an array of {expected}")
     owners = [name for name, packages in known.items() if _from(model, packages)]
     shared = [name for name in names if name in owners]
     if owners and not shared:
         raise OnrError(
             f"x is {_described(x)} and the model {_described(model)}: give x as an array of "
-            f"{' or '.join(known[owners[0]][1:])}"
+            f"{known[owners[0]][1]}"
         )
     chosen = (shared or names)[0]
     backend = registry().resolve("backend", chosen).load()()
@@ -246,10 +247,32 @@ def linearize(model: Any, x: Array, /) -> Linearization:
     return network_of(model, x).linearize(x)
 
 
-def _jacobian_of(J: Any, x: Array | None) -> Linearization:
-    """A linearisation as it is; that of matrices, or of a model at inputs."""
-    if x is not None:
-        return linearize(J, x)
+def _computed(compute: Callable[..., Any], J: Any, x: Array | None) -> Any:
+    """What ``compute`` makes of a linearisation or matrices, in arrays of the user's package.
+
+    That of a model at ``x`` works with the arrays that its network works with.
+    """
+    if x is None:
+        return compute(_jacobian_of(J))
+    network = network_of(J, x)
+    return _like(x, compute(network.linearize(taken(network, x))))
+
+
+def _like(x: Array, found: Any) -> Any:
+    """A result, its arrays of NumPy converted to arrays of the package of ``x`` if that is another.
+
+    Their types stay.
+    """
+    xp = array_namespace(x)
+    if is_dataclass(found) and not isinstance(found, type):
+        return replace(found, **{f.name: _like(x, getattr(found, f.name)) for f in fields(found)})
+    if not isinstance(found, np.ndarray) or isinstance(x, np.ndarray):
+        return found
+    return xp.asarray(found, device=device(x))
+
+
+def _jacobian_of(J: Any) -> Linearization:
+    """A linearisation as it is; that of matrices."""
     if hasattr(J, "jvp"):
         linearization: Linearization = J
         return linearization
@@ -310,16 +333,21 @@ def operator_norm(
         ('exact', [8.0])
 
     """
-    found = _jacobian_of(J, x)
-    return operator_norms.operator_norm(
-        found.J if isinstance(found, dense.Matrices) else found,
-        p=norm(p),
-        q=norm(q),
-        rng=generator(rng),
-        restarts=restarts,
-        steps=steps,
-        on_progress=on_progress,
-    )
+
+
+    def compute(found: Linearization) -> OperatorNorm:
+        return operator_norms.operator_norm(
+            found.J if isinstance(found, dense.Matrices) else found,
+            p=norm(p),
+            q=norm(q),
+            rng=generator(rng),
+            restarts=restarts,
+            steps=steps,
+            on_progress=on_progress,
+        )
+
+    computed: OperatorNorm = _computed(compute, J, x)
+    return computed
 
 
 def singular_triplets(
@@ -351,7 +379,7 @@ def singular_triplets(
             f"k is {_described(k)}: expected a whole number; of a model, write "
             "onr.singular_triplets(onr.linearize(model, x), k)"
         )
-    return lanczos.singular_triplets(_jacobian_of(J, None), int(k), rng=generator(rng), **options)
+    return lanczos.singular_triplets(_jacobian_of(J), int(k), rng=generator(rng), **options)
 
 
 def singular_values(J: Any, x: Array | None = None, /) -> Array:
@@ -372,7 +400,7 @@ def singular_values(J: Any, x: Array | None = None, /) -> Array:
         [[4.0, 3.0]]
 
     """
-    return dense.singular_values(_jacobian_of(J, x))
+    return _computed(dense.singular_values, J, x)
 
 
 def jacobian(J: Any, x: Array | None = None, /) -> Array:
@@ -392,8 +420,10 @@ def jacobian(J: Any, x: Array | None = None, /) -> Array:
         torch.Size([4, 2, 3])
 
     """
-    found = _jacobian_of(J, x)
-    return found.J if isinstance(found, dense.Matrices) else dense.jacobian(found)
+    def compute(found: Linearization) -> Array:
+        return found.J if isinstance(found, dense.Matrices) else dense.jacobian(found)
+
+    return _computed(compute, J, x)
 
 
 def linear_operator(J: Any, x: Array | None = None, /) -> LinearOperator:
@@ -414,7 +444,7 @@ def linear_operator(J: Any, x: Array | None = None, /) -> LinearOperator:
     """
     from onr.jacobians.scipy_operator import linear_operator as operator
 
-    return operator(_jacobian_of(J, x))
+    return operator(_jacobian_of(J) if x is None else linearize(J, x))
 
 
 def cell_radius(model: Any, x: Array, /, *, p: NormLike) -> Array:
@@ -513,7 +543,9 @@ def attack(
     if bounds == (0.0, 1.0):
         warn_of(ball, size)
     made = chosen.make(ball, size, bounds)
-    return made(network.frozen(), x, labels_of(y, network, x), rng=generator(rng))
+    inputs = taken(network, x)
+    moved = made(network.frozen(), inputs, labels_of(y, network, inputs), rng=generator(rng))
+    return _like(x, moved)
 
 
 def audit(
@@ -574,6 +606,7 @@ def audit(
         raise OnrError("give y, the label of each input")
     inputs, y = labelled(model, x, y)
     network, refused = audited(model, inputs[:FIRST])
+    inputs = taken(network, inputs)
     warn_of(norm(p), radius(eps))
     settings = AuditSettings(
         Threat(norm(p), eps if isinstance(eps, str) else written(float(eps))),

@@ -53,8 +53,9 @@ class Entry:
     summary: str
     """One line for listings."""
     arrays: tuple[str, ...] = ()
-    """For a backend: the packages whose arrays and models it takes, as ``torch``. The front door
-    uses a backend only where one of them is loaded already.
+    """For a backend: the packages whose arrays and models it takes, that of its arrays first, as
+    ``torch``. The front door uses a backend only where one of them is loaded already, and records
+    have their versions.
     """
 
 

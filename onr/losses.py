@@ -28,6 +28,7 @@ from onr.arrays import (
     is_half,
     max_abs,
     on_cpu,
+    put,
     safe,
     to_numpy,
 )
@@ -313,10 +314,9 @@ class CrossEntropy(BaseLoss):
                 others = xp.where(mine, -math.inf, in_float32(logits))
                 others -= xp.max(others, axis=1, keepdims=True)
                 others = xp.exp(self.beta * others)
-                others[mine] = 0.0
+                others = put(others, mine, 0.0)
                 others /= self.sign * xp.sum(others, axis=1, keepdims=True)
-                others[mine] = -self.sign
-                return _rounded(others, logits)
+                return _rounded(put(others, mine, -self.sign), logits)
             mine, below, gap = self._others(in_float32(logits), labels)
             others = xp.exp(below)
             total = xp.where(gap == gap, xp.sum(others, axis=1), math.nan)[:, None]

@@ -82,7 +82,7 @@ def _prepared(
             "normalisation inside the model",
             stacklevel=3,
         )
-    return network.frozen(), inputs, labels
+    return network.frozen(), loaders.taken(network, inputs), labels
 
 
 def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:

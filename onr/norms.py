@@ -232,7 +232,7 @@ class LpNorm(BaseNorm):
             tied = a == largest
             if ties == "vertex":
                 tied = _first(tied)
-            count = xp.sum(flatten(xp.astype(tied, xp.int64)), axis=1)
+            count = xp.count_nonzero(flatten(tied), axis=1)
             # The product with the largest entry keeps NaN, which ties with nothing.
             share = z / safe(largest) / column(xp.astype(count, z.dtype), z)
             return xp.where(tied, share, largest * 0)
@@ -418,7 +418,7 @@ def _first(mask: Array) -> Array:
     """The mask with only the first true entry of each example kept."""
     xp = array_namespace(mask)
     flat = flatten(mask)
-    rank = xp.cumulative_sum(xp.astype(flat, xp.int64), axis=1)
+    rank = xp.cumulative_sum(xp.astype(flat, xp.int32), axis=1)
     return (flat & (rank == 1)).reshape(mask.shape)
 
 

@@ -34,7 +34,7 @@ def project_simplex(w: Array, total: Array | float) -> Array:
     ordered = xp.flip(xp.sort(w, axis=1), axis=1)
     excess = xp.cumulative_sum(ordered, axis=1) - total
     rank = xp.cumulative_sum(xp.ones_like(w), axis=1)
-    active = xp.astype(xp.sum(xp.astype(ordered * rank > excess, xp.int64), axis=1), xp.int64)
+    active = xp.count_nonzero(ordered * rank > excess, axis=1)
     last = xp.maximum(active - 1, xp.zeros_like(active))[:, None]
     tau = xp.take_along_axis(excess, last, axis=1) / xp.take_along_axis(rank, last, axis=1)
     return xp.maximum(w - tau, xp.zeros_like(w)) * scale

@@ -86,7 +86,11 @@ class BackendNetwork(Network, Protocol):
     """A network of a backend. Attacks and norm iterations need only :class:`Network`."""
 
     def asarray(self, x: np.ndarray, /) -> Array:
-        """Convert to the network's float type on its device; integers (labels) stay integers."""
+        """Convert to the network's float type on its device; integers (labels) stay integers.
+
+        The result is an array of the package that is computed with around the network, which need
+        not be that of the user's arrays: the network takes both, and answers each in kind.
+        """
 
     def parameters(self) -> dict[str, np.ndarray]:
         """A copy of the parameters and running statistics, by name."""

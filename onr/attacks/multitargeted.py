@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, in_float32, like, on_cpu, safe, to_numpy
+from onr.arrays import array_namespace, column, in_float32, like, on_cpu, put, safe, to_numpy
 from onr.errors import ImageError, NotAvailableError, OnrError
 from onr.feasible import Bounds, ascent, boxed, require_inside, require_radius, require_range
 from onr.losses import Margin, one_hot, require_values
@@ -319,7 +319,7 @@ class _Search:
         slack = ROUNDING * xp.finfo(wide.dtype).eps * to_numpy(largest).astype(np.float64)
         value = to_numpy(-margin if self.attack.targeted else margin).astype(np.float64)
         rows = np.flatnonzero(value >= self.value[who])
-        self.best[who[rows]] = moved[rows]
+        self.best = put(self.best, who[rows], moved[rows])
         self.value[who[rows]] = value[rows]
         self.spent[who] += 1
         self.candidates = min(CANDIDATES, logits.shape[1] - 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.arrays import array_namespace, column, flatten, inner, like, to_numpy
+from onr.arrays import array_namespace, column, flatten, inner, like, put, to_numpy
 from onr.attacks.multitargeted import MultiTargeted
 from onr.auditing.block import Block
 from onr.auditing.probes import floats, margins
@@ -219,7 +219,7 @@ def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
             if again:
                 fresh = attack(network, x[left], block.labels[left], rng=rng)
                 better = np.flatnonzero(_classes_at(network, fresh) != y[left])
-                moved[left[better]] = fresh[better]  # further() returned a new array
+                moved = put(moved, left[better], fresh[better])  # a new array of further()
             else:
                 more = place < len(radii)
                 moved = attack.further(

@@ -78,7 +78,7 @@ def not_crossed(lower: Array, upper: Array, entries: int, /) -> Array:
     slack = 16 * float(xp.finfo(lower.dtype).eps) * entries**0.5
     crossed = ~(lower <= upper * (1 + slack))
     if bool(xp.any(crossed)):
-        index = int(xp.argmax(xp.astype(crossed, xp.int64)))
+        index = int(xp.argmax(xp.astype(crossed, xp.int32)))
         raise OnrError(
             f"operator norm of example {index}: the lower bound {float(lower[index]):.9g} is above "
             f"the upper bound {float(upper[index]):.9g}; one of them is wrong, please report it"

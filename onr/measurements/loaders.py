@@ -12,9 +12,10 @@ from array_api_compat import is_numpy_array, to_device
 from onr.arrays import array_namespace, to_numpy
 from onr.errors import OnrError
 from onr.measurements.batches import Inputs
+from onr.protocols import BackendNetwork
 from onr.typing import Array
 
-__all__ = ["extent", "labelled"]
+__all__ = ["extent", "labelled", "taken"]
 
 
 def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
@@ -93,6 +94,40 @@ def extent(x: Any, /) -> tuple[float, float]:
     if math.prod(x.shape) == 0 or not xp.isdtype(x.dtype, "real floating"):
         return math.inf, -math.inf
     return float(xp.min(x)), float(xp.max(x))
+
+
+def taken(network: BackendNetwork, x: Inputs, /) -> Inputs:
+    """The inputs as arrays of the package that the network works with.
+
+    A network of JAX works with NumPy on the CPU, for example. Inputs of that package are returned
+    as they are.
+
+    Example:
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> network, x = NumpyBackend().build(Architecture((3,), (Affine(2),))), np.zeros((5, 3))
+        >>> taken(network, x) is x
+        True
+
+    """
+    own = array_namespace(network.asarray(np.zeros(1)))
+    if array_namespace(x[:1]) is own:
+        return x
+    converted = _Converted(network, x)
+    return converted[:] if hasattr(x, "shape") else converted
+
+
+class _Converted:
+    """Inputs that are converted where they are read."""
+
+    def __init__(self, network: BackendNetwork, x: Inputs) -> None:
+        self._network, self._x = network, x
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def __getitem__(self, part: slice, /) -> Array:
+        return self._network.asarray(to_numpy(self._x[part]))
 
 
 class _Items:

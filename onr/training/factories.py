@@ -257,7 +257,8 @@ def versions() -> dict[str, str]:
 
     """
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("numpy", "torch", "torchvision", "scikit-learn"):
+    backends = [name for _, entry in registry().offers("backend") for name in entry.arrays]
+    for name in dict.fromkeys(("numpy", "torch", "torchvision", "scikit-learn", *backends)):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
