@@ -334,7 +334,6 @@ def operator_norm(
 
     """
 
-
     def compute(found: Linearization) -> OperatorNorm:
         return operator_norms.operator_norm(
             found.J if isinstance(found, dense.Matrices) else found,
@@ -420,6 +419,7 @@ def jacobian(J: Any, x: Array | None = None, /) -> Array:
         torch.Size([4, 2, 3])
 
     """
+
     def compute(found: Linearization) -> Array:
         return found.J if isinstance(found, dense.Matrices) else dense.jacobian(found)
 

@@ -24,6 +24,7 @@ from onr.measurements import attack_outcome, logits
 from onr.norms import LpNorm
 from onr.protocols import BackendNetwork
 from onr_numpy.backend import NumpyBackend
+from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
 
 SHAPE = (1, 4, 4)
@@ -57,6 +58,37 @@ def test_a_norm_is_text_a_number_or_a_norm(p: Any) -> None:
     np.testing.assert_allclose(
         to_numpy(there.lower), onr.operator_norm(one, x, p=p, q=LpNorm(1)).lower, rtol=1e-9
     )
+
+
+class Around(DenseNetwork):
+    """A network that takes tensors too, and asks for NumPy to be computed with around it."""
+
+    def __call__(self, x: Any, /) -> Any:
+        return super().__call__(to_numpy(x))
+
+
+def test_a_network_may_compute_in_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, x), (_, z) = dense(), module()
+    around = Around(one.architecture, one.weights)
+    for place in ("onr.front_door.network_of", "onr.measure.network_of"):
+        monkeypatch.setattr(place, lambda model, x, **options: model)
+    for verb, options in (
+        (onr.attack, {"p": 1, "eps": "1/10", "attack": "multitargeted"}),
+        (onr.attack, {"p": 2, "eps": "1/10"}),
+        (onr.operator_norm, {"p": 3, "q": 2}),
+        (onr.jacobian, {}),
+        (onr.singular_values, {}),
+    ):
+        labels = [Y] if verb is onr.attack else []
+        found, expected = verb(around, z, *labels, **options), verb(one, x, *labels, **options)
+        if verb is onr.operator_norm:
+            assert found.stationary.dtype == torch.bool
+            found, expected = found.v, expected.v
+        assert isinstance(found, torch.Tensor)
+        np.testing.assert_array_equal(found, expected)
+    assert onr.measure.accuracy(around, z, Y) == onr.measure.accuracy(one, x, Y)
+    pairs = [(each, int(y)) for each, y in zip(z, Y, strict=True)]
+    assert onr.measure.accuracy(around, pairs) == onr.measure.accuracy(one, x, Y)
 
 
 def test_both_backends_give_one_answer() -> None:
