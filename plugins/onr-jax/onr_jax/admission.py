@@ -10,7 +10,7 @@ from onr.arrays import in_float32, to_numpy
 from onr.errors import OnrError
 from onr.typing import Array
 from onr_jax.model import Model
-from onr_jax.programs import filled
+from onr_jax.programs import filled, rounding
 
 __all__ = ["admit", "check_inputs"]
 
@@ -59,7 +59,7 @@ def admit(model: Model, x: Array, /) -> None:
     beside = to_numpy(in_float32(model.programs.value(model.arrays, pair)))[:1]
     alone = to_numpy(in_float32(model.programs.value(model.arrays, first)))
     apart, size = np.abs(beside - alone), np.abs(alone).max(initial=0.0)
-    if np.isfinite(size) and not (apart <= float(jnp.finfo(x.dtype).eps) ** 0.5 * size).all():
+    if np.isfinite(size) and not (apart <= rounding(x) ** 0.5 * size).all():
         raise OnrError(
             "the logits of an input depend on the other inputs of its batch: expected a function "
             "of each; a batch normalisation of Flax takes use_running_average=True, and "

@@ -20,7 +20,7 @@ from onr.errors import NotAvailableError, OnrError
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Norm
 from onr_jax.interpreter import Node, evaluate
-from onr_jax.programs import Arrays, Call
+from onr_jax.programs import Arrays, Call, rounding
 
 __all__ = ["Cells"]
 
@@ -149,7 +149,7 @@ class Cells:
         step = size * np.random.default_rng(0).standard_normal((1, *x.shape))
         moved = jnp.asarray(step, dtype=x.dtype)
         tangents = self._slopes(arrays, x, pattern, moved)
-        tolerance = float(jnp.finfo(x.dtype).eps) ** (1 / 3)
+        tolerance = rounding(x) ** (1 / 3)
         for sign in (1, -1):
             there = self._fixed(arrays, x + sign * moved[0], pattern)
             for near, far, tangent in zip(values, there, tangents, strict=True):

@@ -126,4 +126,5 @@ def _evaluated(jaxpr: Any, equation: Any, given: tuple[Node, ...]) -> list[Any]:
         outvars=equation.outvars,
         eqns=[equation],
     )
-    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, []))(*inputs.values())
+    found: list[Any] = core.jaxpr_as_fun(core.ClosedJaxpr(alone, []))(*inputs.values())
+    return found

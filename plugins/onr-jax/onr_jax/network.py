@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 
 from onr.errors import OnrError
 from onr.protocols import Array, Norm
@@ -64,8 +63,10 @@ class JaxNetwork:
         """
         if not np.issubdtype(x.dtype, np.integer):
             x = np.asarray(x, dtype=self._dtype)
-        places = [array.device for array in self.model.arrays] or jax.devices()
-        return x if places[0].platform == "cpu" else jnp.asarray(x, device=places[0])
+        places = {place for array in self.model.arrays for place in array.devices()}
+        if any(place.platform == "cpu" for place in places or jax.devices()):
+            return x
+        return jax.device_put(x, places.pop() if len(places) == 1 else None)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """A copy of the arrays that the function depends on, by their paths in the pytree.

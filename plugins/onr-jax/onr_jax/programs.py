@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from onr.errors import OnrError
 from onr.typing import Array
 
-__all__ = ["Arrays", "Call", "Programs", "answer", "filled"]
+__all__ = ["Arrays", "Call", "Programs", "answer", "filled", "rounding"]
 
 Arrays: TypeAlias = list[jax.Array]
 Call: TypeAlias = Callable[[Arrays, jax.Array], jax.Array]
@@ -86,14 +86,26 @@ def filled(x: Array, size: int, /) -> jax.Array:
         x = xp.concatenate([x, xp.repeat(x[-1:], size - len(x), axis=0)])
     if isinstance(x, jax.Array):
         return x
-    if x.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+    if x.dtype == np.float64 and jnp.result_type(float) != np.float64:
         raise OnrError(
             "an array of float64, which JAX has under jax_enable_x64 alone: call "
             'jax.config.update("jax_enable_x64", True) first, or give float32'
         )
-    return jax.device_put(np.array(x))  # jnp.array would compile a copy for each shape
+    placed: jax.Array = jax.device_put(np.array(x))  # jnp.array would compile a copy for each shape
+    return placed
 
 
 def answer(found: jax.Array, x: Array, /) -> Array:
     """The result for the examples of ``x`` alone, as an array of its kind."""
     return found[: len(x)] if isinstance(x, jax.Array) else np.asarray(found)[: len(x)]
+
+
+def rounding(x: Array, /) -> float:
+    """The distance from 1 to the next number of the float type of ``x``.
+
+    Example:
+        >>> rounding(np.zeros(2)) == np.finfo(float).eps
+        True
+
+    """
+    return float(jnp.finfo(x.dtype).eps)  # type: ignore[no-untyped-call]  # jax's

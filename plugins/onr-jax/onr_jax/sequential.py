@@ -69,9 +69,19 @@ def _applied(layer: Layer, own: Mapping[str, jax.Array], x: jax.Array) -> jax.Ar
         deviation = jnp.sqrt(own["running_var"] + BATCH_NORM_EPS)
         return (x - _channels(own["running_mean"], x)) / _channels(deviation, x)
     if isinstance(layer, MaxPool):
-        window = (1, 1, layer.size, layer.size)
-        return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+        return _pooled(x, layer.size)
     return jax.nn.relu(x)
+
+
+def _pooled(x: jax.Array, size: int) -> jax.Array:
+    """The first maximum of each window; ``J^T u`` of XLA's own takes four times as long."""
+    batch, channels, height, width = x.shape
+    rows, columns = height // size, width // size
+    windows = x[:, :, : rows * size, : columns * size]
+    windows = windows.reshape(batch, channels, rows, size, columns, size)
+    entries = windows.transpose(0, 1, 2, 4, 3, 5).reshape(batch, channels, rows, columns, size**2)
+    winner = jnp.argmax(entries, axis=-1, keepdims=True)
+    return jnp.sum(jnp.where(winner == jnp.arange(size**2), entries, 0), axis=-1)
 
 
 def _channels(values: jax.Array, x: jax.Array) -> jax.Array:
