@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UNUSED := '/(tests|transformers/models|torch/testing/_internal)/'
 DISTRIBUTIONS := plugins/onr-pixel-norms plugins/onr-fast-training
 
-.PHONY: install demo test suite fuzz derivatives benchmark norms outputs lint clean
+.PHONY: install demo test suite fuzz derivatives jax benchmark norms outputs lint clean
 
 install: $(VENV)/installed
 
@@ -43,6 +43,15 @@ derivatives: install
 	$(BIN)/python -m pip install --quiet timm==1.0.31
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.families
 
+# The plugin for JAX, in an environment of its own: its tests, and the contract of a backend.
+jax: $(VENV)-jax/installed
+	OMP_NUM_THREADS=1 $(VENV)-jax/bin/python -m pytest plugins/onr-jax
+
+$(VENV)-jax/installed: pyproject.toml plugins/onr-jax/pyproject.toml
+	$(PYTHON) -m venv $(VENV)-jax
+	$(VENV)-jax/bin/python -m pip install --quiet --editable . --editable 'plugins/onr-jax[test]'
+	touch $@
+
 benchmark: install
 	$(BIN)/python -m pytest --benchmark-only
 
@@ -56,4 +65,4 @@ outputs: install
 	$(BIN)/python tests/jacobians/thousand_outputs.py --images 2
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-jax demo

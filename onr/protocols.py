@@ -2,7 +2,8 @@
 
 This module computes nothing. A backend provides networks. Norms, losses, attacks and methods are
 written once against these protocols and run on every backend. ``Array`` is a ``numpy.ndarray``
-(also of exact rationals, ``dtype=object``) or a ``torch.Tensor``.
+(also of exact rationals, ``dtype=object``), a ``torch.Tensor``, or another array that
+``array_api_compat`` knows; it may be immutable.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -294,3 +295,12 @@ def modules() -> list[str]:
 def test_the_examples_of_a_module_run(name: str) -> None:
     known = {"np": np, "math": math, "jnp": jnp, "jax": jax, "onr_jax": onr_jax}
     assert doctest.testmod(importlib.import_module(name), extraglobs=known).failed == 0
+
+
+def test_the_blocks_of_the_readme_run() -> None:
+    page = (Path(__file__).parents[1] / "README.md").read_text()
+    known: dict[str, Any] = {}
+    for block in page.split("```python\n")[1:]:
+        exec(block.partition("```")[0], known)  # noqa: S102 - our own page
+    assert known["found"].kind == "exact"
+    assert known["radius"].shape == (2,)
