@@ -97,7 +97,7 @@ def extent(x: Any, /) -> tuple[float, float]:
 
 
 def taken(network: BackendNetwork, x: Inputs, /) -> Inputs:
-    """The inputs as arrays of the package that the network works with.
+    """Inputs that :func:`labelled` gave, as arrays of the package that the network works with.
 
     A network of JAX works with NumPy on the CPU, for example. Inputs of that package are returned
     as they are.
@@ -111,7 +111,8 @@ def taken(network: BackendNetwork, x: Inputs, /) -> Inputs:
 
     """
     own = array_namespace(network.asarray(np.zeros(1)))
-    if array_namespace(x[:1]) is own:
+    given = x.namespace if isinstance(x, _Items) else array_namespace(x)
+    if given is own:
         return x
     converted = _Converted(network, x)
     return converted[:] if hasattr(x, "shape") else converted
@@ -140,6 +141,7 @@ class _Items:
             image, label = _pair(dataset[index])
             labels.append(label)
             extents.append(extent(image))
+            self.namespace = array_namespace(image)
         self.labels = np.array(labels)
         lows, highs = zip(*extents, strict=True)
         self.extent = min(lows), max(highs)
