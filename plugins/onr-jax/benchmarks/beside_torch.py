@@ -1,11 +1,10 @@
 """Products and an attack of one small CNN in JAX and in torch: processor seconds on one thread.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/beside_torch.py
+OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/beside_torch.py
 """
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import jax
 import numpy as np
 import torch
 from jax import numpy as jnp
-from onr_jax.backend import JaxBackend
 
 import onr
 from onr.architectures import Affine, Architecture, Conv, Flatten, MaxPool, ReLU
+from onr_jax.backend import JaxBackend
 from onr_torch.backend import TorchBackend
 
 SHAPE, IMAGES, TIMES = (3, 32, 32), 64, 20
@@ -38,24 +37,30 @@ def seconds(run: Callable[[], Any]) -> tuple[float, float]:
     return spent[0], statistics.median(spent[1:])
 
 
-def main() -> None:
-    """Print a row for each of the two."""
-    torch.set_num_threads(1)
+def compare(backend: Any, array: Callable[[np.ndarray], Any]) -> None:
+    """Print a row for each product and the attack of a backend, whose arrays ``array`` makes."""
     rng = np.random.default_rng(0)
-    x, v = rng.random((2, IMAGES, *SHAPE), dtype="float32")
-    u, y = rng.standard_normal((IMAGES, 10)).astype("float32"), rng.integers(0, 10, IMAGES)
-    print(f"{platform.processor()}, jax {jax.__version__}, torch {torch.__version__}")
-    for backend, array in ((TorchBackend(), torch.from_numpy), (JaxBackend(), jnp.asarray)):
-        network = backend.build(Architecture(SHAPE, LAYERS), dtype="float32").frozen()
-        inputs, there = array(x), network.linearize(array(x))
-        for name, run in (
-            ("linearise", lambda: network.linearize(inputs).value),
-            ("J v", lambda: there.jvp(array(v))),
-            ("J^T u", lambda: there.vjp(array(u))),
-            ("attack", lambda: onr.attack(network, inputs, y, p="inf", eps="8/255", steps=10)),
-        ):
-            first, later = seconds(run)
-            print(f"{type(network).__name__:14} {name:10} first {first:7.3f} s, then {later:.4f} s")
+    x, v = (array(each) for each in rng.random((2, IMAGES, *SHAPE), dtype="float32"))
+    u = array(rng.standard_normal((IMAGES, 10)).astype("float32"))
+    y = rng.integers(0, 10, IMAGES)
+    network = backend.build(Architecture(SHAPE, LAYERS), dtype="float32").frozen()
+    here = network.linearize(x)
+    for name, run in {
+        "linearise": lambda: network.linearize(x).value,
+        "J v": lambda: here.jvp(v),
+        "J^T u": lambda: here.vjp(u),
+        "attack": lambda: onr.attack(network, x, y, p="inf", eps="8/255", steps=10),
+    }.items():
+        first, later = seconds(run)
+        print(f"{type(network).__name__:14} {name:10} first {first:7.3f} s, then {later:.4f} s")
+
+
+def main() -> None:
+    """Compare the two backends."""
+    torch.set_num_threads(1)
+    print(f"jax {jax.__version__}, torch {torch.__version__}")
+    compare(TorchBackend(), torch.from_numpy)
+    compare(JaxBackend(), jnp.asarray)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class JaxBackend:
                 "backend jax takes an Architecture, or onr_jax.adapt(function, variables, "
                 f"input_shape=...) with its own variables; got {type(model).__name__}"
             )
-        if dtype == "float64":
+        if dtype == "float64" and jnp.result_type(float) != np.float64:
             jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # jax's
         drawn = initial_parameters(model, seed) if parameters is None else parameters
         variables = {}

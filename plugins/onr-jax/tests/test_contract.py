@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -198,6 +200,19 @@ def test_the_theorem() -> None:
     assert all(cell["holds"] for cell in found["cells"])
     assert found["wall"] == []
     assert found["served"]["backend"]["distribution"] == "onr-jax"
+
+
+FLOAT64 = """
+from onr.architectures import Affine, Architecture
+from onr_jax.backend import JaxBackend
+
+network = JaxBackend().build(Architecture((3,), (Affine(2),)), dtype="float64")
+assert {value.dtype.name for value in network.parameters().values()} == {"float64"}
+"""
+
+
+def test_a_process_that_asks_for_float64_gets_it() -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", FLOAT64], check=True)
 
 
 def test_training_is_refused_in_one_line(tmp_path: Any) -> None:
