@@ -311,3 +311,14 @@ def test_the_blocks_of_the_readme_run() -> None:
         exec(block.partition("```")[0], known)  # noqa: S102 - our own page
     assert known["found"].kind == "exact"
     assert known["radius"].shape == (2,)
+
+
+def test_a_window_with_a_tie_has_the_derivative_of_its_first_winner() -> None:
+    window = (1, 1, 2, 2)
+
+    def pooled(x: Any) -> Any:
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")[:, 0, 0]
+
+    here = onr.linearize(pooled, jnp.ones((1, 1, 2, 2)))
+    assert here.vjp(jnp.ones((1, 1))).tolist() == [[[[1, 0], [0, 0]]]]
+    assert here.jvp(jnp.arange(1.0, 5).reshape(1, 1, 2, 2)).tolist() == [[1]]
