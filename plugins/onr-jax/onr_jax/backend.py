@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 from onr.architectures import Architecture, initial_parameters
 from onr.data import Split
-from onr.errors import OnrError
+from onr.errors import NotAvailableError, OnrError
 from onr.protocols import Array, BackendNetwork, Method
 from onr.training.optimizers import Optimizer
 from onr.training.protocols import Learner
@@ -123,10 +123,12 @@ class JaxBackend:
         """Refuse to train.
 
         Raises:
-            OnrError: always.
+            NotAvailableError: always.
 
         """
-        raise OnrError("backend jax does not train: train with --backend torch, or in JAX itself")
+        raise NotAvailableError(
+            "backend jax does not train: train with --backend torch, or in JAX itself"
+        )
 
 
 @lru_cache(maxsize=16)

@@ -33,7 +33,7 @@ from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
-from onr.testing import check_attack, check_network
+from onr.testing import check_attack, check_backend, check_network
 from onr.text import attack_by_name, norm
 from onr_jax.backend import JaxBackend
 from onr_jax.network import JaxNetwork
@@ -152,6 +152,10 @@ def test_the_core_computes_in_jax_arrays_too(networks: Any, p: str) -> None:
     moved = attack(network, x, jnp.asarray(Y), rng=np.random.default_rng(0))
     assert isinstance(moved, jax.Array)
     close(moved, attack(dense, X, Y, rng=np.random.default_rng(0)), 1e-9)
+
+
+def test_the_laws_of_a_backend() -> None:
+    check_backend(JaxBackend())
 
 
 def test_laws(networks: Any) -> None:
