@@ -33,6 +33,7 @@ from onr.errors import OnrError
 from onr.jacobians.iterations import projected_gradient_ascent
 from onr.losses import CrossEntropy
 from onr.norms import LpNorm
+from onr.registry import load
 from onr.testing import check_attack, check_backend, check_network
 from onr.text import attack_by_name, norm
 from onr_jax.backend import JaxBackend
@@ -162,15 +163,7 @@ def test_laws(networks: Any) -> None:
     network = networks[-1]
     check_network(network, X)
     for name, p in (("pga", 2), ("multitargeted", math.inf), ("fgm", 1)):
-        make = attack_by_name(name).make
-        check_attack(
-            lambda eps, make=make, p=p: make(LpNorm(p), eps, (0.0, 1.0)),
-            network,
-            X,
-            Y,
-            p=LpNorm(p),
-            eps=0.1,
-        )
+        check_attack(load("attack", name), network, X, Y, p=LpNorm(p), eps=0.1)
 
 
 def test_ties_and_zeros(networks: Any) -> None:
