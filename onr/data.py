@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onr.architectures import Normalize
-from onr.arrays import array_namespace, device
+from onr.arrays import array_namespace, device, sent
 from onr.class_names import outputs_of
 from onr.errors import OnrError
 from onr.typing import Array
@@ -384,22 +384,18 @@ def augment(images: Array, kind: str, rng: np.random.Generator) -> Array:
         return images
     xp = array_namespace(images)
     count, channels, height, width = images.shape
-    top, left = rng.integers(-PAD, PAD + 1, (count, 2)).T
-    rows, columns = top[:, None] + np.arange(height), left[:, None] + np.arange(width)
+    shifts = rng.integers(-PAD, PAD + 1, (count, 2))
+    flipped = np.zeros(count) if kind == "crop" else rng.random(count) < 0.5
+    # One small array goes to the device; the indices are made there.
+    drawn = sent(np.column_stack([shifts, flipped]).astype(np.int64), images)
+    where = device(images)
+    rows = drawn[:, :1] + xp.arange(height, device=where)
+    columns = drawn[:, 1:2] + xp.arange(width, device=where)
+    columns = xp.where(drawn[:, 2:] > 0, xp.flip(columns, axis=1), columns)
     inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
-    if kind == "crop-flip":
-        flipped = (rng.random(count) < 0.5)[:, None]
-        columns = np.where(flipped, columns[:, ::-1], columns)
-        inside = inside[0], np.where(flipped, inside[1][:, ::-1], inside[1])
-    example, channel, row, column, mask = (
-        xp.asarray(array, device=device(images))
-        for array in (
-            np.arange(count)[:, None, None, None],
-            np.arange(channels)[:, None, None],
-            rows[:, None, :, None],
-            columns[:, None, None, :],
-            inside[0][:, None, :, None] & inside[1][:, None, None, :],
-        )
-    )
+    rows, columns = xp.clip(rows, 0, height - 1), xp.clip(columns, 0, width - 1)
+    example = xp.arange(count, device=where)[:, None, None, None]
+    channel = xp.arange(channels, device=where)[:, None, None]
+    row, column = rows[:, None, :, None], columns[:, None, None, :]
+    mask = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     return images[example, channel, row, column] * mask

@@ -30,6 +30,7 @@ __all__ = [
     "Ascent",
     "Step",
     "projected_gradient_ascent",
+    "pull_back",
     "walk",
 ]
 
@@ -83,6 +84,21 @@ class Ascent:
     """NaN where a loss was NaN, or, if ``keep`` is ``last``, a logit; any number elsewhere,
     ``(batch,)``.
     """
+
+
+def pull_back(here: Linearization, u: Array, /) -> Array:
+    """``J^T u``; on another device than the CPU without a look at it, which would wait for it.
+
+    Example:
+        >>> from onr.jacobians.dense import Matrices
+        >>> pull_back(Matrices(np.array([[[3.0, 4.0]]])), np.array([[2.0]]))
+        array([[6., 8.]])
+
+    """
+    if on_cpu(u):
+        return here.vjp(u)
+    unchecked: Array = getattr(here, "vjp_unchecked", here.vjp)(u)
+    return unchecked
 
 
 def walk(
@@ -224,8 +240,7 @@ def projected_gradient_ascent(
             largest = xp.max(here.value, axis=1)
             sound = largest if sound is None else xp.maximum(sound, largest)
         u = loss.direction(here.value, labels=labels, clean=clean)
-        # On another device than the CPU a look at each gradient would wait for it.
-        g = here.vjp(u) if on_cpu(u) else getattr(here, "vjp_unchecked", here.vjp)(u)
+        g = pull_back(here, u)
         v = g if raw_gradient else p.duality_map(g)
         if limit:
             delta = feasible.clip(p.project_face(delta, v, eps))

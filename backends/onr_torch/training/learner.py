@@ -11,6 +11,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from onr.arrays import sent
 from onr.data import Split, augment, pixels
 from onr.errors import OnrError
 from onr.protocols import Array, Cost, Method, Outputs, PenalizingMethod, Probe
@@ -126,7 +127,7 @@ class TorchLearner:
             if len(rows) == 0:  # a small last batch; every process must take part in the step
                 rows, weight = np.array([0]), 0.0
             row_rng = RowsOfGenerator(rng, rows, total)
-        mine = torch.from_numpy(examples[rows]).to(self._images.device)
+        mine = sent(examples[rows], self._images)
         x = pixels(augment(self._images[mine], self._augmentation, row_rng), self._dtype)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -159,10 +160,12 @@ class TorchLearner:
             cost = cost + penalty.value
         self._optimizer.step()
         if paid.memory is not None:
-            self._remember(examples, rows, paid.memory * (weight > 0))
+            self._remember(examples, rows, mine, paid.memory * (weight > 0))
         return cost
 
-    def _remember(self, examples: np.ndarray, rows: np.ndarray, kept: torch.Tensor) -> None:
+    def _remember(
+        self, examples: np.ndarray, rows: np.ndarray, mine: torch.Tensor, kept: torch.Tensor
+    ) -> None:
         """Store what the method remembers of these examples, from all processes."""
         if self._memory is None:
             self._memory = kept.new_zeros((len(self._images), *kept.shape[1:]))
@@ -171,7 +174,8 @@ class TorchLearner:
             everyone = kept.new_zeros((len(examples), *kept.shape[1:]))
             everyone[torch.from_numpy(rows).to(kept.device)] = kept
             distributed.all_reduce(everyone)
-        self._memory[torch.from_numpy(examples).to(kept.device)] = everyone
+            mine = sent(examples, kept)
+        self._memory[mine] = everyone
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters and buffers by name: those that training changes, no copies."""
