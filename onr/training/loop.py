@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onr.arrays import to_numpy
+from onr.arrays import array_namespace, to_numpy
 from onr.data import validation_split
 from onr.errors import ImageError, NotAvailableError, OnrError
 from onr.measurements.accuracy import attack_outcome, logits, share
@@ -25,6 +25,7 @@ from onr.protocols import Attack, Moment, ScheduledMethod
 from onr.registry import bare
 from onr.training.averaging import WeightAverage
 from onr.training.checkpoints import AVERAGED, MODEL, Checkpoint
+from onr.training.collapse import collapse, median_rho
 from onr.training.config import TrainConfig
 from onr.training.config_hash import config_hash, flat
 from onr.training.factories import (
@@ -248,7 +249,9 @@ class Training:
             self._average.update(self.learner.weights(), step=self.step)
 
     def _check_costs(self) -> None:
-        self._costs += [float(to_numpy(cost)) for cost in self._recent]
+        if self._recent:  # in one piece: each look at another device waits for it
+            stacked = array_namespace(self._recent[0]).stack(self._recent)
+            self._costs += to_numpy(stacked).tolist()
         self._recent = []
         if not np.isfinite(self._costs).all():
             raise self._diverged("the cost is no longer finite")
@@ -274,31 +277,42 @@ class Training:
                 averaged = self._accuracies(epoch)
             record |= {f"averaged_{name}": value for name, value in averaged.items()}
         labels = self.validation.labels
+        collapsed = collapse(record, self.records, images=self._attacked)
         if 4 * epoch >= self.config.epochs and at_chance(record["validation_accuracy"], labels):
             record["warning"] = (
                 "validation accuracy is at chance: try a smaller lr, eps or lam, or more epochs"
             )
+        elif collapsed is not None:
+            record["warning"] = collapsed
         return record | {"seconds": round(self._seconds, 3)}
 
     def _accuracies(self, epoch: int) -> dict[str, float]:
-        """The accuracy of the learner's network on the validation images, clean and attacked."""
+        """The accuracy of the learner's network on the validation images, clean and attacked.
+
+        And :func:`onr.training.collapse.median_rho` of the images that are attacked.
+        """
         network = self.learner.network.frozen()
         labels = self.validation.labels
         x = LoadedImages(self.learner.network, self.validation.images)
         clean = logits(network, x).argmax(axis=1) == labels
         found = {"validation_accuracy": share(clean)[0]}
-        if self._attack is not None and self._ball is not None:
-            count = min(len(labels), math.ceil(len(self.fit) / 40))
-            outcome = attack_outcome(
-                network,
-                self._attack,
-                x[:count],
-                self.learner.network.asarray(labels[:count]),
-                norm=self._ball[0],
-                seed=(self.config.seed, epoch),
-            )
+        if self._ball is None:
+            return found
+        (norm, eps), count = self._ball, self._attacked
+        some, y = x[:count], self.learner.network.asarray(labels[:count])
+        rho = median_rho(network, some, y, p=norm, eps=eps)
+        if rho is not None:
+            found["validation_rho"] = rho
+        if self._attack is not None:
+            seed = self.config.seed, epoch
+            outcome = attack_outcome(network, self._attack, some, y, norm=norm, seed=seed)
             found["validation_robust_accuracy"] = share(outcome.predicted == labels[:count])[0]
         return found
+
+    @property
+    def _attacked(self) -> int:
+        """How many validation images are attacked after each epoch, from the first."""
+        return min(len(self.validation), math.ceil(len(self.fit) / 40))
 
     def _validation_attack(self) -> Attack | None:
         """Ten steps of projected gradient ascent in the ball that the method trains for.
