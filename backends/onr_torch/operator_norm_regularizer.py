@@ -23,7 +23,8 @@ from onr.front_door import RngLike, generator, radius
 from onr.losses import logit_change
 from onr.protocols import NormLike
 from onr.regularizers.operator_norm_term import OperatorNormTerm, Paid
-from onr.regularizers.searches import Direction, Exact, Iteration, Search, WarmStart
+from onr.regularizers.searches import Direction, Exact, Iteration, Search
+from onr.regularizers.warm_start import WarmStart, usual_noise
 from onr.text import norm
 from onr_torch.admission import check_inputs
 from onr_torch.modes import (
@@ -73,8 +74,9 @@ class LastCall:
     """The direction in the space of the logits that belongs to ``v``, shape ``(batch, d)``."""
     rho: torch.Tensor | None
     """``<u, f(x + eps v) - f(x)> / (eps ||J^T u||_{p*})``, shape ``(batch,)``: 1 where the network
-    is linear from ``x`` to ``x + eps v``, and nan where the denominator is zero. ``None`` with
-    ``form = jacobian``, which does not compute ``f(x + eps v)``."""
+    is linear from ``x`` to ``x + eps v``, and nan where the denominator is zero. Where ``warm``
+    looks from ``x + noise``, it is ``<u, f(x + noise + eps v) - f(x) - J noise>`` that is divided.
+    ``None`` with ``form = jacobian``, which does not compute ``f(x + eps v)``."""
 
 
 class OperatorNormRegularizer:
@@ -110,9 +112,12 @@ class OperatorNormRegularizer:
             fraction as text.
         search: ``power``, the norm iteration (Eq. 12) from a random start; ``exact``, the
             maximiser from the whole Jacobian, for d vjps; or ``warm``, one vjp, continued from the
-            example's last visit.
+            example's last visit (:class:`onr.regularizers.warm_start.WarmStart`).
         steps: the iterations of ``power``.
         alpha: the step size of ``power``; ``inf`` for Eq. 12, finite for Eq. 11.
+        noise: for ``warm``, the radius of the noise under the linearisation, in eps; if not given,
+            2 for p = inf, and 1 for other norms.
+        share: for ``warm``, the share of the examples that the loss leads, and not their memory.
         power: the exponent ``r``; 1 for Eq. 13, 2 for Eq. 7.
         form: ``difference`` or ``jacobian``.
         examples: for ``warm``, the number of training examples; calls then take their ``index``.
@@ -146,6 +151,8 @@ class OperatorNormRegularizer:
         search: str = "power",
         steps: int = 10,
         alpha: float = math.inf,
+        noise: float | None = None,
+        share: float = 0.5,
         power: float = 1.0,
         form: str = "difference",
         examples: int | None = None,
@@ -157,7 +164,8 @@ class OperatorNormRegularizer:
             raise OnrError(f"reduction = {reduction!r}: expected {', '.join(REDUCTIONS)}")
         if examples is not None and examples < 1:
             raise OnrError(f"examples = {examples}: expected at least 1")
-        found = _search(search, steps, alpha)
+        usual = usual_noise(norm(p)) if noise is None else noise
+        found = _search(search, steps, alpha, usual, share)
         self.term = OperatorNormTerm(norm(p), norm(q), radius(eps), power, form, found)
         """The norms, the radius, the exponent, the form and the search."""
         self.rng = generator(rng)
@@ -191,6 +199,7 @@ class OperatorNormRegularizer:
         logits: torch.Tensor | Any = None,
         *,
         index: Any = None,
+        labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The term, a scalar, or ``(batch,)`` with ``reduction = "none"``.
 
@@ -203,6 +212,8 @@ class OperatorNormRegularizer:
                 ``form = "jacobian"`` they are not needed.
             index: for ``warm``, the numbers of these examples in the training set, shape
                 ``(batch,)``. Without it each ``u`` is drawn anew.
+            labels: for ``warm``, the labels of the examples, ``(batch,)``: the loss that leads a
+                ``share`` of them. Without it the predicted classes stand for them.
 
         Raises:
             OnrError: the module or the inputs are refused (:mod:`onr_torch.admission`), the logits
@@ -214,11 +225,11 @@ class OperatorNormRegularizer:
         self._tell_of_memory(index)
         given = None if logits is None else tensor_of(logits, model)
         if self.term.form == "jacobian":
-            return self._of_jacobian(model, x, index)
-        found = self._direction(model, x, index)
+            return self._of_jacobian(model, x, index, labels)
+        found = self._direction(model, x, index, labels)
         if found is None:
             return self._reduced(x.new_zeros(0))
-        moved = x + self.term.eps * found.v
+        moved = self._moved(found, x)
         inputs = torch.cat([x, moved]) if given is None else moved
         outputs = self._second_pass(model, inputs).to(x.dtype)
         if given is None:
@@ -233,11 +244,16 @@ class OperatorNormRegularizer:
                 "the logits have no graph, so that half of the gradient would be missing: give "
                 "model(x) itself, made with gradients and not detached"
             )
-        return self._paid(found, logit_change(outputs, given.to(x.dtype)), index)
+        return self._paid(found, x, logit_change(outputs, given.to(x.dtype)), index)
 
     @untraced
     def together(
-        self, model: nn.Module, x: torch.Tensor, *, index: Any = None
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        index: Any = None,
+        labels: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits at ``x`` and the term, from one forward pass of ``model`` as it is given.
 
@@ -249,6 +265,7 @@ class OperatorNormRegularizer:
             model: the module; :meth:`__call__` describes it.
             x: the inputs, shape ``(batch, *input_shape)``.
             index: :meth:`__call__` describes it.
+            labels: :meth:`__call__` describes it.
 
         Raises:
             OnrError: :meth:`__call__` lists the reasons.
@@ -264,15 +281,57 @@ class OperatorNormRegularizer:
         _check_call(model, x)
         self._tell_of_memory(index)
         if self.term.form == "jacobian":
-            term = self._of_jacobian(model, x, index)  # before the pass moves the statistics
+            term = self._of_jacobian(
+                model, x, index, labels
+            )  # before the pass moves the statistics
             return tensor_of(model(x), model), term
-        found = self._direction(model, x, index)
+        clean, _, term = self.pair(model, x, index=index, labels=labels)
+        return clean, term
+
+    @untraced
+    def pair(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        index: Any = None,
+        labels: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The logits at ``x``, those at the perturbed inputs, and the term, as :meth:`together`.
+
+        The method ``dd-snr-warm`` pays half of the cross-entropy at each:
+        ``(l(y, logits) + l(y, moved)) / 2 + lam * term``, with ``search = "warm"``.
+
+        Args:
+            model: the module; :meth:`__call__` describes it.
+            x: the inputs, shape ``(batch, *input_shape)``.
+            index: :meth:`__call__` describes it.
+            labels: :meth:`__call__` describes it.
+
+        Raises:
+            OnrError: with ``form = jacobian`` there are no perturbed inputs; :meth:`__call__` lists
+                the other reasons.
+
+        Example:
+            >>> reg = OperatorNormRegularizer(p="inf", q=2, eps=0.1, search="warm", examples=5)
+            >>> model, x, y = nn.Linear(3, 2), torch.rand(5, 3), torch.zeros(5, dtype=torch.int64)
+            >>> logits, moved, term = reg.pair(model, x, index=range(5), labels=y)
+            >>> logits.shape == moved.shape, term.shape
+            (True, torch.Size([]))
+
+        """
+        _check_call(model, x)
+        if self.term.form == "jacobian":
+            raise OnrError("form = jacobian looks at no perturbed inputs: use form = difference")
+        self._tell_of_memory(index)
+        found = self._direction(model, x, index, labels)
         if found is None:
-            return tensor_of(model(x), model), self._reduced(x.new_zeros(0))
-        outputs = tensor_of(model(torch.cat([x, x + self.term.eps * found.v])), model)
+            clean = tensor_of(model(x), model)
+            return clean, clean, self._reduced(x.new_zeros(0))
+        outputs = tensor_of(model(torch.cat([x, self._moved(found, x)])), model)
         clean, moved = outputs.tensor_split(2)
         change = logit_change(moved.to(x.dtype), clean.to(x.dtype))
-        return clean, self._paid(found, change, index)
+        return clean, moved, self._paid(found, x, change, index)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies of what is remembered between calls: the vectors of ``warm``, and the generator.
@@ -309,7 +368,9 @@ class OperatorNormRegularizer:
         set_rng_state(self.rng, state)
         self._memory = None if memory is None else memory.clone()
 
-    def _direction(self, model: nn.Module, x: torch.Tensor, index: Any) -> Direction | None:
+    def _direction(
+        self, model: nn.Module, x: torch.Tensor, index: Any, labels: torch.Tensor | None
+    ) -> Direction | None:
         """What the search finds, on the module in evaluation mode; ``None`` for an empty batch."""
         network = self._network_at(bare(model), x)
         rows = self._rows(index, x)
@@ -321,7 +382,14 @@ class OperatorNormRegularizer:
             self._memory = self._memory.to(x.device)
             memory = self._memory[rows]
         with torch.no_grad(), mixed_precision(x, False):
-            return self.term.direction(network.frozen(), x.detach(), rng=self.rng, memory=memory)
+            return self.term.direction(
+                network.frozen(), x.detach(), labels=labels, rng=self.rng, memory=memory
+            )
+
+    def _moved(self, found: Direction, x: torch.Tensor) -> torch.Tensor:
+        """``x + noise + eps v``, with the gradient of ``x``."""
+        moved: torch.Tensor = found.moved(self.term.eps)
+        return moved + (x - x.detach()) if x.requires_grad else moved
 
     def _network_at(self, module: nn.Module, x: torch.Tensor) -> TorchNetwork:
         kind = (tuple(x.shape[1:]), x.dtype, x.device)
@@ -388,23 +456,30 @@ class OperatorNormRegularizer:
             )
         return outputs
 
-    def _of_jacobian(self, model: nn.Module, x: torch.Tensor, index: Any) -> torch.Tensor:
+    def _of_jacobian(
+        self, model: nn.Module, x: torch.Tensor, index: Any, labels: torch.Tensor | None
+    ) -> torch.Tensor:
         if x.requires_grad:
             raise OnrError("form = jacobian has no gradient in x: give x.detach()")
-        found = self._direction(model, x, index)
+        found = self._direction(model, x, index, labels)
         if found is None:
             return self._reduced(x.new_zeros(0))
         image = trainable_jvp(bare(model), x, found.v, bfloat16=self._bfloat16)
-        return self._paid(found, self.term.eps * image, index)
+        return self._paid(found, x, self.term.eps * image, index)
 
-    def _paid(self, found: Direction, change: torch.Tensor, index: Any) -> torch.Tensor:
+    def _paid(
+        self, found: Direction, x: torch.Tensor, change: torch.Tensor, index: Any
+    ) -> torch.Tensor:
         """The term of this change of the logits; the example's ``u`` is remembered."""
         constant = change.detach()
         paid = self.term.paid(constant)
         self._remember(paid, self._rows(index, change))
         rho = None
         if self.term.form == "difference":
-            rho = inner(found.u, constant) / (self.term.eps * found.slope)
+            rise = inner(found.u, constant)
+            if found.gradient is not None:  # what the noise does to <u, f>
+                rise = rise - inner(found.gradient, found.start - x.detach())
+            rho = rise / (self.term.eps * found.slope)
         size = found.slope / safe(self.term.q.dual(found.u))
         self.last = LastCall(size, found.kind, found.v, found.u, rho)
         return self._reduced(attached(paid.value, (change * paid.gradient).sum(dim=1)))
@@ -436,6 +511,8 @@ def operator_norm_penalty(
     search: str = "power",
     steps: int = 10,
     alpha: float = math.inf,
+    noise: float | None = None,
+    share: float = 0.5,
     power: float = 1.0,
     form: str = "difference",
     reduction: str = "mean",
@@ -457,6 +534,8 @@ def operator_norm_penalty(
         search: ``power``, ``exact`` or ``warm``.
         steps: the iterations of ``power``.
         alpha: the step size of ``power``.
+        noise: for ``warm``, the radius of the noise, in eps.
+        share: for ``warm``, the share of the examples that the predicted class leads.
         power: the exponent ``r``.
         form: ``difference`` or ``jacobian``.
         reduction: ``mean``, ``sum`` or ``none``.
@@ -481,6 +560,8 @@ def operator_norm_penalty(
         search=search,
         steps=steps,
         alpha=alpha,
+        noise=noise,
+        share=share,
         power=power,
         form=form,
         reduction=reduction,
@@ -499,13 +580,13 @@ def _check_call(model: Any, x: Any) -> None:
         )
 
 
-def _search(name: str, steps: int, alpha: float) -> Search:
+def _search(name: str, steps: int, alpha: float, noise: float, share: float) -> Search:
     if name == "power":
         return Iteration(steps, alpha)
     if name == "exact":
         return Exact()
     if name == "warm":
-        return WarmStart()
+        return WarmStart(noise, share)
     raise OnrError(f"search = {name!r}: expected power, exact or warm")
 
 

@@ -16,12 +16,15 @@ loader = DataLoader(TensorDataset(torch.arange(len(x)), x, y), batch_size=100, s
 
 model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-reg = onr_torch.OperatorNormRegularizer(p="inf", q=2, eps=0.1, search="warm", examples=len(x))
+reg = onr_torch.OperatorNormRegularizer(
+    p="inf", q=2, eps=0.1, power=2, search="warm", examples=len(x)
+)
 
 for _ in range(2):
     for index, images, labels in loader:
-        logits = model(images)
-        loss = F.cross_entropy(logits, labels) + 0.3 * reg(model, images, logits, index=index)
+        logits, moved, term = reg.pair(model, images, index=index, labels=labels)
+        entropy = F.cross_entropy(logits, labels) + F.cross_entropy(moved, labels)
+        loss = entropy / 2 + 0.2 * term
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

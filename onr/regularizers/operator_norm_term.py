@@ -72,10 +72,30 @@ class OperatorNormTerm:
         if not 1 <= self.power < math.inf:
             raise OnrError(f"power = {self.power:g}: expected a finite number >= 1")
 
-    def direction(self, network: Network, x: Array, /, *, rng: Rng, memory: Kept) -> Direction:
-        """The direction that the search finds at ``x``, on the network in evaluation mode."""
-        J = network.linearize(x)
-        return self.search(J, x, p=self.p, q=self.q, rng=rng, memory=memory)
+    def direction(
+        self,
+        network: Network,
+        x: Array,
+        /,
+        *,
+        rng: Rng,
+        memory: Kept,
+        labels: Array | None = None,
+    ) -> Direction:
+        """The direction that the search finds at ``x``, on the network in evaluation mode.
+
+        A search may use the labels, and what :attr:`Paid.u` was at the last visit.
+        """
+        return self.search(
+            network,
+            x,
+            p=self.p,
+            q=self.q,
+            eps=self.eps,
+            labels=labels,
+            rng=rng,
+            memory=memory,
+        )
 
     def paid(self, change: Array, /) -> Paid:
         """The value of the term, from ``f(x + eps v) - f(x)`` or ``eps J v``, ``(batch, d)``.

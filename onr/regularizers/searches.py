@@ -1,4 +1,8 @@
-"""Searches for the direction of largest gain ``||J v||_q``, which a regulariser then penalises."""
+"""Searches for the direction of largest gain ``||J v||_q``, which a regulariser then penalises.
+
+The one that training continues from visit to visit has a file of its own,
+:mod:`onr.regularizers.warm_start`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from onr.arrays import array_namespace, column, like, max_abs
+from onr.arrays import like
 from onr.errors import OnrError
 from onr.jacobians.iterations import walk
 from onr.jacobians.operator_norms import operator_norm
-from onr.protocols import Array, Linearization, Norm
+from onr.protocols import Array, Network, Norm
 from onr.typing import Kept, Rng
 
-__all__ = ["Direction", "Exact", "Iteration", "Search", "WarmStart"]
+__all__ = ["Direction", "Exact", "Iteration", "Search"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,9 @@ class Direction:
     """What a search found at each input.
 
     Example:
-        >>> Direction(np.array([[0.0, 1.0]]), np.array([[1.0]]), np.array([2.0]), "exact").kind
-        'exact'
+        >>> v, u, x = np.array([[0.0, 1.0]]), np.array([[1.0]]), np.zeros((1, 2))
+        >>> Direction(v, u, np.array([2.0]), "exact", start=x).moved(0.5)
+        array([[0. , 0.5]])
 
     """
 
@@ -34,6 +39,14 @@ class Direction:
     """``||J^T u||_{p*}``, shape ``(batch,)``: the largest ``<u, J v>`` over ``||v||_p = 1``."""
     kind: str
     """``exact`` if ``slope / ||u||_{q*}`` is ``||J||_{p,q}``, ``lower`` if it is a lower bound."""
+    start: Array
+    """The inputs at which ``J`` was taken, shaped as ``x``: ``x`` itself, or with noise."""
+    gradient: Array | None = None
+    """``J^T u``, shaped as ``x``, if ``start`` is not ``x``."""
+
+    def moved(self, eps: float, /) -> Array:
+        """``start + eps v``, the inputs whose change of the logits is paid."""
+        return self.start + eps * self.v
 
 
 class Search(Protocol):
@@ -48,15 +61,27 @@ class Search(Protocol):
         """Whether ``memory`` is needed: the gradient of ``||.||_q`` at the last visit."""
 
     def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
+        self,
+        network: Network,
+        x: Array,
+        /,
+        *,
+        p: Norm,
+        q: Norm,
+        eps: float,
+        labels: Array | None,
+        rng: Rng,
+        memory: Kept,
     ) -> Direction:
         """Find a direction.
 
         Args:
-            J: the linearisation at ``x``.
+            network: the network, in evaluation mode.
             x: the inputs.
             p: the norm of the domain.
             q: the norm of the co-domain.
+            eps: the length of the step that will be taken along ``v``.
+            labels: the labels of the inputs, ``(batch,)``, if they are known.
             rng: draws random starts.
             memory: what the objective kept at the last visit of these examples, ``(batch, d)``,
                 with a row of zeros for a new example; ``None`` if nothing was kept.
@@ -93,24 +118,37 @@ class Iteration:
         return {"steps": self.steps, "alpha": self.alpha}
 
     def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
+        self,
+        network: Network,
+        x: Array,
+        /,
+        *,
+        p: Norm,
+        q: Norm,
+        eps: float,
+        labels: Array | None,
+        rng: Rng,
+        memory: Kept,
     ) -> Direction:
         """The last iterate of the iteration."""
         start = like(rng.standard_normal(tuple(x.shape)), x)
-        last = walk(J, start, p=p, q=q, alpha=self.alpha, steps=self.steps)
-        return Direction(last.v, last.u, p.dual(last.gradient), "lower")
+        last = walk(network.linearize(x), start, p=p, q=q, alpha=self.alpha, steps=self.steps)
+        return Direction(last.v, last.u, p.dual(last.gradient), "lower", start=x)
 
 
 class Exact:
     """The exact maximiser, from the whole Jacobian, which costs ``d`` vjps.
 
     Example:
-        >>> from onr.jacobians.dense import Matrices
-        >>> from onr.norms import LpNorm
-        >>> J, x = Matrices(np.array([[[1.0, 0.0], [0.0, 2.0]]])), np.zeros((1, 2))
-        >>> rng = np.random.default_rng(0)
-        >>> Exact()(J, x, p=LpNorm(1), q=LpNorm(2), rng=rng, memory=None).v
-        array([[0., 1.]])
+        >>> from onr import LpNorm
+        >>> from onr.architectures import Affine, Architecture
+        >>> from onr_numpy.backend import NumpyBackend
+        >>> weights = {"0.weight": np.array([[1.0, 0.0], [0.0, 2.0]]), "0.bias": np.zeros(2)}
+        >>> network = NumpyBackend().build(Architecture((2,), (Affine(2),)), parameters=weights)
+        >>> given = {"p": LpNorm(1), "q": LpNorm(2), "eps": 1.0, "labels": None, "memory": None}
+        >>> x = np.zeros((1, 2), dtype=np.float32)
+        >>> Exact()(network, x, rng=np.random.default_rng(0), **given).v
+        array([[0., 1.]], dtype=float32)
 
     """
 
@@ -118,7 +156,17 @@ class Exact:
     remembers = False
 
     def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
+        self,
+        network: Network,
+        x: Array,
+        /,
+        *,
+        p: Norm,
+        q: Norm,
+        eps: float,
+        labels: Array | None,
+        rng: Rng,
+        memory: Kept,
     ) -> Direction:
         """The direction that attains the norm.
 
@@ -126,6 +174,7 @@ class Exact:
             OnrError: no exact algorithm is known for these norms and this number of classes.
 
         """
+        J = network.linearize(x)
         found = operator_norm(J, p=p, q=q, rng=rng)
         if found.kind != "exact":
             raise OnrError(
@@ -133,52 +182,4 @@ class Exact:
                 "algorithm: choose p = 1, q = inf, p = q = 2, or q = 1 with at most 16 "
                 "classes; or dd-onr (search = power), which estimates it"
             )
-        return Direction(found.v, found.u, found.value, "exact")
-
-
-class WarmStart:
-    """One half round of Eq. 12, started from the vector ``u`` of the example's last visit.
-
-    Eq. 12 alternates ``v = duality map of J^T u`` and ``u = gradient of ||.||_q at J v``. Between
-    two visits of an example the network changes little. One round at each visit, started from the
-    ``u`` of the last visit, is therefore enough to follow the network. The search costs one vjp.
-    The jvp costs nothing extra: the objective computes ``f(x + eps v) - f(x)`` anyway, which gives
-    the next ``u``.
-
-    An example without a last visit, or whose logits did not change then, starts from a Gaussian
-    ``u``. As ``u`` has the shape of the logits, a new crop or mirror image of the example can use
-    the ``u`` of another.
-
-    Example:
-        >>> from onr.jacobians.dense import Matrices
-        >>> from onr.norms import LpNorm
-        >>> J, x = Matrices(np.array([[[1.0, 0.0], [0.0, 2.0]]])), np.zeros((1, 2))
-        >>> p, rng, u = LpNorm(1), np.random.default_rng(0), np.ones((1, 2))
-        >>> WarmStart()(J, x, p=p, q=p, rng=rng, memory=u).v
-        array([[0., 1.]])
-
-    """
-
-    settings: ClassVar[dict[str, str | float]] = {"search": "warm"}
-    remembers = True
-
-    def __call__(
-        self, J: Linearization, x: Array, /, *, p: Norm, q: Norm, rng: Rng, memory: Kept
-    ) -> Direction:
-        """The direction ``v``, the duality map of ``J^T u``.
-
-        Raises:
-            OnrError: what is remembered has another number of outputs.
-
-        """
-        if memory is not None and tuple(memory.shape[1:]) != J.output_shape:
-            raise OnrError(
-                f"{memory.shape[1]} outputs are remembered of each example, and the model has "
-                f"{J.output_shape[0]}: each model needs a memory of its own"
-            )
-        xp = array_namespace(x)
-        u = like(rng.standard_normal((x.shape[0], *J.output_shape)), x)
-        if memory is not None:
-            u = xp.where(column(max_abs(memory) > 0, memory), memory, u)
-        pulled = J.vjp(u)
-        return Direction(p.duality_map(pulled), u, p.dual(pulled), "lower")
+        return Direction(found.v, found.u, found.value, "exact", start=x)

@@ -102,7 +102,7 @@ def onr_methods() -> list[Entry]:
         Entry(
             "dd-snr-warm",
             "onr_paper.warm_start:dd_snr_warm",
-            "dd-snr with one vjp a step, continued between visits",
+            "dd-snr with one vjp a step, from noise, by memory or loss",
         ),
         Entry(
             "global-snr", "onr_paper.global_snr:GlobalSpectralNorm", "global spectral norm, Eq. 5"

@@ -56,6 +56,7 @@ def with_clean(
     y: Array,
     paid: Array | float = 0.0,
     *,
+    weight: float = 1.0,
     clean_gradient: Array | float = 0.0,
     perturbed: tuple[Array, ...] = (),
     tangent: Array | None = None,
@@ -68,6 +69,7 @@ def with_clean(
         clean: the clean logits, ``(batch, d)``.
         y: the labels, ``(batch,)``.
         paid: the further cost of each example, ``(batch,)``.
+        weight: of the cross-entropy.
         clean_gradient: the gradient of the further cost in the clean logits.
         perturbed: its gradients in the perturbed logits.
         tangent: its gradient in ``J v``.
@@ -80,8 +82,8 @@ def with_clean(
         array([1.693])
 
     """
-    value = CROSS_ENTROPY.value(clean, labels=y) + paid
-    gradient = CROSS_ENTROPY.gradient(clean, labels=y) + clean_gradient
+    value = weight * CROSS_ENTROPY.value(clean, labels=y) + paid
+    gradient = weight * CROSS_ENTROPY.gradient(clean, labels=y) + clean_gradient
     return Cost(value, Outputs(gradient, perturbed, tangent, evaluated), memory)
 
 

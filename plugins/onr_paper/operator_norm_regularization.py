@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from onr.errors import OnrError
 from onr.losses import logit_change
 from onr.protocols import Array, Cost, Network, NormLike, Outputs, Probe
 from onr.regularizers.operator_norm_term import OperatorNormTerm
 from onr.regularizers.searches import Exact, Iteration, Search
 from onr.text import norm as norm_named
 from onr.typing import Kept, Rng
-from onr_paper.methods import require_weight, training_radius, with_clean
+from onr_paper.methods import CROSS_ENTROPY, require_weight, training_radius, with_clean
 
 __all__ = ["OperatorNormRegularization", "dd_onr", "dd_onr_exact", "dd_snr", "regularization"]
 
@@ -20,10 +21,12 @@ __all__ = ["OperatorNormRegularization", "dd_onr", "dd_onr_exact", "dd_snr", "re
 class OperatorNormRegularization:
     """The cost ``l(y, f(x)) + lam term``, where the term is that of Eqs. 7 and 13.
 
-    :class:`~onr.regularizers.operator_norm_term.OperatorNormTerm` describes the term.
+    :class:`~onr.regularizers.operator_norm_term.OperatorNormTerm` describes the term. With
+    ``far > 0`` a share of the cross-entropy is paid at ``x*``, the input whose change the term
+    pays: ``(1 - far) l(y, f(x)) + far l(y, f(x*)) + lam term``.
 
     Raises:
-        OnrError: ``lam`` is out of range.
+        OnrError: ``lam`` or ``far`` is out of range.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -37,9 +40,16 @@ class OperatorNormRegularization:
 
     term: OperatorNormTerm
     lam: float
+    far: float = 0.0
 
     def __post_init__(self) -> None:
         require_weight("lam", self.lam)
+        if not 0 <= self.far <= 1:
+            raise OnrError(f"far = {self.far:g}: expected a number in [0, 1]")
+        if self.far > 0 and self.term.form == "jacobian":
+            raise OnrError(
+                "form = jacobian looks at no far point: give far = 0, or form = difference"
+            )
 
     @property
     def settings(self) -> dict[str, str | float]:
@@ -53,14 +63,14 @@ class OperatorNormRegularization:
             "power": term.power,
             "form": term.form,
             **term.search.settings,
-        }
+        } | ({"far": self.far} if self.far > 0 else {})
 
     def perturb(self, network: Network, x: Array, y: Array, /, *, rng: Rng, memory: Kept) -> Probe:
         """Ask for the clean logits, and for ``J v`` or the logits at ``x + eps v``."""
-        v = self.term.direction(network, x, rng=rng, memory=memory).v
+        found = self.term.direction(network, x, labels=y, rng=rng, memory=memory)
         if self.term.form == "jacobian":
-            return Probe(direction=v)
-        return Probe(perturbed=(x + self.term.eps * v,))
+            return Probe(direction=found.v)
+        return Probe(perturbed=(found.moved(self.term.eps),))
 
     def objective(self, outputs: Outputs, y: Array, /) -> Cost:
         """The cost and its gradients in the clean logits and in ``J v`` or the perturbed logits."""
@@ -75,12 +85,18 @@ class OperatorNormRegularization:
         memory = paid.u if term.search.remembers else None
         if jacobian:
             return with_clean(outputs.clean, y, value, tangent=term.eps * gradient, memory=memory)
+        there = gradient
+        if self.far > 0:
+            (moved,) = outputs.perturbed
+            value = value + self.far * CROSS_ENTROPY.value(moved, labels=y)
+            there = there + self.far * CROSS_ENTROPY.gradient(moved, labels=y)
         return with_clean(
             outputs.clean,
             y,
             value,
+            weight=1 - self.far,
             clean_gradient=-gradient,
-            perturbed=(gradient,),
+            perturbed=(there,),
             memory=memory,
         )
 
@@ -94,6 +110,7 @@ def regularization(
     lam: float,
     power: float,
     form: str,
+    far: float = 0.0,
 ) -> OperatorNormRegularization:
     """Build the method with this search from norms by name and a radius with its usual value.
 
@@ -109,7 +126,7 @@ def regularization(
     norm = norm_named(p)
     radius = training_radius(norm, eps)
     term = OperatorNormTerm(norm, norm_named(q), radius, power, form, search)
-    return OperatorNormRegularization(term, lam)
+    return OperatorNormRegularization(term, lam, far)
 
 
 def dd_snr(

@@ -400,7 +400,8 @@ def test_the_spectral_norm_is_paid_as_its_square() -> None:
 
 def visits(module: nn.Module, count: int, seed: int = 0, **options: Any) -> list[torch.Tensor]:
     """What the same weights pay at each of these visits, cross-entropy aside."""
-    method = load("method", "dd-snr-warm")(eps=EPS, lam=2 / EPS**2, **options)
+    given = {"eps": EPS, "lam": 2 / EPS**2, "noise": 0, "share": 0, "far": 0}
+    method = load("method", "dd-snr-warm")(**given, **options)
     rng, memory, found = np.random.default_rng(seed), None, []
     x, y = examples()
     for _ in range(count):
@@ -430,7 +431,7 @@ def test_no_visit_at_fixed_weights_finds_less_than_the_last(p: str, q: str, seed
 
 def test_an_example_that_was_not_seen_starts_at_random() -> None:
     module, (x, y) = network(), examples()
-    method = load("method", "dd-snr-warm")()
+    method = load("method", "dd-snr-warm")(share=0)
     u = torch.randn(COUNT, CLASSES, dtype=torch.float64)
     some = u * (torch.arange(COUNT) != 2)[:, None]
     at = TorchNetwork(module, SHAPE)
@@ -442,6 +443,71 @@ def test_an_example_that_was_not_seen_starts_at_random() -> None:
     for row in (0, 1, 3, 4):
         assert torch.equal(mixed[row], seen[row])
         assert not torch.equal(mixed[row], never[row])
+
+
+@pytest.mark.parametrize("p", ["1", "2", "3", "inf"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_warm_step_is_its_twin_in_plain_torch(p: str, seen: bool) -> None:
+    """Noise under the linearisation, the loss or the memory in the lead, paid from clean logits."""
+    module, (x, y), eps, lam = network(), examples(), 0.3, 0.7
+    memory = torch.randn(COUNT, CLASSES, dtype=torch.float64) if seen else None
+    options = {"p": p, "q": "3", "eps": eps, "lam": lam, "power": 1.5, "noise": 1.5, "far": 0.3}
+    method = load("method", "dd-snr-warm")(**options)
+    found = paid(module, method, rng=np.random.default_rng(7), memory=memory)
+
+    rng, exponent = np.random.default_rng(7), float(p)
+    drawn = torch.from_numpy(LpNorm(exponent).sample_ball(rng, tuple(x.shape)))
+    start = x + 1.5 * eps * drawn.double()
+    u = torch.from_numpy(rng.standard_normal((COUNT, CLASSES)))
+    u = u if memory is None else memory
+    led = torch.from_numpy(rng.random(COUNT) < 0.5)
+    assert 0 < led.sum() < COUNT
+    start.requires_grad_(True)
+    logits = module(start)
+    (slope,) = torch.autograd.grad(
+        functional.cross_entropy(logits, y, reduction="sum"), start, retain_graph=True
+    )
+    (pulled,) = torch.autograd.grad((logits * u).sum(), start)
+    g = torch.where(led[:, None, None, None], slope, pulled).flatten(1)
+    if exponent == 1:
+        v = g.sign() * (g.abs() == g.abs().max(1, keepdim=True).values)
+    elif exponent == math.inf:
+        v = g.sign()
+    else:
+        v = g.sign() * g.abs() ** (1 / (exponent - 1))
+        v = v / torch.linalg.vector_norm(v, exponent, dim=1, keepdim=True)
+    far = start.detach() + eps * v.reshape(x.shape)
+    change = module(far) - module(x)
+    costs = 0.7 * cross_entropy(module, x, y) + 0.3 * cross_entropy(module, far, y)
+    costs = costs + lam / 1.5 * norm(change, 3) ** 1.5
+    same_objective(module, found, costs)
+    towards = change.detach()
+    expected = towards.sign() * towards.abs() ** 2 / norm(towards, 3)[:, None] ** 2
+    torch.testing.assert_close(found.memory, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_visit_takes_one_backward_pass_at_one_input() -> None:
+    module, (x, y) = network(), examples()
+    taken: list[str] = []
+
+    class Counted(TorchNetwork):
+        def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+            taken.append("pass")
+            return super().__call__(x)
+
+        def linearize(self, x: torch.Tensor, /, **more: Any) -> Any:
+            taken.append("linearize")
+            found = super().linearize(x, **more)
+            whole = found.vjp
+            found.vjp = lambda u: (taken.append("vjp"), whole(u))[1]  # type: ignore[method-assign]
+            return found
+
+    method = load("method", "dd-snr-warm")(p="inf")
+    at = Counted(module, SHAPE)
+    probe = method.perturb(at, x, y, rng=np.random.default_rng(0), memory=None)
+    assert taken == ["linearize", "vjp"]
+    assert probe.clean
+    assert len(probe.perturbed) == 1
 
 
 @pytest.mark.parametrize("copied", [True, False])
@@ -735,6 +801,10 @@ BAD = [
     ("dd-onr", {"steps": 0}, "steps = 0"),
     ("dd-onr-exact", {"p": "many"}, "unknown norm 'many'"),
     ("dd-snr-warm", {"eps": -1.0}, "eps = -1"),
+    ("dd-snr-warm", {"noise": -1.0}, "noise = -1"),
+    ("dd-snr-warm", {"share": 1.5}, "share = 1.5"),
+    ("dd-snr-warm", {"far": -0.5}, "far = -0.5"),
+    ("dd-snr-warm", {"far": 0.5, "form": "jacobian"}, "form = jacobian looks at no far point"),
     ("dd-snr-warm", {"power": math.nan}, "power = nan"),
     ("global-snr", {"steps": 0}, "steps = 0"),
     ("global-snr", {"kernel": "toeplitz"}, "kernel = 'toeplitz'"),

@@ -95,7 +95,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "dd-snr-warm": (
         "dd-snr-warm",
-        {"p": "inf", "eps": 0.1},
+        {"p": "inf", "eps": 0.1, "far": 0},
         {"p": "inf", "q": 2, "eps": 0.1, "power": 2, "search": "warm", "examples": COUNT},
     ),
 }
@@ -128,9 +128,9 @@ def test_a_step_by_the_term_is_a_step_of_the_method(name: str, normalized: bool)
         reg.rng, rows = np.random.default_rng(number), torch.from_numpy(batch)
         x = X[rows]
         if normalized:
-            logits, term = reg.together(module, x, index=rows)
+            logits, term = reg.together(module, x, index=rows, labels=Y[rows])
         else:
-            term = reg(module, x, logits := module(x), index=rows)
+            term = reg(module, x, logits := module(x), index=rows, labels=Y[rows])
         loss = functional.cross_entropy(logits, Y[rows]) + LAM * term
         assert abs(loss.item() - costs[number]) < 1e-12
         optimizer.zero_grad()
@@ -141,6 +141,47 @@ def test_a_step_by_the_term_is_a_step_of_the_method(name: str, normalized: bool)
     assert ("memory" in state) == ("memory" in reg.state_dict())
     if "memory" in state:
         close(reg.state_dict()["memory"], torch.from_numpy(state["memory"]))
+
+
+def test_a_step_by_the_pair_is_a_step_of_the_warm_start() -> None:
+    """Half of the cross-entropy at each input, batch normalisation over both."""
+    state, costs = learned(plain(normalized=True), load("method", "dd-snr-warm")(p="inf", lam=LAM))
+    module = plain(normalized=True).train()
+    reg = regularizer(p="inf", q=2, eps="8/255", power=2, search="warm", examples=COUNT)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5)
+    for number, batch in enumerate(BATCHES):
+        reg.rng, rows = np.random.default_rng(number), torch.from_numpy(batch)
+        y = Y[rows]
+        clean, moved, term = reg.pair(module, X[rows], index=rows, labels=y)
+        entropy = functional.cross_entropy(clean, y) + functional.cross_entropy(moved, y)
+        loss = entropy / 2 + LAM * term
+        assert abs(loss.item() - costs[number]) < 1e-12
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for key, value in module.state_dict().items():
+        close(value, torch.from_numpy(state[f"model.{key}"]))
+    with pytest.raises(OnrError, match="form = jacobian looks at no perturbed inputs"):
+        regularizer(form="jacobian").pair(module, X)
+
+
+@pytest.mark.parametrize("p", [1, 2, "inf"])
+def test_rho_of_a_linear_network_is_one_under_noise(p: Any) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(X[0].numel(), 3)).double()
+    reg = regularizer(p=p, search="warm", noise=1.5)
+    with torch.no_grad():
+        reg(module, X)
+    close(reg.last.rho, torch.ones(len(X), dtype=torch.float64))
+
+
+def test_predicted_classes_stand_for_labels() -> None:
+    module, found = plain(), []
+    for labels in (None, plain()(X).argmax(1), (plain()(X).argmax(1) + 1) % 3):
+        reg = regularizer(search="warm", share=1, noise=0, reduction="none")
+        with torch.no_grad():
+            found.append(reg(module, X, labels=labels))
+    close(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
 
 
 @pytest.mark.parametrize("kernel", ["reshaped", "convolution"])
