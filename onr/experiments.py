@@ -52,6 +52,8 @@ class Measurement:
     """True for the trained model, false for the model with its initial weights."""
     reference: bool = False
     """True if the function also takes the model with its initial weights, as ``reference``."""
+    averaged: bool = False
+    """True for the averages of the weights, which the model's ``average`` keeps."""
 
 
 @dataclass(frozen=True)

@@ -623,6 +623,9 @@ def test_every_experiment_goes_from_models_to_verdicts(
         validation_images=20,
         alphas=(0.1, USUAL, 5),
         mixtures=(0.5,),
+        frontier={**TINY.frontier, "epochs": 1, "train_images": 100},
+        frontier_small={**TINY.frontier, "epochs": 1, "train_images": 100},
+        timing={**TINY.timing, "turns": 1},
     )
     monkeypatch.setitem(SCALES, "smallest", smallest)
     experiments = {name: load("experiment", f"onr_validation:{name}")() for name in NAMES}

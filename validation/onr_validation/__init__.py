@@ -70,6 +70,16 @@ def onr_experiments() -> list[Entry]:
         Entry("foils", f"{found}.foils:Foils", "sections 7.2 and 7.3, tested"),
         Entry("directions", f"{found}.directions:Directions", "attacks and maximisers, nine norms"),
         Entry("norms", f"{found}.brackets:Brackets", "all nine norms before and after training"),
+        Entry("frontier", f"{found}.frontier:Frontier", "fast robust training beside ten steps"),
+        Entry("frontier-small", f"{found}.frontier:small", "the same at one ball, in minutes"),
+    ]
+
+
+@hookimpl
+def onr_grids() -> list[Entry]:
+    """Offer the models of the frontiers of fast training, and the search for their settings."""
+    return [
+        Entry("frontier", "onr_validation.grids:frontier", "frontier:SCALE, fast robust training"),
     ]
 
 
@@ -89,6 +99,16 @@ def onr_measurements() -> list[Entry]:
         Entry("linearity", f"{found}.linearity:linearity", "how far the features are linear"),
         Entry("activations", f"{found}.activations:activations", "units that two inputs share"),
         Entry("directions", f"{found}.directions:directions", "attacks, Eq. 12, the maximiser"),
+        Entry(
+            "robust-accuracy",
+            "onr_validation.experiments.fast_training:robust_accuracy",
+            "accuracy, clean and under multitargeted",
+        ),
+        Entry(
+            "step-seconds",
+            "onr_validation.experiments.fast_training:step_seconds",
+            "the time of a training step, methods by turns",
+        ),
         Entry(
             "table1",
             "onr_validation.lemmas.table1_measurement:table1_cells",

@@ -41,6 +41,8 @@ def key(measurement: Measurement) -> str:
         "trained": measurement.trained,
         "reference": measurement.reference,
     }
+    if measurement.averaged:
+        determined["averaged"] = True
     return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
 
 

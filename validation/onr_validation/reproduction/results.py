@@ -112,11 +112,12 @@ class Reproduction:
         return {name: m for name, m in keyed.items() if not self._file(name).exists()}
 
     def groups(self) -> list[Group]:
-        """The missing measurements, grouped by model."""
-        found: dict[tuple[str, bool], Group] = {}
+        """The missing measurements, grouped by model and weights."""
+        found: dict[tuple[str, bool, bool], Group] = {}
         for name, measurement in self.missing().items():
             model = "" if measurement.model is None else config_hash(measurement.model)
-            found.setdefault((model, measurement.trained), []).append((name, measurement))
+            kind = model, measurement.trained, measurement.averaged
+            found.setdefault(kind, []).append((name, measurement))
         return list(found.values())
 
     def check_data(self) -> None:

@@ -12,6 +12,7 @@ from onr.registry import bare
 from onr.training.config import TrainConfig
 from onr.training.layered_config import configuration
 from onr_paper.presets import CNN7, WRN
+from onr_validation.grids import frontier
 
 __all__ = ["SCALES", "Scale", "scale_named"]
 
@@ -70,6 +71,12 @@ class Scale:
     """The values that Table 3 tries, by method and option. All other options are as in
     ``methods``.
     """
+    frontier: Mapping[str, Any]
+    """The grid of the models of the frontiers of fast training, as ``onr sweep`` takes it."""
+    frontier_small: Mapping[str, Any]
+    """The same for one ball, in minutes."""
+    timing: Mapping[str, Any]
+    """The settings of :func:`onr_validation.experiments.fast_training.step_seconds`."""
 
     def network_name(self, role: str) -> str:
         """The name of the network that plays a role, such as ``cnn7 (width 16)``."""
@@ -141,12 +148,29 @@ def _methods(
         "at-linf": ("at", {**linf, "steps": "10"}),
         "dd-onr": ("dd-onr", {**linf, "q": "2", "lam": lam_inf, "power": power, "steps": "10"}),
         "dd-onr-exact": ("dd-onr-exact", {**l2, "q": "2", "lam": lam, "power": "2"}),
-        "dd-snr-warm": ("dd-snr-warm", {"eps": eps, "lam": lam}),
+        # Half a round of the power method alone, as Eq. 7; the experiment frontier has the rest.
+        "dd-snr-warm": (
+            "dd-snr-warm",
+            {"eps": eps, "lam": lam, "far": "0", "noise": "0", "share": "0"},
+        ),
         "at-fgm": ("at", {**l2, "attack": "fgm"}),
         "input-gradient": ("input-gradient", {**l2, "lam": lam_gradient}),
         "frobenius": ("frobenius", {"eps": eps, "lam": lam_frobenius}),
         "interpolate": ("interpolate", {"eps": eps, "lam": lam, "steps": "10"}),
     }
+
+
+def _timing(width: int, batch: int, turns: int) -> dict[str, Any]:
+    """How the steps of the frontiers' methods are timed; ``alpha`` as in the grids."""
+    methods = [
+        "at-10 onr_paper:at",
+        "at-1 onr_paper:at steps=1",
+        "n-fgsm onr_fast_training:n-fgsm",
+        "gat onr_fast_training:gat",
+        "dd-snr-warm onr_paper:dd-snr-warm",
+    ]
+    sizes = {"width": width, "batch": batch, "turns": turns}
+    return {"methods": methods, "p": "inf", "eps": "8/255"} | sizes
 
 
 TINY = Scale(
@@ -198,6 +222,9 @@ TINY = Scale(
         ("dd-snr", "lam"): ("0.1", "0.3", "1"),
         ("dd-snr", "steps"): ("1", "10"),
     },
+    frontier=frontier("tiny"),
+    frontier_small=frontier("tiny"),
+    timing=_timing(2, 8, 3),
 )
 """Bundled digits: every experiment runs in minutes, as a test. One data set plays both roles."""
 
@@ -253,6 +280,9 @@ CPU = Scale(
         ("dd-snr", "lam"): ("0.1", "0.4", "1.6"),
         ("dd-snr", "steps"): ("1", "10"),
     },
+    frontier=frontier("cpu"),
+    frontier_small=frontier("small"),
+    timing=_timing(16, 128, 7),
 )
 """CIFAR-10 and SVHN from ``npz`` files, and networks with a sixty-fourth of the paper's weights."""
 
@@ -303,6 +333,9 @@ PAPER = Scale(
         ("dd-snr", "lam"): (*LAM, "10", "30"),
         ("dd-snr", "steps"): ITERATIONS,
     },
+    frontier=frontier("paper"),
+    frontier_small=frontier("small"),
+    timing=_timing(128, 128, 7),
 )
 """The paper's Tables 2 and 3. The lam of each foil is ours, untried at this scale."""
 

@@ -99,7 +99,7 @@ def _subject(measurement: Measurement, out: Path) -> Subject | None:
         return Subject(replace(measurement.model, weights=None))
     path = out / "models" / config_hash(measurement.model)
     try:
-        parameters, _ = Run.open(path).model()
+        parameters, _ = Run.open(path).model(averaged=measurement.averaged)
     except OnrError as error:
         raise OnrError(f"{error}; remove {path} and run the same command again") from error
     return Subject(measurement.model, parameters)
