@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import onr
-from onr.arrays import column, like, on_cpu
+from onr.arrays import like, on_cpu
 from onr.errors import OnrError
 from onr.feasible import boxed, require_inside
 from onr.norms import LpNorm
@@ -46,18 +46,8 @@ class Ball:
         return {"p": self.norm.name, "eps": self.eps}
 
     def noise(self, x: Array, size: float, /, *, rng: Rng) -> Array:
-        """``x`` moved by noise that is uniform in the ball of radius ``size eps``, in [0, 1].
-
-        It is drawn in float32 and scaled on the device of ``x``. To draw it by ``sample_ball`` of
-        the norm takes several times as long, which counts beside two passes of a small network.
-        """
-        shape = tuple(x.shape)
-        if self.norm.p == math.inf:
-            drawn = 2 * like(rng.random(shape, dtype=np.float32), x) - 1
-        else:
-            towards = like(rng.standard_normal(shape, dtype=np.float32), x)
-            lengths = rng.random(shape[0]) ** (1 / math.prod(shape[1:]))
-            drawn = column(like(lengths, x), x) * self.norm.duality_map(towards)
+        """``x`` moved by noise that is uniform in the ball of radius ``size eps``, in [0, 1]."""
+        drawn = like(self.norm.sample_ball(rng, tuple(x.shape)), x)
         return clipped(x, size * self.eps * drawn)
 
     def signs(self, x: Array, size: float, /, *, rng: Rng) -> Array:

@@ -89,10 +89,7 @@ def into(p: str, eps: float, delta: torch.Tensor) -> torch.Tensor:
 
 
 def uniform(p: str, rng: np.random.Generator) -> torch.Tensor:
-    if p == "inf":
-        return torch.from_numpy(rng.random((COUNT, *SHAPE), dtype=np.float32)).double() * 2 - 1
-    drawn = torch.from_numpy(rng.standard_normal((COUNT, *SHAPE), dtype=np.float32)).double()
-    return along("2", drawn) * torch.from_numpy(rng.random(COUNT) ** (1 / 48)).reshape(-1, 1, 1, 1)
+    return torch.from_numpy(LpNorm(float(p)).sample_ball(rng, (COUNT, *SHAPE))).double()
 
 
 def squared(moved: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
