@@ -52,11 +52,11 @@ def step(taught):
 @pytest.mark.benchmark(group="training step, cnn7, width 16, batch 128")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_steps_in_turns(benchmark, dtype):
-    """The exact norm is cheaper than ten iterations, the warm start than a third of ten steps."""
+    """The exact norm is cheaper than ten iterations, the warm start than two fifths of ten steps."""
     works = {name: partial(step, learner(*case, dtype)) for name, case in STEPS.items()}
     benchmark.pedantic(works["standard"], rounds=3)
     cost = ratios(benchmark, in_turns(works), "at, ten steps")
     assert cost["dd-onr-exact 2 2"] < cost["dd-onr 2 2"]
     assert cost["dd-onr-exact inf 1"] < cost["dd-onr inf 1"]
-    assert cost["dd-snr-warm"] <= 0.35
+    assert cost["dd-snr-warm"] <= 0.4
     assert cost["dd-snr-warm"] <= 1.05 * cost["at, one step"]
