@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is installed is compiled on all cores, without what nothing here imports.
 UNUSED := '/(tests|transformers/models|torch/testing/_internal)/'
-DISTRIBUTIONS := plugins/onr-pixel-norms plugins/onr-fast-training
+DISTRIBUTIONS := plugins/onr-ellipsoids plugins/onr-fast-training plugins/onr-pixel-norms
 
 .PHONY: install demo test suite fuzz derivatives jax benchmark norms outputs lint clean
 

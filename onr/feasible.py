@@ -26,6 +26,7 @@ __all__ = [
     "ascent",
     "boxed",
     "doubt",
+    "nearest_in_ball",
     "require_inside",
     "require_radius",
     "require_range",
@@ -124,11 +125,12 @@ def require_inside(x: Array, bounds: Bounds | None, /) -> None:
         )
 
 
-def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
+def boxed(x: Array, delta: Array, bounds: Bounds | None, p: Norm | None = None, /) -> Array:
     """Clip ``x + delta`` to the box; the result has the float type of ``x``.
 
-    For ``x`` in the box, clipping only shrinks the entries of the perturbation. The perturbation
-    therefore stays in its ball if the norm depends on magnitudes alone.
+    For ``x`` in the box, clipping only shrinks the entries of the perturbation. For a monotone norm
+    the perturbation therefore stays in its ball. If ``p`` is another norm, a perturbation that
+    clipping has made longer is scaled to the length that it had.
 
     Example:
         >>> boxed(np.array([[0.5, 0.9]]), np.array([[0.25, 0.25]]), (0, 1))
@@ -139,20 +141,58 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, /) -> Array:
     moved = x + delta
     if bounds is not None:
         moved = moved.clip(*bounds)
+        if p is not None and not p.monotone:
+            moved = x + _no_longer(p, moved - x, delta)
     return xp.astype(moved, x.dtype)
+
+
+def _no_longer(p: Norm, clipped: Array, delta: Array) -> Array:
+    """The clipped perturbations, scaled down to the length of ``delta`` where they are longer."""
+    xp = array_namespace(clipped)
+    allowed, size = p(delta), p(clipped)
+    factor = xp.where(size > allowed, allowed / safe(size), xp.ones_like(size))
+    return clipped * column(factor, clipped)
+
+
+def _scales(p: Norm) -> bool:
+    """Whether the closest point is found by scaling in an inner product other than that of l2."""
+    return p.euclidean and not isinstance(p, LpNorm)
+
+
+def nearest_in_ball(p: Norm, y: Array, radius: Array | float, /) -> Array:
+    """The closest point of the ball, in which an attack goes on after a step along a duality map.
+
+    This is the projection onto the ball. For the norm of an inner product other than that of l2,
+    whose duality maps are the gradients of its own inner product, it is the closest point in that
+    one: the point scaled to the radius. Steps and projections of different inner products would
+    not come to rest at a maximiser.
+
+    Example:
+        >>> from onr.norms import LpNorm
+        >>> nearest_in_ball(LpNorm(math.inf), np.array([[0.5, 2.0]]), 1.0)
+        array([[0.5, 1. ]])
+
+    """
+    if not _scales(p):
+        return p.project_ball(y, radius)
+    xp = array_namespace(y)
+    size = p(y)
+    factor = xp.where(size > radius, radius / safe(size), xp.ones_like(size))
+    return y * column(factor, y)
 
 
 class Feasible:
     """The perturbations of ``x`` in a ball that also lie in the box, for many projections.
 
-    For ``x`` in the box, clipping shrinks each entry of the perturbation, so it stays in the ball
-    of a norm that depends on magnitudes alone.
+    A perturbation that clipping has made longer, in a norm that is not monotone, is scaled.
 
     Args:
         x: the inputs, inside the bounds.
         norm: the norm of the ball.
         eps: its radius, one number or one for each example.
         bounds: the box, or ``None``.
+        in_l2: whether the closest point is that in l2 for every norm, as steps along gradients
+            need; otherwise it is that of :func:`nearest_in_ball`, as duality maps need.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -162,8 +202,17 @@ class Feasible:
 
     """
 
-    def __init__(self, x: Array, norm: Norm, eps: Array | float, bounds: Bounds | None) -> None:
+    def __init__(
+        self,
+        x: Array,
+        norm: Norm,
+        eps: Array | float,
+        bounds: Bounds | None,
+        *,
+        in_l2: bool = False,
+    ) -> None:
         self._x, self._norm, self._eps, self._bounds = x, norm, eps, bounds
+        self._scales = _scales(norm) and not in_l2
         self._box: tuple[Array, Array] | None = None
         if bounds is not None and x.dtype != object:  # exact numbers less floats are floats
             self._box = float(bounds[0]) - x, float(bounds[1]) - x
@@ -175,18 +224,28 @@ class Feasible:
             self._cube = self._box[0].clip(-radius, radius), self._box[1].clip(-radius, radius)
 
     def nearest(self, delta: Array, /) -> Array:
-        """Project onto the ball, then clip to the box."""
+        """Take the closest point of the ball, then clip to the box."""
         if self._cube is not None:  # both at once
             clipped: Array = delta.clip(*self._cube)
             return clipped
+        if self._scales:
+            return self.clip(nearest_in_ball(self._norm, delta, self._eps))
         return self.clip(self._norm.project_ball(delta, self._eps))
+
+    def limit(self, delta: Array, v: Array, /) -> Array:
+        """The limit of ``nearest(delta + alpha * v)`` for ``alpha -> inf``."""
+        if not self._scales:
+            return self.clip(self._norm.project_face(delta, v, self._eps))
+        xp = array_namespace(v)
+        size = column(self._norm(v), v)
+        return self.clip(xp.where(size == 0, delta, column(self._eps, v) * v / safe(size)))
 
     def clip(self, delta: Array, /) -> Array:
         """Clip ``x + delta`` to the box, and return the perturbation."""
         if self._box is not None:
             clipped: Array = delta.clip(*self._box)
-            return clipped
-        return delta if self._bounds is None else boxed(self._x, delta, self._bounds) - self._x
+            return clipped if self._norm.monotone else _no_longer(self._norm, clipped, delta)
+        return delta if self._bounds is None else boxed(self._x, delta, self._bounds, self._norm) - self._x
 
 
 def ascent(

@@ -336,7 +336,7 @@ def operator_norm(
 
     def compute(found: Linearization) -> OperatorNorm:
         return operator_norms.operator_norm(
-            found.J if isinstance(found, dense.Matrices) else found,
+            found,
             p=norm(p),
             q=norm(q),
             rng=generator(rng),

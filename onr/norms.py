@@ -60,6 +60,16 @@ class BaseNorm(ABC):
     def dual(self) -> Norm:
         """The dual norm."""
 
+    @property
+    def euclidean(self) -> bool:
+        """True if the norm is that of an inner product; false if a subclass says nothing."""
+        return False
+
+    @property
+    def monotone(self) -> bool:
+        """True if entries that shrink never lengthen an example; also if a subclass says nothing."""
+        return True
+
     @abstractmethod
     def __call__(self, x: Array, /) -> Array:
         """The norm of each example, shape ``(batch,)``."""
@@ -183,6 +193,11 @@ class LpNorm(BaseNorm):
     def dual(self) -> LpNorm:
         """The norm with the Hoelder conjugate exponent."""
         return LpNorm(dual_exponent(self.p))
+
+    @property
+    def euclidean(self) -> bool:
+        """True for ``p = 2`` alone."""
+        return self.p == 2
 
     @_full_range
     def __call__(self, x: Array, /) -> Array:

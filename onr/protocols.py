@@ -133,6 +133,21 @@ class Norm(Protocol):
     def dual(self) -> Norm:
         """The dual norm: ``max <v, z>`` over the unit ball of this norm."""
 
+    @property
+    def euclidean(self) -> bool:
+        """True if the norm is that of an inner product, as a weighted l2 norm is.
+
+        Attacks then take the closest point of the ball in that inner product, and the operator norm
+        to l2 is exact.
+        """
+
+    @property
+    def monotone(self) -> bool:
+        """True if an example whose entries shrink in magnitude never gets longer, as for lp norms.
+
+        Clipping to the box then keeps a perturbation in the ball. Otherwise attacks shorten it.
+        """
+
     def __call__(self, x: Array, /) -> Array:
         """The norm of each example, shape ``(batch,)``."""
 

@@ -62,6 +62,7 @@ class FastGradient:
         require_range(x, eps=self.eps)
         here = network.linearize(x, jvp=False)
         gradient = here.vjp(self.loss.direction(here.value, labels=y))
-        moved = boxed(x, self.eps * self.p.duality_map(gradient), self.bounds)
+        delta = self.eps * self.p.duality_map(gradient)
+        moved = boxed(x, delta, self.bounds, self.p)
         value = self.loss.value(here.value, labels=y)
         return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)

@@ -11,7 +11,15 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, in_float32, like, on_cpu, put, safe, to_numpy
 from onr.errors import ImageError, NotAvailableError, OnrError
-from onr.feasible import Bounds, ascent, boxed, require_inside, require_radius, require_range
+from onr.feasible import (
+    Bounds,
+    ascent,
+    boxed,
+    nearest_in_ball,
+    require_inside,
+    require_radius,
+    require_range,
+)
 from onr.losses import Margin, one_hot, require_values
 from onr.norms import as_norm
 from onr.protocols import Array, Network, Norm
@@ -212,7 +220,8 @@ class _Search:
             drawn = attack.p.sample_ball(rng, tuple(self.x.shape))
         except NotAvailableError:
             return self.x, False
-        return boxed(self.x, attack.eps * like(drawn, self.x), attack.bounds), True
+        delta = attack.eps * like(drawn, self.x)
+        return boxed(self.x, delta, attack.bounds, attack.p), True
 
     def round(
         self,
@@ -253,7 +262,7 @@ class _Search:
         """The best iterates, stretched to the radius."""
         attack, delta = self.attack, self.best - self.x
         factor = column(attack.eps / safe(attack.p(delta)), delta)
-        return boxed(self.x, delta * factor, attack.bounds)
+        return boxed(self.x, delta * factor, attack.bounds, attack.p)
 
     def ascend(
         self,
@@ -301,8 +310,8 @@ class _Search:
             if k > 0:
                 step = (1 - MOMENTUM) * step + MOMENTUM * (moved - before)
             before = moved
-            delta = attack.p.project_ball(moved - x + step, attack.eps)
-            moved = boxed(x, delta, attack.bounds)
+            delta = nearest_in_ball(attack.p, moved - x + step, attack.eps)
+            moved = boxed(x, delta, attack.bounds, attack.p)
         if len(who):
             with _naming(who):
                 who = self.see(who, moved, self.network(moved))

@@ -84,4 +84,4 @@ class Noise:
     def _draw(self, x: Array, rng: np.random.Generator) -> Array:
         direction = like(self.p.sample_ball(rng, tuple(x.shape)), x)
         length = column(self.eps / self.p(direction), direction)
-        return boxed(x, length * direction, self.bounds)
+        return boxed(x, length * direction, self.bounds, self.p)

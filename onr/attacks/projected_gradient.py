@@ -84,7 +84,7 @@ class ProjectedGradientAscent:
         for _ in range(self.restarts - 1):
             found = self._ascend(network, x, y, rng)
             best = better(best, (found.sound, found.delta))
-        value, moved = best[0], boxed(x, best[1], self.bounds)
+        value, moved = best[0], boxed(x, best[1], self.bounds, self.p)
         return require_sound(moved, value, network=network, x=x, y=y, loss=self.loss)
 
     def _ascend(self, network: Network, x: Array, y: Array, rng: np.random.Generator) -> Ascent:
@@ -92,7 +92,7 @@ class ProjectedGradientAscent:
         return projected_gradient_ascent(
             network,
             x,
-            boxed(x, start, self.bounds) - x,
+            boxed(x, start, self.bounds, self.p) - x,
             loss=self.loss,
             labels=y,
             p=self.p,

@@ -250,7 +250,8 @@ def _shortest(
         part = block.take(broken)
         radius[broken], target[broken] = _shortened(part, moved[broken] - part.x)
         length = column(like(radius[broken], part.x), part.x)
-        along = boxed(part.x, length * v[broken], block.threat.bounds) - part.x
+        threat = block.threat
+        along = boxed(part.x, length * v[broken], threat.bounds, threat.p) - part.x
         works = np.flatnonzero(_classes_at(block.network, part.x + along) != part.y)
         if len(works):
             size, there = _shortened(part.take(works), along[works])

@@ -197,8 +197,7 @@ def projected_gradient_ascent(
         steps: how many iterations; each costs one forward and one backward pass. ``keep="best"``
             costs one more forward pass at the end.
         bounds: the box that inputs must stay in, or ``None``. Each step projects onto the ball,
-            then clips to the box. For ``x`` in the box clipping shrinks each entry of the
-            perturbation, so it stays in the ball of a norm that depends on magnitudes alone.
+            then clips to the box (:class:`~onr.feasible.Feasible`).
         keep: ``last`` returns the last iterate; ``best``, for each example, the evaluated iterate
             of largest loss, the last among equals. An example keeps the loss NaN, whenever it was.
         raw_gradient: step along the gradient instead of its duality map. For ``p`` outside
@@ -228,7 +227,7 @@ def projected_gradient_ascent(
     limit = getattr(alpha, "ndim", 0) == 0 and alpha == math.inf
     best: tuple[Array, ...] | None = None
     sound = None
-    feasible = Feasible(x, p, eps, bounds)
+    feasible = Feasible(x, p, eps, bounds, in_l2=raw_gradient)
     for k in range(1, steps + 1):
         here = network.linearize(x + delta, jvp=False)
         if keep == "best" or trace is not None:
@@ -243,7 +242,7 @@ def projected_gradient_ascent(
         g = pull_back(here, u)
         v = g if raw_gradient else p.duality_map(g)
         if limit:
-            delta = feasible.clip(p.project_face(delta, v, eps))
+            delta = feasible.limit(delta, v)
         else:
             step = column(alpha, v) * v
             step += delta

@@ -23,6 +23,7 @@ from onr.jacobians.streamed_norms import (
     largest_column,
     largest_row,
     largest_singular_vector,
+    riesz,
 )
 from onr.norms import LpNorm, as_norm
 from onr.protocols import Array, Linearization, Norm
@@ -117,7 +118,8 @@ def operator_norm(
     ==================  =======  ==========================================================
     p = 1, any q        exact    the largest q-norm of a column
     any p, q = inf      exact    the largest p*-norm of a row
-    (2, 2)              exact    the largest eigenvalue of the Gram matrix
+    (2, 2)              exact    the largest eigenvalue of the Gram matrix; so for every norm p
+                                 of an inner product (``p.euclidean``) and q = 2
     any p, q = 1        exact    enumeration of ``2^(d-1)`` signs, up to d = 16
     p = inf, any q      exact    enumeration of ``2^(n-1)`` signs, up to n = 16
     (inf, 2), (2, 1)    bracket  :mod:`onr.jacobians.inf_2_bound`, within a factor of 1.2546
@@ -175,6 +177,8 @@ def operator_norm(
     rng = rng or np.random.default_rng(0)
     if not hasattr(J, "jvp"):
         return _of_matrices(J, (), p, q, rng, restarts, steps)
+    if isinstance(J, Matrices) and J.copies == 1:
+        return _of_matrices(J.J, J.shape, p, q, rng, restarts, steps)
     n = math.prod(J.input_shape)
     if min(J.value.shape[1], n) > WHOLE:
         return _of_products(J, p, q, rng, restarts, steps, on_progress)
@@ -225,7 +229,7 @@ def _of_matrices(
         return _attained(J, q, s.reshape((-1, *shape)), how)
     if J.dtype == object:
         raise not_exact
-    if (a, b) == (2, 2):
+    if p.euclidean and b == 2:
         return _largest_singular_value(J, shape, p, q)
     return _bracket(J, shape, p, q, rng, restarts, steps)
 
@@ -275,13 +279,19 @@ def _largest_singular_value(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) 
     xp = array_namespace(J)
     scaled = J / safe(xp.max(xp.abs(J), axis=(1, 2), keepdims=True))
     transposed = xp.matrix_transpose(scaled)
-    small = scaled @ transposed if J.shape[1] <= J.shape[2] else transposed @ scaled
+    of_rows = J.shape[1] <= J.shape[2] or not isinstance(p, LpNorm)
+    if isinstance(p, LpNorm):
+        small = scaled @ transposed if of_rows else transposed @ scaled
+    else:
+        rows = riesz(p, scaled.reshape((-1, *shape))).reshape(J.shape)
+        small = rows @ transposed
     _, vectors = xp.linalg.eigh(small)
     top = vectors[:, :, -1]
     # Libraries give either sign; with this one the maximiser is the same on every device.
     largest = _one_hot(xp.argmax(xp.abs(top), axis=1), top.shape[1], J)
     top = top * xp.sign(xp.sum(largest * top, axis=1))[:, None]
-    v = Matrices(scaled, shape).vjp(top) if J.shape[1] <= J.shape[2] else top.reshape((-1, *shape))
+    v = Matrices(scaled, shape).vjp(top) if of_rows else top.reshape((-1, *shape))
+    v = riesz(p, v)
     v = v / safe(column(p(v), v))
     return _attained(J, q, v, "largest eigenvalue of the Gram matrix")
 
@@ -460,8 +470,8 @@ def _of_products(
     if b == math.inf:
         v = largest_row(J, p, on_progress=on_progress)
         return _attained(J, q, v, "largest row")
-    if (a, b) == (2, 2):
-        v = largest_singular_vector(J, on_progress=on_progress)
+    if p.euclidean and b == 2:
+        v = largest_singular_vector(J, p, on_progress=on_progress)
         return _attained(J, q, v, "largest eigenvalue of the Gram matrix")
     value = J.value
     xp = array_namespace(value)

@@ -16,7 +16,7 @@ from onr.jacobians.dense import check_matrices
 from onr.norms import LpNorm
 from onr.protocols import Array, Linearization, Norm
 
-__all__ = ["Progress", "largest_column", "largest_row", "largest_singular_vector"]
+__all__ = ["Progress", "largest_column", "largest_row", "largest_singular_vector", "riesz"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of passes through the network that are done, and of all."""
@@ -87,19 +87,36 @@ def largest_column(J: Linearization, q: LpNorm, /, *, on_progress: Progress) -> 
     return v.reshape((-1, *J.input_shape))
 
 
-def largest_singular_vector(J: Linearization, /, *, on_progress: Progress) -> Array:
-    """A maximiser for (2, 2): ``J^T w`` of length 1, ``w`` the top eigenvector of ``J J^T``.
+def riesz(p: Norm, rows: Array, /) -> Array:
+    """The vectors ``r`` with ``<row, v> = <r, v>_p`` in the inner product of the norm ``p``.
 
-    Column k of the Gram matrix is ``J (J^T e_k)``: ``d`` vjps and ``d`` jvps.
+    It is the duality map times the dual norm; for l2, the rows themselves.
+
+    Example:
+        >>> riesz(LpNorm(2), np.array([[3.0, 4.0]]))
+        array([[3., 4.]])
+
+    """
+    if isinstance(p, LpNorm):
+        return rows
+    return p.duality_map(rows) * column(p.dual(rows), rows)
+
+
+def largest_singular_vector(J: Linearization, p: Norm, /, *, on_progress: Progress) -> Array:
+    """A maximiser for (p, 2), for the norm p of an inner product.
+
+    With the adjoint ``J*`` of that inner product it is ``J* w`` of length 1, ``w`` the top
+    eigenvector of ``J J*``. Column k of this Gram matrix is ``J (J* e_k)``: ``d`` vjps and ``d``
+    jvps.
 
     Returns:
-        The right singular vector of the largest singular value, shape ``(batch, *input_shape)``;
-        zero where ``J`` is zero.
+        For p = 2 the right singular vector of the largest singular value, shape
+        ``(batch, *input_shape)``; zero where ``J`` is zero.
 
     Example:
         >>> from onr.jacobians.dense import Matrices
         >>> J = Matrices(np.array([[[3.0, 0.0], [0.0, 4.0]]]))
-        >>> abs(largest_singular_vector(J, on_progress=lambda done, total: None))
+        >>> abs(largest_singular_vector(J, LpNorm(2), on_progress=lambda done, total: None))
         array([[0., 1.]])
 
     """
@@ -107,13 +124,13 @@ def largest_singular_vector(J: Linearization, /, *, on_progress: Progress) -> Ar
     columns, scales = [], []
     for row in _rows(J, 2 * J.value.shape[1], on_progress):
         scale = max_abs(row)
-        columns.append(J.jvp(row / column(safe(scale), row)))
+        columns.append(J.jvp(riesz(p, row / column(safe(scale), row))))
         scales.append(scale)
-    # Column k is J J^T e_k / s_k. Divide by the largest s_k and the largest entry before the
+    # Column k is J J* e_k / s_k. Divide by the largest s_k and the largest entry before the
     # product, so that the squares of large or small entries stay in range.
     s = xp.stack(scales, axis=1)
     G = xp.stack(columns, axis=2)
     G = G / column(safe(max_abs(G)), G) * (s / safe(max_abs(s))[:, None])[:, None, :]
     _, vectors = xp.linalg.eigh((G + xp.matrix_transpose(G)) / 2)
     v = J.vjp(vectors[:, :, -1])
-    return LpNorm(2).duality_map(v)
+    return p.duality_map(v)

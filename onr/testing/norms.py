@@ -76,6 +76,12 @@ def _axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> Laws:
     yield law(
         "the triangle inequality", norm(x + y) <= (size + norm(y)) * (1 + TOLERANCE), x=x, y=y
     )
+    sides = np.sqrt(2 * size**2 + 2 * norm(y) ** 2)
+    diagonals = np.sqrt(norm(x + y) ** 2 + norm(x - y) ** 2)
+    apart = np.abs(sides - diagonals) * norm.euclidean
+    yield law("the parallelogram law, if it is euclidean", apart <= TOLERANCE * sides, x=x, y=y)
+    shorter = norm(x.clip(-np.abs(y), np.abs(y))) <= size * (1 + TOLERANCE)
+    yield law("clipping never lengthens, if it is monotone", shorter | (not norm.monotone), x=x, y=y)
     alone = np.concatenate([norm(x[i : i + 1]) for i in range(len(x))])
     yield law(
         "the norm of an example does not depend on its batch",
@@ -163,7 +169,9 @@ def _face_projection(norm: Norm, y: np.ndarray, direction: np.ndarray, radius: f
         moved = start + alpha * max(radius, 1e-9) * direction / size
         far.append(norm.project_ball(moved, radius))
         apart = np.abs(inner(face - far[-1], direction / size))
-        limit = apart <= 10 * radius / alpha + 1e-9 * radius
+        # By the variational inequality of the projection, in the lengths of l2.
+        reached = _length(far[-1] - start) * _length(face - far[-1])
+        limit = apart <= 2 * reached / (alpha * max(radius, 1e-9)) + 1e-9 * radius
         yield law("the face is the limit of the ball's projection", limit, **inputs, alpha=alpha)
     left, gone = _length(face - far[1]), _length(far[1] - far[0])
     # A strictly convex norm's limit may be far from reached, but then the face is a single point.

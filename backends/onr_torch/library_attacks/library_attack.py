@@ -168,7 +168,7 @@ class LibraryAttack:
         found = found.detach().to(x.dtype)
         finite = column(found.isfinite().flatten(1).all(dim=1), x)
         delta = self.p.project_ball(torch.where(finite, found - x.detach(), 0), self.eps)
-        moved: torch.Tensor = boxed(x.detach(), delta, self.bounds)
+        moved: torch.Tensor = boxed(x.detach(), delta, self.bounds, self.p)
         return moved
 
 

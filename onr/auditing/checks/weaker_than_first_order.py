@@ -63,7 +63,8 @@ class WeakerThanFirstOrder(BaseCheck):
         v = threat.p.duality_map(here.vjp(u))
         missed, found = np.zeros(len(right), bool), {}
         for text, radius in threat.radii.items():
-            hit = broken(right.network(boxed(right.x, radius * v, threat.bounds)), right.y)
+            moved = boxed(right.x, radius * v, threat.bounds, threat.p)
+            hit = broken(right.network(moved), right.y)
             here_alone = hit & (right.values[f"robust at {text}"] == 1)
             missed |= here_alone
             found[f"missed at {text}"] = block.column(right, here_alone)
