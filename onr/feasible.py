@@ -245,7 +245,11 @@ class Feasible:
         if self._box is not None:
             clipped: Array = delta.clip(*self._box)
             return clipped if self._norm.monotone else _no_longer(self._norm, clipped, delta)
-        return delta if self._bounds is None else boxed(self._x, delta, self._bounds, self._norm) - self._x
+        return (
+            delta
+            if self._bounds is None
+            else boxed(self._x, delta, self._bounds, self._norm) - self._x
+        )
 
 
 def ascent(

@@ -67,7 +67,7 @@ class BaseNorm(ABC):
 
     @property
     def monotone(self) -> bool:
-        """True if entries that shrink never lengthen an example; also if a subclass says nothing."""
+        """True if entries that shrink never lengthen an example; true if not said otherwise."""
         return True
 
     @abstractmethod

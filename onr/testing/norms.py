@@ -81,7 +81,9 @@ def _axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> Laws:
     apart = np.abs(sides - diagonals) * norm.euclidean
     yield law("the parallelogram law, if it is euclidean", apart <= TOLERANCE * sides, x=x, y=y)
     shorter = norm(x.clip(-np.abs(y), np.abs(y))) <= size * (1 + TOLERANCE)
-    yield law("clipping never lengthens, if it is monotone", shorter | (not norm.monotone), x=x, y=y)
+    yield law(
+        "clipping never lengthens, if it is monotone", shorter | (not norm.monotone), x=x, y=y
+    )
     alone = np.concatenate([norm(x[i : i + 1]) for i in range(len(x))])
     yield law(
         "the norm of an example does not depend on its batch",

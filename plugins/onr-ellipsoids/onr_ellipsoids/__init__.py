@@ -1,13 +1,6 @@
 """A plugin for onr: l2 norms that weigh pixels, frequencies or principal components."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from onr.hookspecs import Entry, hookimpl
-
-if TYPE_CHECKING:
-    import click
 
 
 @hookimpl

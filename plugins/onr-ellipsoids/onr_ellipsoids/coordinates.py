@@ -39,8 +39,10 @@ def require_axes(axes: np.ndarray, where: str) -> np.ndarray:
         raise OnrError(f"{where}: axes are {found.dtype}, {found.size} of them: expected floats")
     found = found.astype(np.float64)
     if not (np.isfinite(found).all() and found.min() > 0):
-        raise OnrError(f"{where}: the axes run from {found.min():g} to {found.max():g}: expected "
-                       "positive finite numbers")
+        raise OnrError(
+            f"{where}: the axes run from {found.min():g} to {found.max():g}: expected "
+            "positive finite numbers"
+        )
     if found.max() > LARGEST_RATIO * found.min():
         raise OnrError(
             f"{where}: the axes run from {found.min():g} to {found.max():g}: expected a ratio of "

@@ -10,7 +10,6 @@ import numpy as np
 from onr.arrays import (
     array_namespace,
     column,
-    flatten,
     in_float32,
     max_abs,
     on_cpu,
@@ -20,7 +19,7 @@ from onr.exact.surds import NotExactError
 from onr.norms import BaseNorm, LpNorm
 from onr.numerals import number, written
 from onr.protocols import Array, Ties
-from onr_ellipsoids.coordinates import Coordinates, Cosines, Pixels
+from onr_ellipsoids.coordinates import Coordinates, Cosines
 from onr_ellipsoids.files import read_ellipsoid
 from onr_ellipsoids.secular import project_ellipsoid
 
@@ -38,6 +37,7 @@ class Ellipsoid(BaseNorm):
     overflows or underflows. Halves are computed in float32.
 
     Example:
+        >>> from onr_ellipsoids.coordinates import Pixels
         >>> norm = Ellipsoid("mine", "mine-dual", Pixels(np.array([1.0, 0.5]), "mine"))
         >>> x = np.array([[3.0, 2.0]])
         >>> norm(x), norm.dual(x).round(4), norm.duality_map(x).round(4)
@@ -68,9 +68,7 @@ class Ellipsoid(BaseNorm):
     @property
     def dual(self) -> Ellipsoid:
         """The norm with the reciprocal axes."""
-        return Ellipsoid(
-            self._dual_name, self._name, self._coordinates, inverse=not self._inverse
-        )
+        return Ellipsoid(self._dual_name, self._name, self._coordinates, inverse=not self._inverse)
 
     def __call__(self, x: Array, /) -> Array:
         """The norm of each example, shape ``(batch,)``."""
@@ -101,8 +99,10 @@ class Ellipsoid(BaseNorm):
                 "a + b sqrt(m); use floats"
             )
         c, axes, largest = self._scaled(y)
-        r = xp.zeros_like(largest) + in_float32(radius) if hasattr(radius, "dtype") else (
-            xp.zeros_like(largest) + radius
+        r = (
+            xp.zeros_like(largest) + in_float32(radius)
+            if hasattr(radius, "dtype")
+            else (xp.zeros_like(largest) + radius)
         )
         size = TWO(c / axes)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -200,4 +200,6 @@ def frequency(power: str = "1") -> Ellipsoid:
     value = number(power)
     if not np.isfinite(value):
         raise OnrError(f"norm frequency:{power}: expected a finite power")
-    return Ellipsoid(f"frequency:{written(value)}", f"frequency:{written(0 - value)}", Cosines(value))
+    return Ellipsoid(
+        f"frequency:{written(value)}", f"frequency:{written(0 - value)}", Cosines(value)
+    )
