@@ -26,13 +26,14 @@ __all__ = [
     "ascent",
     "boxed",
     "doubt",
-    "nearest_in_ball",
     "require_inside",
     "require_radius",
     "require_range",
 ]
 
 Bounds = tuple[float, float]
+ALTERNATIONS = 3
+"""How often projections onto a ball and the box alternate, where one undoes the other."""
 
 
 def require_radius(eps: float) -> float:
@@ -130,7 +131,7 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, p: Norm | None = None, 
 
     For ``x`` in the box, clipping only shrinks the entries of the perturbation. For a monotone norm
     the perturbation therefore stays in its ball. If ``p`` is another norm, a perturbation that
-    clipping has made longer is scaled to the length that it had.
+    clipping has made longer is brought back to the length that it had.
 
     Example:
         >>> boxed(np.array([[0.5, 0.9]]), np.array([[0.25, 0.25]]), (0, 1))
@@ -142,49 +143,36 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, p: Norm | None = None, 
     if bounds is not None:
         moved = moved.clip(*bounds)
         if p is not None and not p.monotone:
-            moved = x + _no_longer(p, moved - x, delta)
+            low, high = bounds
+            moved = x + _no_longer(p, moved - x, delta, low - x, high - x)
+            moved = moved.clip(*bounds)  # but for rounding
     return xp.astype(moved, x.dtype)
 
 
-def _no_longer(p: Norm, clipped: Array, delta: Array) -> Array:
-    """The clipped perturbations, scaled down to the length of ``delta`` where they are longer."""
+def _no_longer(p: Norm, clipped: Array, delta: Array, low: Array, high: Array) -> Array:
+    """Perturbations near the clipped ones that are in the box and no longer than ``delta``.
+
+    Projections onto the ball and the box alternate, which comes close to both; what is still too
+    long is scaled. To scale at once would shorten a perturbation many times over for the edges
+    that clipping leaves in it.
+    """
     xp = array_namespace(clipped)
-    allowed, size = p(delta), p(clipped)
+    allowed = p(delta)
+    if clipped.dtype != object:  # exact numbers have no projection that is one
+        for _ in range(ALTERNATIONS):
+            clipped = p.project_ball(clipped, allowed).clip(low, high)
+    size = p(clipped)
     factor = xp.where(size > allowed, allowed / safe(size), xp.ones_like(size))
     return clipped * column(factor, clipped)
-
-
-def _scales(p: Norm) -> bool:
-    """Whether the closest point is found by scaling in an inner product other than that of l2."""
-    return p.euclidean and not isinstance(p, LpNorm)
-
-
-def nearest_in_ball(p: Norm, y: Array, radius: Array | float, /) -> Array:
-    """The closest point of the ball, in which an attack goes on after a step along a duality map.
-
-    This is the projection onto the ball. For the norm of an inner product other than that of l2,
-    whose duality maps are the gradients of its own inner product, it is the closest point in that
-    one: the point scaled to the radius. Steps and projections of different inner products would
-    not come to rest at a maximiser.
-
-    Example:
-        >>> from onr.norms import LpNorm
-        >>> nearest_in_ball(LpNorm(math.inf), np.array([[0.5, 2.0]]), 1.0)
-        array([[0.5, 1. ]])
-
-    """
-    if not _scales(p):
-        return p.project_ball(y, radius)
-    xp = array_namespace(y)
-    size = p(y)
-    factor = xp.where(size > radius, radius / safe(size), xp.ones_like(size))
-    return y * column(factor, y)
 
 
 class Feasible:
     """The perturbations of ``x`` in a ball that also lie in the box, for many projections.
 
-    A perturbation that clipping has made longer, in a norm that is not monotone, is scaled.
+    The closest point is that in l2. For the norm of another inner product it is that in its own,
+    the point scaled to the radius: its duality maps are the gradients of that inner product, and
+    steps and projections of two inner products would not rest at a maximiser. A perturbation that
+    clipping has made longer, in a norm that is not monotone, is brought back to its length.
 
     Args:
         x: the inputs, inside the bounds.
@@ -192,7 +180,7 @@ class Feasible:
         eps: its radius, one number or one for each example.
         bounds: the box, or ``None``.
         in_l2: whether the closest point is that in l2 for every norm, as steps along gradients
-            need; otherwise it is that of :func:`nearest_in_ball`, as duality maps need.
+            need.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -212,7 +200,7 @@ class Feasible:
         in_l2: bool = False,
     ) -> None:
         self._x, self._norm, self._eps, self._bounds = x, norm, eps, bounds
-        self._scales = _scales(norm) and not in_l2
+        self._scales = norm.euclidean and not isinstance(norm, LpNorm) and not in_l2
         self._box: tuple[Array, Array] | None = None
         if bounds is not None and x.dtype != object:  # exact numbers less floats are floats
             self._box = float(bounds[0]) - x, float(bounds[1]) - x
@@ -228,9 +216,11 @@ class Feasible:
         if self._cube is not None:  # both at once
             clipped: Array = delta.clip(*self._cube)
             return clipped
-        if self._scales:
-            return self.clip(nearest_in_ball(self._norm, delta, self._eps))
-        return self.clip(self._norm.project_ball(delta, self._eps))
+        if not self._scales:
+            return self.clip(self._norm.project_ball(delta, self._eps))
+        xp, size, radius = array_namespace(delta), column(self._norm(delta), delta), self._eps
+        factor = column(radius, delta) / safe(size)
+        return self.clip(delta * xp.where(factor < 1, factor, xp.ones_like(size)))
 
     def limit(self, delta: Array, v: Array, /) -> Array:
         """The limit of ``nearest(delta + alpha * v)`` for ``alpha -> inf``."""
@@ -244,7 +234,9 @@ class Feasible:
         """Clip ``x + delta`` to the box, and return the perturbation."""
         if self._box is not None:
             clipped: Array = delta.clip(*self._box)
-            return clipped if self._norm.monotone else _no_longer(self._norm, clipped, delta)
+            if self._norm.monotone:
+                return clipped
+            return _no_longer(self._norm, clipped, delta, *self._box)
         return (
             delta
             if self._bounds is None
@@ -271,7 +263,8 @@ def ascent(
 
     Small steps along the duality map, each followed by the l2 projection onto a ball of ``1 < p <
     inf``, do not settle at a maximiser unless ``p = 2``: those along the gradient itself do. They
-    are the steps that ``settling`` asks for.
+    are the steps that ``settling`` asks for, also for the norm of another inner product, where a
+    step has the l2 length of the one along the duality map.
 
     Example:
         >>> from onr.norms import LpNorm
@@ -290,6 +283,9 @@ def ascent(
     if settling and p is not None and p > 1:
         g = g / safe(column(max_abs(g), g))
         return length * g / safe(column(norm(g), g))
+    if settling and p is None and norm.euclidean:
+        g, two = g / safe(column(max_abs(g), g)), LpNorm(2)
+        return length * g * column(two(norm.duality_map(g)) / safe(two(g)), g)
     if bounds is None or p != 1:
         return length * norm.duality_map(g)
     here, slope = flatten(in_float32(moved)), flatten(in_float32(g))

@@ -11,15 +11,7 @@ import numpy as np
 
 from onr.arrays import array_namespace, column, in_float32, like, on_cpu, put, safe, to_numpy
 from onr.errors import ImageError, NotAvailableError, OnrError
-from onr.feasible import (
-    Bounds,
-    ascent,
-    boxed,
-    nearest_in_ball,
-    require_inside,
-    require_radius,
-    require_range,
-)
+from onr.feasible import Bounds, ascent, boxed, require_inside, require_radius, require_range
 from onr.losses import Margin, one_hot, require_values
 from onr.norms import as_norm
 from onr.protocols import Array, Network, Norm
@@ -310,7 +302,7 @@ class _Search:
             if k > 0:
                 step = (1 - MOMENTUM) * step + MOMENTUM * (moved - before)
             before = moved
-            delta = nearest_in_ball(attack.p, moved - x + step, attack.eps)
+            delta = attack.p.project_ball(moved - x + step, attack.eps)
             moved = boxed(x, delta, attack.bounds, attack.p)
         if len(who):
             with _naming(who):

@@ -10,7 +10,7 @@ import numpy as np
 from onr.arrays import column, in_float32, like, to_numpy
 from onr.attacks.multitargeted import ROUNDING
 from onr.auditing.block import Block
-from onr.feasible import ascent, boxed, nearest_in_ball
+from onr.feasible import ascent, boxed
 from onr.losses import Margin
 from onr.typing import Array
 
@@ -110,7 +110,7 @@ def climb(
         u = direction(here.value) if direction else loss.gradient(here.value, labels=block.labels)
         length = threat.radius * (1 + math.cos(math.pi * k / steps)) / 2
         step = ascent(threat.p, here.vjp(u), moved, length, threat.bounds, settling=2 * k >= steps)
-        delta = nearest_in_ball(threat.p, moved - x + step, threat.radius)
+        delta = threat.p.project_ball(moved - x + step, threat.radius)
         moved = boxed(x, delta, threat.bounds, threat.p)
     yield moved, network(moved)
 

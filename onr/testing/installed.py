@@ -25,6 +25,8 @@ from onr.training.config import TrainConfig
 __all__ = ["laws_of", "parts_named"]
 
 NUMPY, TORCH = "onr_numpy:numpy", "onr_torch:torch"
+SHAPES = ((3, 4, 4), (1, 8, 8), (1, 28, 28), (3, 32, 32))
+"""The shapes of the examples on which a norm is tried."""
 RADII = {"2": 0.2, "inf": 0.05}
 """The balls in which attacks are tried."""
 
@@ -111,7 +113,8 @@ def laws_of(kind: str, spec: str) -> list[Law]:
 
 
 def _norm(target: Callable[..., Any], spec: str) -> Laws:
-    yield from norm_laws(target(), (3, 4, 4), draws=5)
+    """At the first shape that the norm takes: it may be one of the images of some data set."""
+    yield from _first_taken([partial(norm_laws, target(), shape, draws=5) for shape in SHAPES])
 
 
 def _loss(target: Callable[..., Any], spec: str) -> Laws:

@@ -17,4 +17,6 @@ def onr_norms() -> list[Entry]:
 @hookimpl
 def onr_commands() -> list[Entry]:
     """Register the command that measures the axes of a data set."""
-    return [Entry("ellipsoid", "onr_ellipsoids.command:ellipsoid", "Make the axes of a norm.")]
+    return [
+        Entry("ellipsoid-of", "onr_ellipsoids.command:ellipsoid_of", "Measure the axes of data.")
+    ]

@@ -1,4 +1,4 @@
-"""The command ``onr ellipsoid``."""
+"""The command ``onr ellipsoid-of``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onr.registry import load
 from onr_ellipsoids.files import write_ellipsoid
 from onr_ellipsoids.fitting import components, deviations
 
-__all__ = ["ellipsoid"]
+__all__ = ["ellipsoid_of"]
 
 
-@click.command()
+@click.command(name="ellipsoid-of")
 @click.argument("dataset")
 @click.option("--data-dir", type=click.Path(path_type=Path), default="data", show_default=True)
 @click.option(
@@ -33,7 +33,7 @@ __all__ = ["ellipsoid"]
     help="How many training images to measure, at most: the first.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file, .npz.")
-def ellipsoid(dataset: str, data_dir: Path, count: int | None, images: int, out: Path) -> None:
+def ellipsoid_of(dataset: str, data_dir: Path, count: int | None, images: int, out: Path) -> None:
     """Measure in which directions the images of DATASET vary: the axes of --p ellipsoid:FILE.
 
     The semi-axes are the standard deviations of the pixels; or, with --components K, those along

@@ -83,7 +83,8 @@ def components(split: Split, count: int) -> dict[str, np.ndarray]:
 def _chunks(split: Split) -> list[np.ndarray] | map[np.ndarray]:
     def read(start: int) -> np.ndarray:
         rows = np.asarray(split.images[start : start + CHUNK])
-        return pixels(rows, "float64").reshape(len(rows), -1)
+        flat: np.ndarray = pixels(rows, "float64").reshape(len(rows), -1)
+        return flat
 
     return map(read, range(0, len(split), CHUNK))
 

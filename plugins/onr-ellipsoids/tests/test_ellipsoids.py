@@ -317,7 +317,7 @@ def test_theorem(options, tmp_path):
 
 def test_the_commands_take_the_norm(tmp_path):
     file, folder = tmp_path / "digits.npz", tmp_path / "run"
-    run("ellipsoid", "digits", "--components", "10", "--out", file)
+    run("ellipsoid-of", "digits", "--components", "10", "--out", file)
     p = f"ellipsoid:{file}"
     small = "--train-images", "200", "--epochs", "1"
     run("train", "--method", "at", "--p", p, "--eps", "1", "--steps", "2", *small, "--out", folder)
