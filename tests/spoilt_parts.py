@@ -47,6 +47,10 @@ class WrongDual(Spoilt):
     dual = LpNorm(3)
 
 
+class SaysEuclidean(Spoilt):
+    euclidean = True
+
+
 class NoProjection(Spoilt):
     def project_ball(self, y, radius):
         size = self.good(y)
@@ -327,6 +331,7 @@ def good_norm() -> Any:
 
 good_loss = CrossEntropy
 wrong_dual = partial(WrongDual, LINF)
+says_euclidean = partial(SaysEuclidean, LINF)
 no_projection = partial(NoProjection, LINF)
 wrong_face = partial(WrongFace, LINF)
 far_face = partial(FarFace, LINF)
@@ -339,6 +344,7 @@ of_the_batch = partial(OfTheBatch, CrossEntropy())
 FAULTS: dict[str, list[tuple[str, str]]] = {
     "norm": [
         ("wrong_dual", "<v, z> = ||z||_* (Lemma 1)"),
+        ("says_euclidean", "the parallelogram law, if it is euclidean"),
         ("no_projection", "no point of the ball is closer"),
         ("wrong_face", "a zero direction moves nothing"),
         ("far_face", "the point of the face is that limit, and no other"),

@@ -54,6 +54,12 @@ def test_laws_of_the_norm_and_of_its_dual(kind):
     check_norm(made(kind).dual, SHAPE, draws=3)
 
 
+def test_a_norm_that_says_it_is_monotone_and_is_not_breaks_a_law(monkeypatch):
+    monkeypatch.setattr(Cosines, "aligned", True)
+    with pytest.raises(AssertionError, match="signs do not matter"):
+        check_norm(made("cosines"), SHAPE, draws=2)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_are_those_of_the_quadratic_form(kind):
     found = made(kind)
