@@ -80,7 +80,7 @@ def _axioms(norm: Norm, x: np.ndarray, y: np.ndarray) -> Laws:
     diagonals = np.sqrt(norm(x + y) ** 2 + norm(x - y) ** 2)
     apart = np.abs(sides - diagonals) * norm.euclidean
     yield law("the parallelogram law, if it is euclidean", apart <= TOLERANCE * sides, x=x, y=y)
-    # A norm is monotone if and only if it depends on magnitudes alone (Bauer, Stoer, Witzgall 1961).
+    # Monotone norms are those of magnitudes alone (Bauer, Stoer and Witzgall, 1961).
     apart = np.abs(norm(np.abs(x)) - size) * norm.monotone
     yield law("signs do not matter, if it is monotone", apart <= TOLERANCE * size, x=x)
     alone = np.concatenate([norm(x[i : i + 1]) for i in range(len(x))])
