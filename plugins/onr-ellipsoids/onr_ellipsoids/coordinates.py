@@ -219,7 +219,7 @@ class Components(Coordinates):
 
     Example:
         >>> along = Components(np.array([[0.6, 0.8]]), np.array([1.0]), 0.5, "mine")
-        >>> along.into(np.array([[1.2, 1.6]])).round(6)
+        >>> abs(along.into(np.array([[1.2, 1.6]]))).round(6)
         array([[2., 0., 0.]])
 
     """

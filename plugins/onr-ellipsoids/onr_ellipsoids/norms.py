@@ -43,7 +43,7 @@ class Ellipsoid(BaseNorm):
         >>> norm(x), norm.dual(x).round(4), norm.duality_map(x).round(4)
         (array([5.]), array([3.1623]), array([[0.9487, 0.1581]]))
         >>> norm.project_ball(x, 2.0).round(4)
-        array([[1.8353, 0.3974]])
+        array([[1.7254, 0.5057]])
 
     """
 
@@ -194,7 +194,7 @@ def frequency(power: str = "1") -> Ellipsoid:
     Example:
         >>> flat, checks = np.ones((1, 1, 4, 4)), np.indices((4, 4)).sum(axis=0) % 2 * 2.0 - 1
         >>> frequency()(flat), frequency()(checks[None, None]).round(2)
-        (array([4.]), array([14.52]))
+        (array([4.]), array([15.83]))
 
     """
     value = number(power)

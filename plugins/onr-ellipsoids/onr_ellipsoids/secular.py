@@ -35,7 +35,7 @@ def project_ellipsoid(c: Array, axes: Array, ratio: Array) -> Array:
         >>> ratio = 1 / np.linalg.norm(c / axes, axis=1, keepdims=True)
         >>> v = project_ellipsoid(c, axes, ratio)
         >>> (v / np.linalg.norm(v / axes)).round(4)
-        array([[0.8867, 0.2312]])
+        array([[0.812 , 0.2919]])
 
     """
     xp = array_namespace(c)

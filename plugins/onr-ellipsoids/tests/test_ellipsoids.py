@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import json
 
 import numpy as np
@@ -335,3 +337,11 @@ def test_the_commands_take_the_norm(tmp_path):
     run("measure", "norms", folder, "--p", p, "--q", "2", "--images", "5")
     page = tmp_path / "audit"
     run("audit", folder, "--p", p, "--eps", "0.5", "--images", "12", "--out", page)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "files", "fitting", "norms", "secular"])
+def test_examples(name, tmp_path):
+    module = importlib.import_module(f"onr_ellipsoids.{name}")
+    found = doctest.testmod(module, extraglobs={"np": np, "tmp_path": tmp_path})
+    assert found.attempted > 0
+    assert found.failed == 0
