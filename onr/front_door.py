@@ -336,7 +336,7 @@ def operator_norm(
 
     def compute(found: Linearization) -> OperatorNorm:
         return operator_norms.operator_norm(
-            found,
+            found.J if isinstance(found, dense.Matrices) and not found.shape else found,
             p=norm(p),
             q=norm(q),
             rng=generator(rng),

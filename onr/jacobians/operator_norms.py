@@ -177,8 +177,6 @@ def operator_norm(
     rng = rng or np.random.default_rng(0)
     if not hasattr(J, "jvp"):
         return _of_matrices(J, (), p, q, rng, restarts, steps)
-    if isinstance(J, Matrices) and J.copies == 1:
-        return _of_matrices(J.J, J.shape, p, q, rng, restarts, steps)
     n = math.prod(J.input_shape)
     if min(J.value.shape[1], n) > WHOLE:
         return _of_products(J, p, q, rng, restarts, steps, on_progress)
