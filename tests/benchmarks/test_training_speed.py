@@ -52,7 +52,7 @@ def step(taught):
 @pytest.mark.benchmark(group="training step, cnn7, width 16, batch 128")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_steps_in_turns(benchmark, dtype):
-    """The exact norm is cheaper than ten iterations, the warm start than two fifths of ten steps."""
+    """The exact norm costs less than ten iterations, the warm start two fifths of ten steps."""
     works = {name: partial(step, learner(*case, dtype)) for name, case in STEPS.items()}
     benchmark.pedantic(works["standard"], rounds=3)
     cost = ratios(benchmark, in_turns(works), "at, ten steps")
