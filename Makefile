@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UNUSED := '/(tests|transformers/models|torch/testing/_internal)/'
 DISTRIBUTIONS := plugins/onr-ellipsoids plugins/onr-fast-training plugins/onr-pixel-norms
 
-.PHONY: install demo test suite fuzz derivatives jax benchmark norms outputs lint clean
+.PHONY: install demo test suite docs fuzz derivatives jax benchmark norms outputs lint clean
 
 install: $(VENV)/installed
 
@@ -30,6 +30,16 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The site, in docs/_build/html: every warning is an error, and no network is needed after the install.
+docs: $(VENV)/docs-installed
+	rm -rf docs/_build
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going --jobs 2 docs docs/_build/html
+
+$(VENV)/docs-installed: pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 # Random modules, inputs and verbs: make fuzz MINUTES=60 SEED=3, or ARGS='--case cnn --verb jvp'.
 MINUTES ?= 5

@@ -4,28 +4,30 @@ A plugin is a module, named by an entry point of the group ``onr``, with functio
 ``@hookimpl`` and named as below. Each takes no argument and returns a list of :class:`Entry`: the
 registration is data, and a target is imported when its name is first used. Plugins may offer
 
-``onr_norms``        ``target() -> Norm``
-``onr_losses``       ``target() -> Loss``
-``onr_attacks``      ``target(p=, eps=, bounds=, ...) -> Attack``; of ``loss=``, ``steps=`` and
-                     ``restarts=`` those that it names
-``onr_models``       ``target(input_shape, classes, **options) -> Architecture`` (or, for torch
-                     alone, a ``torch.nn.Module``); of ``normalize=`` (mean and deviation of the
-                     training part) and ``pretrained=`` (whether its own weights are used) those
-                     that it names. If the target has a method ``opened(download=)``, what that
-                     gives is the target; its attributes ``preparation``, ``classes`` and
-                     ``record`` say what its images and outputs are and where it comes from
-``onr_datasets``     ``target(data_dir=, download=) -> Dataset``, and ``preparation=``, how the
-                     model's images are resized and cropped, where the target names it
-``onr_methods``      ``target(**options) -> Method``
-``onr_backends``     ``target() -> Backend``
-``onr_presets``      ``target() -> dict`` of settings, as a file for ``onr train --config`` has them
-``onr_grids``        ``target() -> dict``, as a file for ``onr sweep`` has it
-``onr_experiments``  ``target() -> Experiment`` (:mod:`onr.experiments`)
-``onr_measurements`` what experiments measure: ``target(network, x, y, **settings)``, a list of rows
-                     (texts and numbers by column); ``p`` and ``q`` in the settings are norms, and
-                     ``seed`` is given where the target names it
-``onr_checks``       ``target() -> Check`` (:mod:`onr.auditing.protocols`), for ``onr audit``
-``onr_commands``     a ``click.Command``
+====================  =============================================================================
+``onr_norms``         ``target() -> Norm``
+``onr_losses``        ``target() -> Loss``
+``onr_attacks``       ``target(p=, eps=, bounds=, ...) -> Attack``; of ``loss=``, ``steps=`` and
+                      ``restarts=`` those that it names
+``onr_models``        ``target(input_shape, classes, **options) -> Architecture`` (or, for torch
+                      alone, a ``torch.nn.Module``); of ``normalize=`` (mean and deviation of the
+                      training part) and ``pretrained=`` (whether its own weights are used) those
+                      that it names. If the target has a method ``opened(download=)``, what that
+                      gives is the target; its attributes ``preparation``, ``classes`` and
+                      ``record`` say what its images and outputs are and where it comes from
+``onr_datasets``      ``target(data_dir=, download=) -> Dataset``, and ``preparation=``, how the
+                      model's images are resized and cropped, where the target names it
+``onr_methods``       ``target(**options) -> Method``
+``onr_backends``      ``target() -> Backend``
+``onr_presets``       ``target() -> dict`` of settings, as a file for ``onr train --config``
+``onr_grids``         ``target() -> dict``, as a file for ``onr sweep`` has it
+``onr_experiments``   ``target() -> Experiment`` (:mod:`onr.experiments`)
+``onr_measurements``  what experiments measure: ``target(network, x, y, **settings)``, a list of
+                      rows (texts and numbers by column); ``p`` and ``q`` in the settings are norms,
+                      and ``seed`` is given where the target names it
+``onr_checks``        ``target() -> Check`` (:mod:`onr.auditing.protocols`), for ``onr audit``
+``onr_commands``      a ``click.Command``
+====================  =============================================================================
 
 Where a user writes ``NAME:ARGUMENT`` (as in ``lp:1.5`` or ``npz:PATH``) the target receives the
 argument as one further, first, string.
