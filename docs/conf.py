@@ -93,6 +93,11 @@ def _restore(app: Any, what: str, name: str, found: Any, options: Any, lines: li
         lines[:] = _attributes.pop(name)
 
 
+def _signature(app: Any, what: str, name: str, found: Any, *_: Any) -> tuple[str, None] | None:
+    """A protocol is not called, and has no signature."""
+    return ("", None) if getattr(found, "_is_protocol", False) else None
+
+
 def setup(app: Any) -> None:
     """Formulas become MathML, so that no page loads a script from elsewhere."""
 
@@ -106,5 +111,6 @@ def setup(app: Any) -> None:
 
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("missing-reference", _known)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _keep, priority=400)
     app.connect("autodoc-process-docstring", _restore, priority=600)  # napoleon has 500
