@@ -38,7 +38,8 @@ docs: $(VENV)/docs-installed
 
 $(VENV)/docs-installed: pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
+	-$(BIN)/python -m compileall -qq -j 0 -x $(UNUSED) $(VENV)/lib
 	touch $@
 
 # Random modules, inputs and verbs: make fuzz MINUTES=60 SEED=3, or ARGS='--case cnn --verb jvp'.
