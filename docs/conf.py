@@ -38,7 +38,7 @@ highlight_language = "text"
 # Notebooks are Markdown files; their cells run at each build, and an error ends it.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 1200
 nb_render_image_options = {"align": "center"}
 
 # The reference is made of docstrings. Types are those that the signatures write.

@@ -77,7 +77,7 @@ def quantile(values: np.ndarray, q: float, /) -> tuple[float, float, float]:
 
     The interval runs between two order statistics, whose ranks are quantiles of the binomial
     distribution. All three are NaN without values; an end is infinite where the sample is too small
-    to have one.
+    to have one. Between -inf and inf the quantile is 0.
 
     Example:
         >>> quantile(np.arange(1.0, 101.0), 0.5)
@@ -92,8 +92,9 @@ def quantile(values: np.ndarray, q: float, /) -> tuple[float, float, float]:
     high = int(binom.ppf((1 + LEVEL) / 2, count, q)) + 1
     place = q * count
     below, above = math.ceil(place) - 1, min(count - 1, math.floor(place))
+    opposite = known[below] == -math.inf and known[above] == math.inf
     return (
-        float(known[below] / 2 + known[above] / 2),
+        0.0 if opposite else float(known[below] / 2 + known[above] / 2),
         float(known[low - 1]) if low >= 1 else -math.inf,
         float(known[high - 1]) if high <= count else math.inf,
     )

@@ -337,7 +337,7 @@ def test_a_bad_grid_is_refused_before_anything_starts(text: str, reason: str) ->
 
 
 def test_no_grid_of_that_name() -> None:
-    assert "unknown grid 'table3': expected one of paper" in refused("table3")
+    assert "unknown grid 'table3': expected one of frontier, paper" in refused("table3")
     assert "no grid paper:table4: expected one of table3-at-l2" in refused("paper:table4")
     assert "No such file" in refused("nowhere.toml")
 
