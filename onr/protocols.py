@@ -248,9 +248,13 @@ class Outputs:
     """
 
     clean: Array = None
+    """The logits at the clean inputs, of a pass of training."""
     perturbed: tuple[Array, ...] = ()
+    """The logits at each of the perturbed inputs, of a pass of training."""
     tangent: Array = None
+    """``J v`` at the clean inputs."""
     evaluated: Array = None
+    """The logits at the clean inputs in evaluation mode, where ``J v`` is taken."""
 
 
 @dataclass(frozen=True)

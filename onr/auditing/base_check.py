@@ -34,14 +34,21 @@ class BaseCheck:
     """
 
     name: str = ""
+    """The name by which ``--checks`` and ``onr explain`` know it."""
     summary: str = ""
+    """What is wrong where the flag is raised, in a few words."""
     number: str = ""
     """What the number that decides is, in a few words."""
     threshold: float = 0.0
+    """Beyond which number the flag is raised."""
     comparison: str = "above"
+    """On which side of the threshold that is: ``above`` or ``below``."""
     source: str = ""
+    """Where the threshold comes from: a paper, or a rule."""
     meaning: str = ""
+    """What a raised flag means, a sentence or two."""
     remedy: str = ""
+    """What to do then, a sentence or two."""
     images: int = 0
     """At how many images of the audit, from the first, to :meth:`look`."""
 

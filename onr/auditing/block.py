@@ -36,6 +36,7 @@ class Block:
     """
 
     network: ChunkedNetwork
+    """The network, which takes the images a few at a time where memory asks for it."""
     x: Array
     """The images, ``(n, *input_shape)``, pixels in [0, 1]."""
     y: np.ndarray
@@ -43,7 +44,9 @@ class Block:
     places: np.ndarray
     """Their places among the images of the audit, ``(n,)``, from 0."""
     threat: Threat
+    """The ball, and the radii of the audit."""
     seed: int = 0
+    """The seed of the audit; :meth:`rng` draws from it."""
     share: float = 1.0
     """The share of the usual number of images that checks look at; less for a fast audit."""
     values: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -32,6 +32,7 @@ class Evidence:
     """The columns of the table (:mod:`onr.auditing.images`), and those of every check, named
     ``CHECK: NAME``; each of shape ``(N,)``, NaN where an image was not measured."""
     threat: Threat
+    """The ball, and the radii of the audit."""
     classes: int
     """The number of logits."""
     refused: str = ""

@@ -70,7 +70,7 @@ def new(name: str, kind: str, into: Path) -> None:
     click.echo(f"written to {folder}")
     click.echo(f"  pip install --no-deps --editable {folder}")
     click.echo(f"  python -m pytest {folder}")
-    click.echo(f"  onr plugins check {folder.name}")
+    click.echo(f"  onr plugins check {name}")
 
 
 @plugins.command()
