@@ -74,7 +74,11 @@ def _size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
 @click.option(
     "--seed", type=click.IntRange(0), help="Draw the images at random.  [default: the first ones]"
 )
-@click.option("--checks", callback=_texts, help="The checks to make, with commas between; onr explain lists them.  [default: all]")
+@click.option(
+    "--checks",
+    callback=_texts,
+    help="The checks to make, with commas between; onr explain lists them.  [default: all]",
+)
 @click.option(
     "--check-limit",
     type=click.FloatRange(0, min_open=True),
