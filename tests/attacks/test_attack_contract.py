@@ -130,7 +130,7 @@ def trained() -> tuple[TorchNetwork, torch.Tensor, torch.Tensor]:
                 optimizer.zero_grad()
                 functional.cross_entropy(module(images[part]), labels[part]).backward()
                 optimizer.step()
-    return TorchNetwork(module.eval(), (3, 8, 8)), images[:200], labels[:200]
+    return TorchNetwork(module.eval(), (3, 8, 8)), images[:100], labels[:100]
 
 
 def test_the_network_is_worth_attacking() -> None:
