@@ -64,7 +64,7 @@ def median_rho(network: Network, x: Inputs, y: Array, /, *, p: Norm, eps: float)
 
 
 def collapse(
-    record: Mapping[str, Any], before: Sequence[Mapping[str, Any]], *, images: int, prefix: str = ""
+    record: Mapping[str, Any], before: Sequence[Mapping[str, Any]], *, images: int
 ) -> str | None:
     """Say that robustness has collapsed: a third of its best is left, and clean accuracy rose.
 
@@ -73,7 +73,6 @@ def collapse(
         before: the records of all epochs before.
         images: on how many images accuracy under attack was measured. A fall of less than three
             standard errors counts as chance.
-        prefix: ``averaged_`` for the record of the averaged weights.
 
     Returns:
         A sentence, or ``None``.
@@ -85,7 +84,7 @@ def collapse(
         'accuracy under attack has collapsed: 1.0% after'
 
     """
-    clean, robust = f"{prefix}validation_accuracy", f"{prefix}validation_robust_accuracy"
+    clean, robust = "validation_accuracy", "validation_robust_accuracy"
     if robust not in record or not before:
         return None
     best = max(before, key=lambda one: float(one[robust]))

@@ -282,7 +282,7 @@ def test_what_is_found_lies_in_the_ball_and_in_the_box(rule, p):
 
 @pytest.mark.parametrize("p", RADII)
 def test_noise_is_uniform_in_the_ball(p):
-    """Of three pixels: the volume within the length of a point is uniform in [0, 1]."""
+    """With three pixels, the cube of a point's length is uniform in [0, 1]."""
     x, size, norm = np.full((4000, 3), 0.5), 0.8, LpNorm(float(p))
     moved = load("method", "n-fgsm")(p=p, eps=0.25).ball.noise(
         x, size, rng=np.random.default_rng(0)
