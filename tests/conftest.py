@@ -1,4 +1,4 @@
-"""One thread for every test, thirty inputs for a law, and benchmarks where they are asked for."""
+"""One thread for every test, twenty inputs for a law, and benchmarks where they are asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onr.registry import registry
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-# Laws that do not say otherwise are tried on thirty inputs, however long one takes.
+# Laws that do not say otherwise are tried on twenty inputs, however long one takes.
 settings.register_profile("suite", max_examples=20, deadline=None)
 settings.load_profile("suite")
 

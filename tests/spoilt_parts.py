@@ -79,6 +79,17 @@ class NumberRadius(Spoilt):
         )
 
 
+class GivesNumPy(Spoilt):
+    def gradient(self, x):
+        return np.asarray(self.good.gradient(x))
+
+
+class GivesDouble(Spoilt):
+    def project_ball(self, y, radius):
+        projected = self.good.project_ball(y, radius)
+        return projected if isinstance(y, np.ndarray) else projected.double()
+
+
 class SmallSamples(Spoilt):
     def sample_ball(self, rng, shape):
         return 0.9 * self.good.sample_ball(rng, shape)
@@ -336,6 +347,8 @@ no_projection = partial(NoProjection, LINF)
 wrong_face = partial(WrongFace, LINF)
 far_face = partial(FarFace, LINF)
 number_radius = partial(NumberRadius, L2)
+gives_numpy = partial(GivesNumPy, L2)
+gives_double = partial(GivesDouble, L2)
 small_samples = partial(SmallSamples, L2)
 wrong_gradient = partial(WrongGradient, CrossEntropy())
 wrong_direction = partial(WrongDirection, Margin())
@@ -349,6 +362,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("wrong_face", "a zero direction moves nothing"),
         ("far_face", "the point of the face is that limit, and no other"),
         ("number_radius", "a radius for each example, as an array"),
+        ("gives_numpy", "the gradient of torch's arrays is such an array"),
+        ("gives_double", "the ball's projection of torch's float32 is float32"),
         ("small_samples", "samples are uniform by volume"),
     ],
     "loss": [

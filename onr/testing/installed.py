@@ -18,7 +18,7 @@ from onr.testing.losses import loss_laws
 from onr.testing.methods import method_laws
 from onr.testing.models import model_laws
 from onr.testing.networks import small_network
-from onr.testing.norms import norm_laws
+from onr.testing.norms import array_laws, norm_laws
 from onr.text import norm
 from onr.training.config import TrainConfig
 
@@ -114,7 +114,14 @@ def laws_of(kind: str, spec: str) -> list[Law]:
 
 def _norm(target: Callable[..., Any], spec: str) -> Laws:
     """At the first shape that the norm takes: it may be one of the images of some data set."""
-    yield from _first_taken([partial(norm_laws, target(), shape, draws=5) for shape in SHAPES])
+    part = target()
+    network, _, _ = small_network(TORCH)
+
+    def laws(shape: tuple[int, ...]) -> Laws:
+        yield from norm_laws(part, shape, draws=5)
+        yield from array_laws(part, shape, network.asarray)
+
+    yield from _first_taken([partial(laws, shape) for shape in SHAPES])
 
 
 def _loss(target: Callable[..., Any], spec: str) -> Laws:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from onr.arrays import column, inner
+from onr.arrays import array_namespace, column, inner, to_numpy
 from onr.errors import NotAvailableError
 from onr.protocols import Norm
 from onr.testing.laws import BATCH, TOLERANCE, Law, Laws, law, require
+from onr.typing import Array
 
-__all__ = ["check_norm", "norm_laws"]
+__all__ = ["array_laws", "check_norm", "norm_laws"]
 
 DRAWS = 4000
 """How many points of the ball are drawn."""
@@ -47,6 +50,55 @@ def norm_laws(norm: Norm, shape: tuple[int, ...], *, seed: int = 0, draws: int =
             yield from _face_projection(norm, x, y, radius)
         yield from _sphere_projection(norm, x, rng)
     yield from _sampling(norm, shape, rng)
+
+
+def array_laws(
+    norm: Norm,
+    shape: tuple[int, ...],
+    asarray: Callable[[np.ndarray], Array],
+    /,
+    *,
+    seed: int = 0,
+) -> Laws:
+    """The laws of a norm on the arrays of a backend: the numbers of NumPy's, in such arrays.
+
+    Args:
+        norm: the norm.
+        shape: the shape of one example.
+        asarray: makes an array of the backend, in float64, as ``asarray`` of a network does.
+        seed: the seed of the random inputs.
+
+    Example:
+        >>> import torch
+        >>> from onr.norms import LpNorm
+        >>> sum(1 for each in array_laws(LpNorm(2), (3,), torch.asarray) if each.broken)
+        0
+
+    """
+    rng = np.random.default_rng(seed)
+    x, direction = _examples(rng, shape), _examples(rng, shape)
+    there, towards = asarray(x), asarray(direction)
+    xp = array_namespace(there)
+    package = type(there).__module__.partition(".")[0]
+    results: dict[str, Callable[[Array, Array], Array]] = {
+        "norm": lambda x, z: norm(x),
+        "dual norm": lambda x, z: norm.dual(x),
+        "gradient": lambda x, z: norm.gradient(x),
+        "duality map": lambda x, z: norm.duality_map(z),
+        "ball's projection": lambda x, z: norm.project_ball(x, 1.0),
+        "face's projection": lambda x, z: norm.project_face(norm.project_ball(x, 1.0), z, 1.0),
+    }
+    for name, of in results.items():
+        expected, found = of(x, direction), of(there, towards)
+        kept = isinstance(found, type(there)) and found.dtype == there.dtype
+        yield law(
+            f"the {name} of {package}'s arrays is such an array", kept, found=type(found).__name__
+        )
+        apart = np.abs(to_numpy(found) - expected)
+        close = apart <= TOLERANCE * (1 + np.abs(expected))
+        yield law(f"the {name} of {package}'s arrays is that of NumPy's", close, x=x, z=direction)
+        short = of(xp.astype(there, xp.float32), xp.astype(towards, xp.float32))
+        yield law(f"the {name} of {package}'s float32 is float32", short.dtype == xp.float32)
 
 
 def _examples(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
