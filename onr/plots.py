@@ -71,7 +71,7 @@ def accuracy_figure(curves: list[Curve], *, p: str, trained: float | None = None
         )
     if trained is not None:
         axes.axvline(trained, linestyle="--", linewidth=1, color="0.4", label="eps of training")
-    axes.set(xlabel=f"eps, {p}-norm, pixels in [0, 1]", ylabel="accuracy", ylim=(0, 1))
+    axes.set(xlabel=f"eps, p = {p}, pixels in [0, 1]", ylabel="accuracy", ylim=(0, 1))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend()

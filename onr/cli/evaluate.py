@@ -131,7 +131,7 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     trained = "" if subject.run is None else f"{found.name}, "
     table = Table(title=f"{bare(record['attack'])} on {trained}{where}")
     columns = {
-        f"eps ({record['p']}-norm)": _radii(record),
+        f"eps (p = {record['p']})": _radii(record),
         "accuracy": [f"{value:.1%}" for value in record["accuracy"]],
         "standard error": [f"{value:.1%}" for value in record["standard_error"]],
     }

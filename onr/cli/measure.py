@@ -172,7 +172,7 @@ def alignment_command(p: str, eps: dict[float, str], **options: Any) -> None:
     norm = norm_named(p)
 
     def figure(rows: Sequence[Row]) -> Figure:
-        return _figure(rows, ("cosine", "correlation"), "eps", "direction", f"eps, {p}-norm")
+        return _figure(rows, ("cosine", "correlation"), "eps", "direction", f"eps, p = {p}")
 
     _measure(
         "alignment", partial(alignment, p=norm, eps=list(eps)), figure, p=p, eps=eps, **options

@@ -130,7 +130,7 @@ class Training:
         if eps <= distance / 2:
             return []
         return [
-            f"eps = {eps:g} is more than half the {norm.name}-norm distance between images of "
+            f"eps = {eps:g} is more than half the distance, for p = {norm.name}, between images of "
             f"different classes ({distance:.3g}, median): no classifier is that robust; pixels are "
             "in [0, 1], so perhaps divide it by 255"
         ]
