@@ -114,7 +114,14 @@ def _coefficient(x: Rational | Surd, m: Rational) -> Rational:
 
 
 def _common(values: Sequence[Rational]) -> tuple[list[int], int]:
-    """The numerators over the least common denominator, and that denominator."""
+    """The numerators over the least common denominator, and that denominator.
+
+    Raises:
+        NotExactError: a value is a float.
+
+    """
+    if any(isinstance(x, float) for x in values):
+        raise NotExactError("a float among exact numbers")
     parts = [(int(x.numerator), int(x.denominator)) for x in values]
     common = math.lcm(*{bottom for _, bottom in parts})
     return [top * (common // bottom) for top, bottom in parts], common

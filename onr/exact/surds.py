@@ -54,6 +54,12 @@ class NotExactError(OnrError):
     """A result is neither rational nor of the form ``a + b sqrt(m)``, or an input is not exact."""
 
 
+def _no_float(x: Any) -> Any:
+    if isinstance(x, float):
+        raise NotExactError("a float among exact numbers")
+    return x
+
+
 def _parts(x: Any) -> tuple[Rational, Rational, Rational]:
     return (x.a, x.b, x.m) if isinstance(x, Surd) else (x, 0, 0)
 
@@ -104,7 +110,8 @@ class Surd:
     The parts are ``Fraction`` or ``fmpq``, because a quotient of two ``int`` would be a float.
 
     Raises:
-        NotExactError: a result would have two roots, or a part is an ``int`` or a ``float``.
+        NotExactError: a result would have two roots, an operand is a ``float``, or a part is an
+            ``int`` or a ``float``.
 
     Example:
         >>> root = Surd(Fraction(0), Fraction(1), Fraction(2))
@@ -122,7 +129,7 @@ class Surd:
 
     def _shared(self, other: Any) -> tuple[Rational, Rational]:
         """The ``a`` and ``b`` of ``other``, written with the root of ``self``."""
-        a, b, m = _parts(other)
+        a, b, m = _parts(_no_float(other))
         if not isinstance(other, Surd) or m is self.m or m == self.m:
             return a, b
         ratio = _rational_root(m / self.m)
@@ -151,7 +158,7 @@ class Surd:
         if isinstance(other, np.ndarray):
             return NotImplemented
         if not isinstance(other, Surd):
-            return _number(self.a * other, self.b * other, self.m)
+            return _number(self.a * _no_float(other), self.b * other, self.m)
         if self.a == 0 and other.a == 0:
             factor = self.b * other.b
             return factor * self.m if self.m == other.m else factor * _root(self.m * other.m)
@@ -170,7 +177,7 @@ class Surd:
         if isinstance(other, np.ndarray):
             return NotImplemented
         if not isinstance(other, Surd):
-            return Surd(self.a / other, self.b / other, self.m)
+            return Surd(self.a / _no_float(other), self.b / other, self.m)
         if self.a == 0 and other.a == 0 and self.m == other.m:
             return self.b / other.b
         return self * other._inverse()
@@ -263,9 +270,7 @@ def square_root(x: np.ndarray) -> np.ndarray:
             raise NotExactError("a square root of a number with a square root")
         if isinstance(value, RATIONAL):
             return _root(value)
-        if isinstance(value, float):
-            raise NotExactError("a float among exact numbers")
-        return value.sqrt()
+        return _no_float(value).sqrt()
 
     return _each(root, x)
 

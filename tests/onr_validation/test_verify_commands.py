@@ -448,6 +448,16 @@ def test_what_the_theorem_is_not_checked_on(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["__call__", "gradient", "duality_map", "project_face"])
+def test_a_norm_that_leaves_the_exact_numbers_is_named(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(LpNorm, method)
+    monkeypatch.setattr(LpNorm, method, lambda *given, **more: original(*given, **more) * 0.1)
+    reason = refuses("verify-theorem", "--p", "2", "--q", "1", *EXACT, *FEW)
+    assert "exact arithmetic has no numbers for p = 2, q = 1 (" in reason
+
+
 def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
     options = ("--fraction", "0.5,1", "--trials", "2", "--iterations", "2", "--layers", "4")
     (tmp_path / "file").write_text("")

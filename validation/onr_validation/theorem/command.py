@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from onr.errors import OnrError
-from onr.exact.surds import FASTEST
+from onr.exact.surds import FASTEST, NotExactError
 from onr.files import write_atomic
 from onr.norms import LpNorm
 from onr.numerals import number, written
@@ -240,19 +240,35 @@ class _Settings:
         alpha: float,
         fraction: float | None = None,
     ) -> PairReport:
-        """Check all draws for one pair (p, q)."""
-        checks = check_draws(
-            load("backend", self.backend)(),
-            draws,
-            p=p,
-            q=q,
-            alpha=alpha,
-            iterations=self.iterations,
-            fraction=fraction or self.fractions[0],
-            raw_gradient=self.raw_gradient,
-            exact=self.exact,
-        )
-        return PairReport(p.name, q.name, alpha, tuple(checks))
+        """Check all draws for one pair (p, q).
+
+        Raises:
+            OnrError: a norm leaves the exact numbers.
+
+        """
+        try:
+            checks = tuple(
+                check_draws(
+                    load("backend", self.backend)(),
+                    draws,
+                    p=p,
+                    q=q,
+                    alpha=alpha,
+                    iterations=self.iterations,
+                    fraction=fraction or self.fractions[0],
+                    raw_gradient=self.raw_gradient,
+                    exact=self.exact,
+                )
+            )
+        except (NotExactError, TypeError) as error:
+            # A rational of python-flint and a float do not mix: its TypeError says so.
+            if isinstance(error, TypeError) and "fmpq" not in str(error):
+                raise
+            raise OnrError(
+                f"exact arithmetic has no numbers for p = {p.name}, q = {q.name} ({error}): leave "
+                "out --arithmetic exact"
+            ) from error
+        return PairReport(p.name, q.name, alpha, checks)
 
     def title(self, *norms: Norm) -> str:
         """The settings in words. A curve gives its two norms and leaves out eps, which varies."""
