@@ -61,9 +61,9 @@ from onr.version import __version__ as __version__
 if TYPE_CHECKING:
     from onr import measure
     from onr.errors import OnrError
-    from onr.front_door import (
-        attack,
-        audit,
+    from onr.front_door.attack import attack
+    from onr.front_door.audit import audit
+    from onr.front_door.jacobians import (
         cell_radius,
         jacobian,
         linear_operator,
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
         operator_norm,
         singular_triplets,
         singular_values,
-        train,
     )
+    from onr.front_door.train import train
     from onr.losses import CrossEntropy, LogitDistance, Margin
     from onr.norms import LpNorm
     from onr.text import norm
@@ -101,17 +101,27 @@ __all__ = [
     "train",
 ]
 
-_ELSEWHERE = {
+_HOMES = {
     "CrossEntropy": "onr.losses",
     "LogitDistance": "onr.losses",
     "LpNorm": "onr.norms",
     "Margin": "onr.losses",
     "OnrError": "onr.errors",
     "TrainConfig": "onr.training.config",
+    "attack": "onr.front_door.attack",
+    "audit": "onr.front_door.audit",
+    "cell_radius": "onr.front_door.jacobians",
+    "jacobian": "onr.front_door.jacobians",
+    "linear_operator": "onr.front_door.jacobians",
+    "linearize": "onr.front_door.jacobians",
     "norm": "onr.text",
     "open_run": "onr.training.subject",
+    "operator_norm": "onr.front_door.jacobians",
+    "singular_triplets": "onr.front_door.jacobians",
+    "singular_values": "onr.front_door.jacobians",
+    "train": "onr.front_door.train",
 }
-"""Where a public name lives, if not in :mod:`onr.front_door`."""
+"""The module of each public name but ``measure``, which is a module itself."""
 
 
 def __getattr__(name: str) -> Any:
@@ -120,7 +130,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'onr' has no attribute {name!r}")
     if name == "measure":
         return importlib.import_module("onr.measure")
-    found = getattr(importlib.import_module(_ELSEWHERE.get(name, "onr.front_door")), name)
+    found = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = found
     return found
 

@@ -28,7 +28,8 @@ import numpy as np
 
 from onr import measurements
 from onr.errors import OnrError
-from onr.front_door import FIRST, RngLike, generator, labels_of, network_of, radius, warn_of
+from onr.front_door.arguments import RngLike, generator, labels_of, radius, warn_of
+from onr.front_door.models import FIRST, network_of
 from onr.measurements import loaders
 from onr.measurements.batches import Inputs
 from onr.norms import LpNorm

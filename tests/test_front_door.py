@@ -70,8 +70,8 @@ class Around(DenseNetwork):
 def test_a_network_may_compute_in_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     (one, x), (_, z) = dense(), module()
     around = Around(one.architecture, one.weights)
-    for place in ("onr.front_door.network_of", "onr.measure.network_of"):
-        monkeypatch.setattr(place, lambda model, x, **options: model)
+    for place in ("front_door.attack", "front_door.jacobians", "measure"):
+        monkeypatch.setattr(f"onr.{place}.network_of", lambda model, x, **options: model)
     for verb, options in (
         (onr.attack, {"p": 1, "eps": "1/10", "attack": "multitargeted"}),
         (onr.attack, {"p": 2, "eps": "1/10"}),

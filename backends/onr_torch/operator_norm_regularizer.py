@@ -19,7 +19,7 @@ from torch import nn
 
 from onr.arrays import inner, safe
 from onr.errors import OnrError
-from onr.front_door import RngLike, generator, radius
+from onr.front_door.arguments import RngLike, generator, radius
 from onr.losses import logit_change
 from onr.protocols import NormLike
 from onr.regularizers.operator_norm_term import OperatorNormTerm, Paid

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from onr.errors import OnrError
-from onr.front_door import RngLike, generator
+from onr.front_door.arguments import RngLike, generator
 from onr.regularizers.spectral_penalty import SpectralPenalty
 from onr_torch.admission import check_inputs
 from onr_torch.modes import bare, mixed_precision, untraced

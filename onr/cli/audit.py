@@ -28,7 +28,7 @@ from onr.cli.subjects import opened, subject_options
 from onr.errors import OnrError
 from onr.feasible import doubt
 from onr.files import require_writable
-from onr.front_door import FIRST, audited
+from onr.front_door.models import FIRST, audited
 from onr.numerals import number
 from onr.text import norm, pair
 from onr.training.factories import versions

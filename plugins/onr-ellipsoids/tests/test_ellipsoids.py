@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onr import norm, operator_norm
 from onr.cli.main import main
 from onr.data import Split
 from onr.errors import NotAvailableError, OnrError
 from onr.exact.surds import NotExactError, exact_array
 from onr.feasible import boxed
-from onr.front_door import norm, operator_norm
 from onr.jacobians.dense import Matrices
 from onr.norms import LpNorm
 from onr.testing import check_norm, small_network
