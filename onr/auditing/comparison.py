@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from onr.auditing.comparison_page import comparison_page, state
+from onr.auditing.comparison_page import comparison_page
+from onr.auditing.comparison_summary import comparison_findings, comparison_summary
+from onr.auditing.differences import Change, Differences, FlagPair, Moved, state
 from onr.auditing.intervals import newcombe, quantile
-from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit, json_bytes, page_or_warning
+from onr.auditing.results import norms
 from onr.auditing.saved import open_audit
-from onr.auditing.summary import WIDTH, clipped, norms, table, wrapped
-from onr.auditing.wording import counted, eps_text, figure, radius_text, threat_text, title
+from onr.auditing.wording import eps_text, threat_text
 from onr.errors import OnrError
 from onr.files import write_atomic
 from onr.numerals import number
@@ -23,92 +24,11 @@ from onr.numerals import number
 __all__ = ["Change", "Comparison", "Moved", "compare"]
 
 PAGE, RECORD = "comparison.html", "comparison.json"
-FlagPair: TypeAlias = tuple[str, Flag | None, Flag | None]
-"""The name of a flag, and the flag in A and in B."""
 
 
 @dataclass(frozen=True)
-class Moved:
-    """How the accuracy differs at one radius: B minus A, from the images that both audits have.
-
-    Example:
-        >>> Moved("0.5", 0.4, 0.5, 0.1, -0.02, 0.21, gained=20, lost=10, images=100).certain
-        False
-
-    """
-
-    eps: str
-    a: float
-    """The accuracy of A."""
-    b: float
-    difference: float
-    low: float
-    """The interval of the difference, Newcombe's for paired shares (1998, method 10)."""
-    high: float
-    gained: int
-    """How many images B gets right and A does not."""
-    lost: int
-    images: int
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def text(self) -> str:
-        """The difference in points, with its interval."""
-        low, high = 100 * self.low, 100 * self.high
-        return f"{100 * self.difference:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-@dataclass(frozen=True)
-class Change:
-    """How a quantity differs at the images: the median of B / A or of B - A.
-
-    Example:
-        >>> Change("norm 2:2", "ratio", 2.0, 1.0, 0.5, 0.4, 0.6, images=50).certain
-        True
-
-    """
-
-    quantity: str
-    how: str
-    """``ratio`` or ``difference``."""
-    a: float
-    """The median of A."""
-    b: float
-    change: float
-    low: float
-    """The interval of the median change, from order statistics: that of the sign test."""
-    high: float
-    images: int
-    """At how many images the change is known."""
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves out no change."""
-        return self.low > self.same or self.high < self.same
-
-    @property
-    def same(self) -> float:
-        """The value of no change."""
-        return 1.0 if self.how == "ratio" else 0.0
-
-    @property
-    def text(self) -> str:
-        """The change as a factor, or with its sign, and its interval."""
-        before, sign = ("x ", "") if self.how == "ratio" else ("", "+")
-        change, low, high = (
-            f"{sign if each >= 0 else ''}{figure(each)}"
-            for each in (self.change, self.low, self.high)
-        )
-        return f"{before}{change} ({low} to {high})"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Audit B compared with audit A on the images that both have.
+class Comparison(Differences):
+    """Two audits compared, as text, as a page and as a file.
 
     Example:
         >>> columns = {"label": np.zeros(3), "predicted": np.zeros(3)}
@@ -121,38 +41,18 @@ class Comparison:
 
     """
 
-    a: Mapping[str, Any]
-    """The record of A."""
-    b: Mapping[str, Any]
-    images: int
-    """How many images both audits have and could measure."""
-    of: tuple[int, int]
-    """How many images each audit has."""
-    accuracy: tuple[Moved, ...]
-    changes: tuple[Change, ...]
-    flags: tuple[FlagPair, ...]
-    """The flags that differ, by name: in A and in B; ``None`` where the check was not run."""
-    flags_alike: int = 0
-
     def __str__(self) -> str:
         """The summary."""
         return self.summary()
 
-    def medians(self, change: Change) -> tuple[str, str]:
-        """The medians of A and B as text; a radius in the unit of eps."""
-        if "radius" in change.quantity:
-            eps = eps_text(self.a)
-            return radius_text(change.a, eps), radius_text(change.b, eps)
-        return figure(change.a), figure(change.b)
-
     @property
     def findings(self) -> list[str]:
         """What moved, in sentences."""
-        return _findings(self)
+        return comparison_findings(self)
 
     def summary(self) -> str:
         """What moved, as text of one screen."""
-        return _summary(self)
+        return comparison_summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
@@ -348,67 +248,3 @@ def _flags(a: Audit, b: Audit) -> tuple[tuple[FlagPair, ...], int]:
     pairs = [(name, one.get(name), other.get(name)) for name in {**one, **other}]
     differ = tuple(pair for pair in pairs if state(pair[1]) != state(pair[2]))
     return differ, len(pairs) - len(differ)
-
-
-def _findings(found: Comparison) -> list[str]:
-    said = []
-    for moved in found.accuracy:
-        if moved.eps in ("0", eps_text(found.a)):
-            where = "without an attack" if moved.eps == "0" else f"under attack at {moved.eps}"
-            what = (
-                f"{'higher' if moved.difference > 0 else 'lower'} than A's"
-                if moved.certain
-                else "not clearly different from A's"
-            )
-            said.append(f"B's accuracy {where} is {what}: {moved.text} points.")
-    groups: dict[str, list[str]] = {"Larger in B": [], "Smaller in B": [], "Not clearly moved": []}
-    for change in found.changes:
-        group = "Larger in B" if change.change > change.same else "Smaller in B"
-        shown = f"{change.quantity} {change.text}" if change.certain else change.quantity
-        groups[group if change.certain else "Not clearly moved"].append(shown)
-    said += [f"{group}: {'; '.join(names)}." for group, names in groups.items() if names]
-    raised = [name for name, *pair in found.flags if any(each and each.raised for each in pair)]
-    if raised:
-        said.append(f"Flags that are raised in one alone: {', '.join(raised)}.")
-    return said
-
-
-def _summary(found: Comparison) -> str:
-    head = [
-        clipped(f"A: {title(found.a)} ({counted(found.of[0], 'image')})"),
-        clipped(f"B: {title(found.b)} ({counted(found.of[1], 'image')})"),
-        f"{threat_text(found.a)}; {counted(found.images, 'image')} that both have",
-        *(line for sentence in found.findings for line in wrapped(sentence)),
-    ]
-    accuracy = [["radius", "A, %", "B, %", "B - A, points (95 %)", "gained", "lost"]]
-    accuracy += [
-        [
-            each.eps,
-            f"{100 * each.a:.1f}",
-            f"{100 * each.b:.1f}",
-            each.text,
-            str(each.gained),
-            str(each.lost),
-        ]
-        for each in found.accuracy
-    ]
-    changes = [["", "A", "B", "x B / A, or B - A (95 %)", "images"]]
-    changes += [
-        [each.quantity, *found.medians(each), each.text, f"{each.images:,}"]
-        for each in found.changes
-    ]
-    sections = [head, ["Accuracy under attack; intervals of paired shares (Newcombe)"]]
-    sections[1] += table(accuracy)
-    if found.changes:
-        sections.append(["Medians, and the median change of an image (sign test's interval)"])
-        sections[2] += table(changes)
-    flags = [f"Flags: {len(found.flags)} differ, {found.flags_alike} are the same"]
-    flags += [
-        f"  {name}: {state(a)} in A, {state(b)} in B" for name, a, b in found.flags if a and b
-    ]
-    for text, place in (("A", 1), ("B", 2)):
-        names = ", ".join(pair[0] for pair in found.flags if pair[place] is None)
-        flags += [f"  {clipped(f'not run in {text}: {names}', WIDTH - 2)}"] if names else []
-    if found.flags or found.flags_alike:
-        sections.append(flags)
-    return "\n\n".join("\n".join(section) for section in sections)

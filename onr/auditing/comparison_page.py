@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from onr.auditing.charts import BOTTOM, HEIGHT, TOP, Axis, bands_chart, intervals_chart
-from onr.auditing.page import radius_axis, rendered
+from onr.auditing.axes import accuracy_axis, radius_axis
+from onr.auditing.charts import bands_chart, intervals_chart
+from onr.auditing.differences import Differences, state
 from onr.auditing.protocols import Flag
+from onr.auditing.rendering import rendered
 from onr.auditing.wording import eps_text, flag_number, percent, threat_text, title
 
-if TYPE_CHECKING:
-    from onr.auditing.comparison import Comparison
-
-__all__ = ["comparison_page", "state"]
+__all__ = ["comparison_page"]
 
 
-def comparison_page(found: Comparison) -> bytes:
+def comparison_page(found: Differences) -> bytes:
     """The page as UTF-8.
 
     Raises:
@@ -24,12 +22,8 @@ def comparison_page(found: Comparison) -> bytes:
 
     """
     places = [found.a["radii"].get(each.eps, 0.0) for each in found.accuracy]
-    y = Axis(
-        0, 1, HEIGHT - BOTTOM, TOP, label="accuracy, %",
-        given=[(k / 5, str(20 * k)) for k in range(6)],
-    )  # fmt: skip
     accuracy = bands_chart(
-        radius_axis(found.a), y, places, [each.a for each in found.accuracy], [],
+        radius_axis(found.a), accuracy_axis(), places, [each.a for each in found.accuracy], [],
         others={"B": [(place, each.b) for place, each in zip(places, found.accuracy, strict=True)]},
         mark=(found.a["radii"][eps_text(found.a)], "eps"),
         title="Accuracy over the radius, of A and of B.",
@@ -62,19 +56,6 @@ def comparison_page(found: Comparison) -> bytes:
             for name, a, b in found.flags
         ],
     )
-
-
-def state(flag: Flag | None) -> str:
-    """Whether a flag is raised.
-
-    Example:
-        >>> state(None), state(Flag("chance", True, 0.1, 0.2, "field", ""))
-        ('not run', 'raised')
-
-    """
-    if flag is None:
-        return "not run"
-    return {True: "raised", False: "ok", None: "not checked"}[flag.raised]
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from onr.attacks.multitargeted import MultiTargeted
-from onr.auditing.charts import BOTTOM as BELOW
+from onr.auditing.axes import accuracy_axis, in_unit, radius_axis
 from onr.auditing.charts import (
+    BOTTOM,
     HEIGHT,
-    LEFT,
-    RIGHT,
     TOP,
-    WIDTH,
     Axis,
     bands_chart,
     scatter_chart,
     strips_chart,
 )
 from onr.auditing.checks.black_box import QUERIES, BlackBox
+from onr.auditing.findings import doubt, findings
 from onr.auditing.intervals import quantile, wilson
-from onr.auditing.png import data_uri
+from onr.auditing.limits import limits
+from onr.auditing.page_images import failures, table, worst
 from onr.auditing.protocols import Flag
-from onr.auditing.summary import norms
+from onr.auditing.rendering import rendered
+from onr.auditing.results import Results, kinds, norms
 from onr.auditing.wording import (
     class_name,
     counted,
-    doubt,
     eps_text,
     figure,
-    findings,
-    half_changed,
     images_text,
-    kinds,
     norm_text,
     options_text,
     percent,
@@ -49,48 +44,16 @@ from onr.auditing.wording import (
 )
 from onr.registry import load
 
-if TYPE_CHECKING:
-    from onr.auditing.record import Audit
-
-__all__ = ["audit_page", "radius_axis", "rendered"]
+__all__ = ["audit_page"]
 
 BLACK_BOX = "black-box: broken"
 """The column of 1 where the black box of a check changes an image that the attack left."""
-ROWS = 2000
-"""How many images the table of the page has."""
 CLASSES = 50
-FAILURES = 50
-FIRST = "The first {count:,} are no such sample, unless the order of the data is arbitrary."
+"""How many classes the page has, the least robust ones."""
 STATES = {True: "raised", False: "ok", None: "not checked"}
 
 
-def rendered(template: str, **context: Any) -> bytes:
-    """A page from one of the templates beside this module.
-
-    Raises:
-        ModuleNotFoundError: jinja2 is not installed.
-
-    """
-    import jinja2
-
-    found: bytes = _environment(jinja2).get_template(template).render(**context).encode()
-    return found
-
-
-@functools.cache
-def _environment(jinja2: Any) -> Any:
-    """Where templates are compiled, once each."""
-    folder = importlib.resources.files(__package__)
-    return jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def audit_page(audit: Audit) -> bytes:
+def audit_page(audit: Results) -> bytes:
     """The page as UTF-8.
 
     Raises:
@@ -116,16 +79,16 @@ def audit_page(audit: Audit) -> bytes:
         classes=_classes(audit, correct),
         linearity=_linearity(audit, correct),
         flags=flags,
-        worst=_worst(audit),
+        worst=worst(audit),
         maximiser=next(iter(norms(audit)), "norm").removeprefix("norm "),
-        table=_table(audit),
-        limits=_limits(audit),
-        failures=_failures(audit),
+        table=table(audit),
+        limits=limits(audit),
+        failures=failures(audit),
         settings=[(name, str(value)) for name, value in audit.record.items()],
     )
 
 
-def _threat(audit: Audit) -> list[tuple[str, str]]:
+def _threat(audit: Results) -> list[tuple[str, str]]:
     """What was audited, as names and texts."""
     record, count = audit.record, len(audit.measured)
     failed = int((~audit.measured).sum())
@@ -159,7 +122,7 @@ def _model(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*found, ("Trained with", trained)] if trained else found
 
 
-def _attack(audit: Audit) -> str:
+def _attack(audit: Results) -> str:
     """The attack and what it may spend, in words."""
     record, attack = audit.record, MultiTargeted(p=2, eps=1)
     eps, radii = eps_text(record), list(record["radii"])
@@ -180,28 +143,7 @@ def _attack(audit: Audit) -> str:
     return text
 
 
-def radius_axis(record: Mapping[str, Any]) -> Axis:
-    """The horizontal axis of charts over eps, in the unit in which eps was written.
-
-    Example:
-        >>> axis = radius_axis({"p": "inf", "eps": "8/255", "radii": {"8/255": 8 / 255}})
-        >>> axis.label, [text for _, text in axis.ticks]
-        ('radius, l-inf, in 1/255', ['0', '8'])
-
-    """
-    eps, radii = eps_text(record), record["radii"]
-    scale = unit(eps)
-    ticks = [(0.0, "0"), *((r, figure(r * scale)) for r in radii.values())]
-    label = f"radius, {norm_text(str(record['p']))}" + _per(eps)
-    end = WIDTH - RIGHT - 6
-    return Axis(0, max(radii.values()), LEFT, end, label=label, given=ticks)
-
-
-def _per(eps: str) -> str:
-    return f", in 1/{unit(eps):g}" if unit(eps) != 1 else ""
-
-
-def _accuracy(audit: Audit) -> dict[str, Any]:
+def _accuracy(audit: Results) -> dict[str, Any]:
     curve, record = audit.curve, audit.record
     eps = eps_text(record)
     others: dict[str, list[tuple[float, float]]] = {}
@@ -215,14 +157,10 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
         rows.append(
             ("multitargeted, then Square", eps, *map(percent, (hits / count, low, high)), count)
         )
-    y = Axis(
-        0, 1, HEIGHT - BELOW, TOP, label="accuracy, %",
-        given=[(k / 5, str(20 * k)) for k in range(6)],
-    )  # fmt: skip
     columns = {name: [row[name] for row in curve] for name in ("radius", "accuracy", "low", "high")}
     last = curve[-1]
     chart = bands_chart(
-        radius_axis(record), y, columns["radius"], columns["accuracy"],
+        radius_axis(record), accuracy_axis(), columns["radius"], columns["accuracy"],
         [(columns["low"], columns["high"])],
         others=others,
         mark=(record["radii"][eps], "eps"),
@@ -245,7 +183,7 @@ def _accuracy(audit: Audit) -> dict[str, Any]:
     }
 
 
-def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
+def _radii(audit: Results, correct: np.ndarray) -> dict[str, Any]:
     columns, eps = audit.columns, eps_text(audit.record)
     if "radius found" not in columns or "first-order radius" not in columns:
         return {}
@@ -260,13 +198,13 @@ def _radii(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
             first[shown] * scale,
             found[shown] * scale,
             exact[shown],
-            labels=(f"first-order radius{_per(eps)}", f"radius found{_per(eps)}"),
+            labels=(f"first-order radius{in_unit(eps)}", f"radius found{in_unit(eps)}"),
             title=f"The radius that the attack found against the first-order radius, "
             f"{counted(int(shown.sum()), 'image')}.",
         )
         if shown.any()
         else "",
-        "per": _per(eps),
+        "per": in_unit(eps),
         "wrong": int((audit.measured & ~correct).sum()),
         "flat": int((correct & np.isposinf(first)).sum()),
         "missing": int(np.isposinf(found[correct]).sum()),
@@ -296,7 +234,7 @@ def _quantiles(text: str, values: np.ndarray, scale: float = 1.0) -> tuple[Any, 
     return (text, cells, f"{int((~np.isnan(values)).sum()):,}")
 
 
-def _norms(audit: Audit) -> dict[str, Any]:
+def _norms(audit: Results) -> dict[str, Any]:
     names = norms(audit)
     known = [name for name in names if not np.isnan(audit.columns[name]).all()]
     if not known:
@@ -314,7 +252,7 @@ def _norms(audit: Audit) -> dict[str, Any]:
     }
 
 
-def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
+def _classes(audit: Results, correct: np.ndarray) -> dict[str, Any]:
     """A row for each label, the least robust first."""
     columns, eps = audit.columns, eps_text(audit.record)
     robust = columns[f"robust at {eps}"] == 1
@@ -325,7 +263,7 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
         count = int(members.sum())
         good = members & correct
         radius = columns.get("radius found", np.full(len(members), np.nan))[good]
-        typical = half_changed(radius)
+        typical = _half_changed(radius)
         targets = columns.get("class found", np.full(len(members), np.nan))[good]
         targets, often = np.unique(targets[~np.isnan(targets)], return_counts=True)
         sizes = columns[first][members] if first else np.array([math.nan])
@@ -352,7 +290,19 @@ def _classes(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
+def _half_changed(radii: np.ndarray) -> float:
+    """The smallest radius within which at least half of the images are changed; NaN of none.
+
+    Example:
+        >>> _half_changed(np.array([1.0, 2.0, 10.0, math.inf]))
+        2.0
+
+    """
+    known = np.sort(radii[~np.isnan(radii)])
+    return float(known[(len(known) - 1) // 2]) if len(known) else math.nan
+
+
+def _linearity(audit: Results, correct: np.ndarray) -> dict[str, Any]:
     columns, record = audit.columns, audit.record
     known = {
         text: columns[f"rho at {text}"][~np.isnan(columns[f"rho at {text}"])]
@@ -365,7 +315,7 @@ def _linearity(audit: Audit, correct: np.ndarray) -> dict[str, Any]:
     finite = [values[np.isfinite(values)] for values in known.values()]
     qs = np.array([np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for values in finite]).T
     low, high = min(0.0, float(qs.min())), max(1.25, float(qs.max()) * 1.05)
-    y = Axis(low, high, HEIGHT - BELOW, TOP, label="rho")
+    y = Axis(low, high, HEIGHT - BOTTOM, TOP, label="rho")
     chart = bands_chart(
         radius_axis(record),
         y,
@@ -415,155 +365,3 @@ def _flag(flag: Flag) -> dict[str, Any]:
         return found
     texts = ("number", "summary", "meaning", "remedy")
     return found | {name: getattr(check, name, "") for name in texts}
-
-
-def _worst(audit: Audit) -> list[dict[str, Any]]:
-    worst, columns, record = audit.worst, audit.columns, audit.record
-    eps, found = eps_text(record), []
-    low, high = record.get("bounds", (0.0, 1.0))
-    for place, image, v, delta in zip(
-        worst.get("place", ()),
-        worst.get("image", ()),
-        worst.get("maximiser", ()),
-        worst.get("perturbation", ()),
-        strict=True,
-    ):
-        at = int(place)
-        radius = float(columns["radius found"][at])
-        found.append(
-            {
-                "image": _image_name(audit, at),
-                "label": class_name(record, columns["label"][at]),
-                "target": class_name(record, columns["class found"][at]),
-                "radius": "none found" if math.isinf(radius) else radius_text(radius, eps),
-                "first": radius_text(float(columns["first-order radius"][at]), eps),
-                "within": _within(audit, at),
-                "pictures": (
-                    data_uri((image.astype(np.float64) - low) / (high - low)),
-                    data_uri(v, signed=True),
-                    data_uri(delta, signed=True),
-                ),
-            }
-        )
-    return found
-
-
-def _within(audit: Audit, place: int) -> str:
-    """The radius within which the perturbation of an image lies: that at which it was broken."""
-    radii: list[str] = list(audit.record["radii"])
-    left = [text for text in radii if audit.columns[f"robust at {text}"][place] != 1]
-    return (left or radii[-1:])[0]
-
-
-def _image_name(audit: Audit, place: int) -> str:
-    number = audit.columns["image"][place] if "image" in audit.columns else place
-    name = audit.columns["file"][place] if "file" in audit.columns else ""
-    return f"{int(number)} {name}".strip()
-
-
-def _table(audit: Audit) -> dict[str, Any]:
-    """The important columns of the table, the worst correct images first, then the others."""
-    columns, record = audit.columns, audit.record
-    eps, count = eps_text(record), len(audit.measured)
-    nothing = np.full(count, np.nan)
-    found, first = (columns.get(name, nothing) for name in ("radius found", "first-order radius"))
-    wrong = columns["predicted"] != columns["label"]
-    order = np.lexsort((first, found, wrong, ~audit.measured))[:ROWS]
-    largest = list(record["radii"])[-1]
-    shown: list[tuple[str, Any]] = [("image", lambda k: (_image_name(audit, k), ""))]
-
-    def named(column: str) -> Any:
-        values = columns.get(column, nothing)
-        return lambda k: (class_name(record, float(values[k])), "")
-
-    def number(column: str) -> Any:
-        return lambda k: (figure(float(columns[column][k])), _sortable(float(columns[column][k])))
-
-    def radius(column: str) -> Any:
-        def cell(k: int) -> tuple[str, str]:
-            value = float(columns[column][k])
-            missing = f"> {largest}" if column == "radius found" else "∞"
-            return missing if math.isinf(value) else radius_text(value, eps), _sortable(value)
-
-        return cell
-
-    shown += [("label", named("label")), ("predicted", named("predicted"))]
-    for column in ("margin", *norms(audit)[:1]):
-        if column in columns:
-            shown.append((column, number(column)))
-    for column in ("first-order radius", "radius found"):
-        if column in columns:
-            shown.append((column, radius(column)))
-    if "class found" in columns:
-        shown.append(("changed to", named("class found")))
-    for column in (f"rho at {eps}", "alignment"):
-        if column in columns:
-            shown.append((column, number(column)))
-    if not audit.measured.all():
-        shown.append(("failure", lambda k: (str(columns["failure"][k]), "")))
-    return {
-        "head": [name for name, _ in shown],
-        "rows": [[cell(int(k)) for _, cell in shown] for k in order],
-        "of": count,
-        "more": len(columns) - len(shown),
-    }
-
-
-def _sortable(value: float) -> str:
-    """A number as the script of the page reads it."""
-    return f"{value}".replace("inf", "Infinity")
-
-
-def _failures(audit: Audit) -> dict[str, Any]:
-    failed = np.flatnonzero(~audit.measured)
-    rows = [(_image_name(audit, int(k)), str(audit.columns["failure"][k])) for k in failed]
-    return {"rows": rows[:FAILURES], "of": len(rows)}
-
-
-def _limits(audit: Audit) -> list[str]:
-    """What the audit does not show, in sentences."""
-    record, eps = audit.record, eps_text(audit.record)
-    count, of = int(record.get("images", 0)), int(record.get("of", 0))
-    said = [
-        "The accuracy under attack is an upper bound: a stronger attack may break more images. It "
-        "is no certificate.",
-        "The first-order radius is an estimate: it is the distance to the boundary of the linear "
-        "approximation, without the bounds of the pixels. The radius found is an upper bound on "
-        "the distance to the boundary. The distance is known exactly only where the column exact "
-        "radius of the file images.csv has a number, and there without the bounds of the pixels.",
-        f"Only {norm_text(str(record['p']))} perturbations were tried, up to "
-        f"{list(record['radii'])[-1]}: no rotations, patches, corruptions or other norms, and no "
-        "attack that a person designs for this model.",
-    ]
-    if count < of:
-        said.append(
-            f"{of - count:,} of the {of:,} images were not looked at; the intervals say what they "
-            "may change, if the images were drawn at random."
-            + (f" {FIRST.format(count=count)}" if record.get("seed") is None else "")
-        )
-    if record.get("fast"):
-        said.append("The audit was fast: the checks looked at a fifth of the usual images.")
-    bounds = [
-        f"{name.removeprefix('norm ')} ({kinds(audit, name)})"
-        for name in norms(audit)
-        if kinds(audit, name) not in ("exact", "")
-    ]
-    if bounds:
-        said.append(
-            f"These norms are not exact, and the values are lower bounds: {', '.join(bounds)}."
-        )
-    if float(record.get("classes", 0)) > 64:
-        said.append(
-            "The model has more than 64 classes: norms and first-order radii use the ten largest "
-            "logits and that of the label."
-        )
-    if not audit.flags:
-        said.append("No check was run: the attack may fail because gradients are hidden.")
-    said += [
-        f"Check {flag.name}: not decided. {flag.detail}"
-        for flag in audit.flags
-        if flag.raised is None
-    ]
-    if "cell radius" not in audit.columns or np.isnan(audit.columns["cell radius"]).all():
-        said.append(f"No exact radius was computed, at {eps} or elsewhere.")
-    return said

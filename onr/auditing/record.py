@@ -1,4 +1,4 @@
-"""The result of an audit: a table of images, flags, and what was audited."""
+"""An audit as a person reads it, and as files: what was measured, with its text and its page."""
 
 from __future__ import annotations
 
@@ -15,39 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from onr.auditing.intervals import quantile, wilson
 from onr.auditing.page import audit_page
-from onr.auditing.protocols import Flag
+from onr.auditing.results import Results
 from onr.auditing.summary import summary
 from onr.auditing.wording import counted, title
 from onr.errors import OnrError, missing_extra
 from onr.files import write_atomic
 from onr.parts import StoredParts
-from onr.records import columns_as_rows, csv_table
-from onr.typing import Row
+from onr.records import csv_table
 
-__all__ = [
-    "PAGE",
-    "PICTURES",
-    "RECORD",
-    "TABLES",
-    "WORST",
-    "Audit",
-    "json_bytes",
-    "page_or_warning",
-]
+__all__ = ["PAGE", "PICTURES", "RECORD", "TABLES", "Audit", "json_bytes", "page_or_warning"]
 
 RECORD, PAGE, PICTURES = "audit.json", "audit.html", "pictures.npz"
 TABLES = {"csv": "images.csv", "parquet": "images.parquet"}
 
-QUANTILES = (0.05, 0.5, 0.95)
-WORST = 10
-"""How many of the worst images are shown and saved as pictures."""
-
 
 @dataclass(frozen=True, repr=False)
-class Audit:
-    """What an audit found.
+class Audit(Results):
+    """What an audit found, as text, as a page and as files.
 
     Example:
         >>> columns = {"label": np.array([0.0, 1.0]), "predicted": np.array([0.0, 0.0])}
@@ -58,13 +43,6 @@ class Audit:
 
     """
 
-    record: dict[str, Any]
-    """What was audited and how: model, data, threat model, versions, passes and seconds."""
-    columns: dict[str, np.ndarray]
-    """The table, a column of shape ``(N,)`` for each quantity (:mod:`onr.auditing.images`)."""
-    flags: tuple[Flag, ...] = ()
-    pictures: dict[str, np.ndarray] = field(default_factory=dict)
-    """The worst images: ``place`` in the table, and ``image``, ``maximiser``, ``perturbation``."""
     parts: tuple[StoredParts, ...] = field(default=(), compare=False)
     """The blocks that were kept on disk, which :meth:`save` removes."""
 
@@ -86,89 +64,6 @@ class Audit:
     def summary(self) -> str:
         """What was found, as text of one screen; flags that are raised, with what to do next."""
         return summary(self)
-
-    @property
-    def measured(self) -> np.ndarray:
-        """Which images could be measured, ``(N,)``."""
-        found: np.ndarray = self.columns["failure"] == ""
-        return found
-
-    @property
-    def raised(self) -> tuple[Flag, ...]:
-        """The flags that are raised."""
-        return tuple(flag for flag in self.flags if flag.raised)
-
-    @property
-    def worst(self) -> dict[str, np.ndarray]:
-        """The pictures of the images that the smallest perturbations change, ten at most.
-
-        The keys are those of :attr:`pictures`; none without pictures.
-        """
-        if not len(self.pictures.get("place", ())):
-            return {}
-        place = self.pictures["place"].astype(int)
-        columns = self.columns
-        order = np.lexsort((columns["first-order radius"][place], columns["radius found"][place]))
-        return {name: values[order[:WORST]] for name, values in self.pictures.items()}
-
-    @property
-    def curve(self) -> list[Row]:
-        """Accuracy against eps with Wilson's intervals at 95 %; clean accuracy at eps 0.
-
-        Under attack it is an upper bound on robust accuracy. Images that could not be measured are
-        left out.
-        """
-        columns, known = self.columns, self.measured
-        correct = {"0": columns["predicted"] == columns["label"]}
-        correct |= {text: columns[f"robust at {text}"] == 1 for text in self.record["radii"]}
-        rows = []
-        for text, each in correct.items():
-            hits, count = int(each[known].sum()), int(known.sum())
-            low, high = wilson(hits, count)
-            rows.append(
-                {"eps": text, "radius": self.record["radii"].get(text, 0.0)}
-                | {"accuracy": hits / count, "low": low, "high": high, "images": count}
-            )
-        return rows
-
-    def aggregates(self, *names: str, by_class: bool = False) -> list[Row]:
-        """Quantiles of columns, 5, 50 and 95 %, with distribution-free intervals at 95 %.
-
-        Args:
-            names: the columns; those of norms, radii, singular values, alignment and rho if none is
-                given.
-            by_class: a row for each label too.
-
-        """
-        columns = self.columns
-        kinds = ("norm ", "sigma 1", "first-order radius", "radius found", "alignment", "rho ",
-                 "margin", "cell radius", "exact radius")  # fmt: skip
-        usual = [
-            name
-            for name, values in columns.items()
-            if name.startswith(kinds) and values.dtype.kind == "f" and not name.endswith("upper")
-        ]
-        labels = columns["label"]
-        groups: list[tuple[str, np.ndarray]] = [("all", np.ones(len(labels), bool))]
-        if by_class:
-            known = np.unique(labels[~np.isnan(labels)])
-            groups += [(str(int(label)), labels == label) for label in known]
-        rows = []
-        for name in names or usual:
-            for group, members in groups:
-                values = columns[name][members]
-                row: Row = {"quantity": name, "class": group}
-                row["images"] = int((~np.isnan(values)).sum())
-                for q in QUANTILES:
-                    at, low, high = quantile(values, q)
-                    row |= {f"{q:.0%}": at, f"{q:.0%} low": low, f"{q:.0%} high": high}
-                rows.append(row)
-        return rows
-
-    @property
-    def rows(self) -> list[Row]:
-        """The table as a row for each image."""
-        return columns_as_rows({name: each.tolist() for name, each in self.columns.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """All but the table and the pictures, as JSON has it."""

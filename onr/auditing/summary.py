@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onr.auditing.findings import findings
 from onr.auditing.intervals import quantile
+from onr.auditing.results import Results, kinds, norms
 from onr.auditing.wording import (
     counted,
     eps_text,
     figure,
-    findings,
     flag_number,
     images_text,
-    kinds,
     radius_text,
     threat_text,
     title,
@@ -24,9 +24,7 @@ from onr.auditing.wording import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from onr.auditing.record import Audit
-
-__all__ = ["WIDTH", "clipped", "styled", "summary", "table"]
+__all__ = ["WIDTH", "clipped", "styled", "summary", "table", "wrapped"]
 
 WIDTH = 100
 MOST_NORMS = 6
@@ -38,15 +36,14 @@ STYLES = {
 }
 
 
-def summary(audit: Audit) -> str:
+def summary(audit: Results) -> str:
     r"""The audit in at most 40 lines of 100 columns, unless more than ten flags are raised.
 
     Example:
-        >>> from onr.auditing.record import Audit
         >>> columns = {"label": np.array([0.0, 1.0]), "predicted": np.array([0.0, 0.0])}
         >>> columns |= {"robust at 0.5": np.array([1.0, 0.0]), "failure": np.array(["", ""])}
         >>> record = {"p": "2", "eps": "0.5", "radii": {"0.5": 0.5}, "images": 2, "of": 2}
-        >>> text = summary(Audit(record, columns))
+        >>> text = summary(Results(record, columns))
         >>> print("\n".join(text.splitlines()[:2]))
         Audit of a model
         l2 radius 0.5, pixels stay in [0, 1]; all 2 images; labels as given
@@ -125,7 +122,7 @@ def table(rows: list[list[str]], indent: str = "  ") -> list[str]:
     ]
 
 
-def _failures(audit: Audit) -> list[str]:
+def _failures(audit: Results) -> list[str]:
     failed = np.flatnonzero(~audit.measured)
     if not len(failed):
         return []
@@ -139,7 +136,7 @@ def _failures(audit: Audit) -> list[str]:
     return [clipped(f"{counted(len(failed), 'image')} not measured: {'; '.join(named)}{rest}")]
 
 
-def _accuracy(audit: Audit) -> list[str]:
+def _accuracy(audit: Results) -> list[str]:
     curve = audit.curve
     shares = {
         "accuracy, %": [row["accuracy"] for row in curve],
@@ -157,7 +154,7 @@ def _accuracy(audit: Audit) -> list[str]:
     ]
 
 
-def _sensitivity(audit: Audit) -> list[str]:
+def _sensitivity(audit: Results) -> list[str]:
     """Quantiles of norms, radii, alignment and rho."""
     columns, eps = audit.columns, eps_text(audit.record)
     quantities: list[tuple[str, str, np.ndarray]] = [
@@ -197,23 +194,7 @@ def _sensitivity(audit: Audit) -> list[str]:
     return said
 
 
-def norms(audit: Audit) -> list[str]:
-    """The columns of operator norms, such as ``norm 2:2``.
-
-    Example:
-        >>> from onr.auditing.record import Audit
-        >>> norms(Audit({}, {"norm 2:2": np.zeros(1), "norm 2:2 upper": np.zeros(1)}))
-        ['norm 2:2']
-
-    """
-    return [
-        name
-        for name in audit.columns
-        if name.startswith("norm ") and not name.endswith((" upper", " kind"))
-    ]
-
-
-def _flags(audit: Audit) -> list[str]:
+def _flags(audit: Results) -> list[str]:
     raised = audit.raised
     ok = [flag for flag in audit.flags if flag.raised is False]
     unknown = [flag for flag in audit.flags if flag.raised is None]
@@ -229,7 +210,7 @@ def _flags(audit: Audit) -> list[str]:
     return said
 
 
-def _cost(audit: Audit) -> list[str]:
+def _cost(audit: Results) -> list[str]:
     record, count = audit.record, len(audit.measured)
     seconds, passes = record.get("seconds", math.nan), record.get("passes", math.nan)
     if math.isnan(seconds):

@@ -18,11 +18,12 @@ from onr.auditing import page
 from onr.auditing.base_check import BaseCheck
 from onr.auditing.comparison import compare
 from onr.auditing.comparison_page import comparison_page
+from onr.auditing.findings import findings
 from onr.auditing.page import audit_page
+from onr.auditing.page_images import table
 from onr.auditing.png import as_picture, png
 from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit
-from onr.auditing.wording import findings
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 SCRIPT = "<script>alert(1)</script>\"'&"
@@ -266,8 +267,9 @@ def test_a_false_gradient_is_warned_of_wherever_it_is_used() -> None:
 
 def test_correct_images_stand_first() -> None:
     audit = made(40)
-    right = [image for image in page._table(audit)["rows"] if image[1] == image[2]]
-    assert page._table(audit)["rows"][: len(right)] == right
+    rows = table(audit)["rows"]
+    right = [image for image in rows if image[1] == image[2]]
+    assert rows[: len(right)] == right
 
 
 def test_how_a_run_was_trained_is_said() -> None:
