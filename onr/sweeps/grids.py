@@ -7,8 +7,10 @@ import functools
 import itertools
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from onr.training.config_hash import LEFT_OUT, NAMES, config_hash
 from onr.training.factories import make_method
 from onr.training.layered_config import OPTIONS, absolute, configuration, preset, read_configuration
 
-__all__ = ["expanded", "read_grid"]
+__all__ = ["expanded", "packaged_grid", "read_grid"]
 
 FORMULA = "="
 
@@ -47,6 +49,30 @@ def read_grid(spec: str) -> dict[str, Any]:
     except UnknownNameError as error:
         raise OnrError(f"{error}, or a file that ends in .toml") from error
     return grid
+
+
+def packaged_grid(package: str, kind: str, name: str) -> dict[str, Any]:
+    """The grid in the file ``NAME.toml`` of a package, for plugins that bring several grids.
+
+    Args:
+        package: the package with the files, such as ``my_plugin.grids``.
+        kind: what users write before the colon, for errors: ``KIND:NAME``.
+        name: the name of the file without ``.toml``.
+
+    Raises:
+        OnrError: the package has no such file.
+
+    Example:
+        >>> packaged_grid("onr_paper.grids", "paper", "table3-global-snr")["preset"]
+        'onr_paper:paper:cifar10-global-snr'
+
+    """
+    found = {file.name: file for file in files(package).iterdir() if file.name.endswith(".toml")}
+    file = found.get(f"{name}.toml")
+    if file is None:
+        names = ", ".join(sorted(name.removesuffix(".toml") for name in found))
+        raise OnrError(f"no grid {kind}:{name}: expected one of {names}")
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def expanded(

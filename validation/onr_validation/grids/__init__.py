@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Any
 
-from onr.errors import OnrError
+from onr.sweeps.grids import packaged_grid
 
 __all__ = ["frontier"]
 
@@ -26,9 +24,4 @@ def frontier(name: str) -> dict[str, Any]:
         'onr_paper:digits'
 
     """
-    found = {file.name: file for file in files(__name__).iterdir() if file.name.endswith(".toml")}
-    file = found.get(f"{name}.toml")
-    if file is None:
-        names = ", ".join(sorted(name.removesuffix(".toml") for name in found))
-        raise OnrError(f"no grid frontier:{name}: expected one of {names}")
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    return packaged_grid(__name__, "frontier", name)
