@@ -6,7 +6,6 @@ searches, the value and the gradient are those of :mod:`onr.regularizers`.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -22,11 +21,14 @@ from onr.errors import OnrError
 from onr.front_door.arguments import RngLike, generator, radius
 from onr.losses import logit_change
 from onr.protocols import NormLike
-from onr.regularizers.operator_norm_term import OperatorNormTerm, Paid
+from onr.regularizers.operator_norm_term import OperatorNormTerm
 from onr.regularizers.searches import Direction, Exact, Iteration, Search
 from onr.regularizers.warm_start import WarmStart, usual_noise
 from onr.text import norm
 from onr_torch.admission import check_inputs
+from onr_torch.attached import attached
+from onr_torch.example_memory import ExampleMemory
+from onr_torch.generators import rng_state, set_rng_state
 from onr_torch.modes import (
     bare,
     fixed_buffers,
@@ -41,14 +43,7 @@ from onr_torch.outputs import logits as logits_of
 from onr_torch.outputs import tensor_of
 from onr_torch.trainable_jvp import trainable_jvp
 
-__all__ = [
-    "LastCall",
-    "OperatorNormRegularizer",
-    "attached",
-    "operator_norm_penalty",
-    "rng_state",
-    "set_rng_state",
-]
+__all__ = ["LastCall", "OperatorNormRegularizer", "operator_norm_penalty"]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -162,8 +157,6 @@ class OperatorNormRegularizer:
     ) -> None:
         if reduction not in REDUCTIONS:
             raise OnrError(f"reduction = {reduction!r}: expected {', '.join(REDUCTIONS)}")
-        if examples is not None and examples < 1:
-            raise OnrError(f"examples = {examples}: expected at least 1")
         usual = usual_noise(norm(p)) if noise is None else noise
         found = _search(search, steps, alpha, usual, share)
         self.term = OperatorNormTerm(norm(p), norm(q), radius(eps), power, form, found)
@@ -172,8 +165,8 @@ class OperatorNormRegularizer:
         """The generator of the random starts."""
         self.last: LastCall | None = None
         """What the last call found; ``None`` before the first, and after an empty batch."""
-        self._examples, self._reduction, self._bfloat16 = examples, reduction, bfloat16
-        self._memory: torch.Tensor | None = None
+        self._memory = ExampleMemory(examples)
+        self._reduction, self._bfloat16 = reduction, bfloat16
         self._network: TorchNetwork | None = None
         self._kind: tuple[Any, ...] = ()
         self._told: set[str] = set()
@@ -187,7 +180,7 @@ class OperatorNormRegularizer:
             "eps": term.eps,
             "power": term.power,
         }
-        kept |= {"form": term.form, **term.search.settings, "examples": self._examples}
+        kept |= {"form": term.form, **term.search.settings, "examples": self._memory.examples}
         told = ", ".join(f"{name}={value!r}" for name, value in kept.items())
         return f"OperatorNormRegularizer({told})"
 
@@ -342,8 +335,8 @@ class OperatorNormRegularizer:
 
         """
         state = {"rng": rng_state(self.rng)}
-        if self._memory is not None:
-            state["memory"] = self._memory.clone()
+        if self._memory.vectors is not None:
+            state["memory"] = self._memory.vectors.clone()
         return state
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor], /) -> None:
@@ -357,16 +350,9 @@ class OperatorNormRegularizer:
             >>> reg.load_state_dict(reg.state_dict())
 
         """
-        memory = state.get("memory")
-        if memory is not None:
-            shape = tuple(getattr(memory, "shape", ()))
-            if len(shape) != 2 or shape[0] != self._examples:
-                raise OnrError(
-                    f"a memory of shape {shape}: expected one row for each of {self._examples} "
-                    "examples"
-                )
+        vectors = self._memory.fitting(state.get("memory"))
         set_rng_state(self.rng, state)
-        self._memory = None if memory is None else memory.clone()
+        self._memory.vectors = vectors
 
     def _direction(
         self, model: nn.Module, x: torch.Tensor, index: Any, labels: torch.Tensor | None
@@ -377,10 +363,7 @@ class OperatorNormRegularizer:
         self.last = None
         if len(x) == 0:
             return None
-        memory = None
-        if rows is not None and self._memory is not None:
-            self._memory = self._memory.to(x.device)
-            memory = self._memory[rows]
+        memory = None if rows is None else self._memory.of(rows)
         with torch.no_grad(), mixed_precision(x, False):
             return self.term.direction(
                 network.frozen(), x.detach(), labels=labels, rng=self.rng, memory=memory
@@ -401,36 +384,17 @@ class OperatorNormRegularizer:
 
     def _rows(self, index: Any, x: torch.Tensor) -> torch.Tensor | None:
         """The index of these examples as a tensor, where something is remembered."""
-        if index is None or not self.term.search.remembers:
-            return None
-        if self._examples is None:
-            raise OnrError("an index, and no number of examples: give examples = N, all in all")
-        try:
-            rows = torch.as_tensor(np.array(index) if isinstance(index, np.ndarray) else index)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise OnrError(f"an index that is no array of whole numbers: {error}") from error
-        is_whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
-        if rows.shape != (len(x),) or not is_whole:
-            raise OnrError(
-                f"an index of shape {tuple(rows.shape)} and {rows.dtype}: expected one whole "
-                f"number for each input, ({len(x)},)"
-            )
-        rows = rows.to(torch.int64)  # torch takes uint8 for a mask
-        if not rows.is_cuda and len(rows) and not (rows.min() >= 0 and rows.max() < self._examples):
-            raise OnrError(
-                f"the index runs from {rows.min()} to {rows.max()}: expected 0 to "
-                f"{self._examples - 1}, for {self._examples} examples"
-            )
-        return rows.to(x.device)
+        remembers = index is not None and self.term.search.remembers
+        return self._memory.rows(index, x) if remembers else None
 
     def _tell_of_memory(self, index: Any) -> None:
         """Warn the caller of the caller, once, that ``warm`` was never given an index."""
-        remembered = index is not None or self._memory is not None
+        remembered = index is not None or self._memory.vectors is not None
         needless = remembered or not self.term.search.remembers or not torch.is_grad_enabled()
         if needless or "warm" in self._told:
             return
         self._told.add("warm")
-        missing = "" if self._examples else "examples = N to the regulariser, and "
+        missing = "" if self._memory.examples else "examples = N to the regulariser, and "
         warnings.warn(
             "search = 'warm' remembers nothing without the index of the examples: each call "
             f"starts from a fresh u; give {missing}index = i, their numbers in the training set, "
@@ -473,7 +437,9 @@ class OperatorNormRegularizer:
         """The term of this change of the logits; the example's ``u`` is remembered."""
         constant = change.detach()
         paid = self.term.paid(constant)
-        self._remember(paid, self._rows(index, change))
+        rows = self._rows(index, change)
+        if rows is not None:
+            self._memory.keep(rows, paid.u)
         rho = None
         if self.term.form == "difference":
             rise = inner(found.u, constant)
@@ -483,16 +449,6 @@ class OperatorNormRegularizer:
         size = found.slope / safe(self.term.q.dual(found.u))
         self.last = LastCall(size, found.kind, found.v, found.u, rho)
         return self._reduced(attached(paid.value, (change * paid.gradient).sum(dim=1)))
-
-    def _remember(self, paid: Paid, rows: torch.Tensor | None) -> None:
-        if rows is None:
-            return
-        with torch.inference_mode(False):
-            u = paid.u.clone()
-            if self._memory is None:
-                assert self._examples is not None  # noqa: S101 - by _rows
-                self._memory = u.new_zeros((self._examples, u.shape[1]))
-            self._memory[rows] = u.to(self._memory.dtype)
 
     def _reduced(self, values: torch.Tensor) -> torch.Tensor:
         if self._reduction == "none":
@@ -601,50 +557,3 @@ def _without_wrapper(model: nn.Module) -> nn.Module:
         model = model.module
     inside = model._orig_mod if is_compiled(model) else None
     return bare(model) if isinstance(inside, wrappers) else model
-
-
-def attached(value: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-    """A constant value with the gradient of ``slope``, which has its shape.
-
-    Example:
-        >>> weight = torch.tensor(3.0, requires_grad=True)
-        >>> value = attached(torch.tensor(9.0), 6.0 * weight)
-        >>> value.backward()
-        >>> value.item(), weight.grad.item()
-        (9.0, 6.0)
-
-    """
-    return value + (slope - slope.detach())
-
-
-def rng_state(rng: np.random.Generator) -> torch.Tensor:
-    """The state of a generator, as bytes of JSON.
-
-    Example:
-        >>> rng_state(np.random.default_rng(0)).dtype
-        torch.uint8
-
-    """
-    text = json.dumps(rng.bit_generator.state, default=lambda array: array.tolist())
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-
-
-def set_rng_state(rng: np.random.Generator, state: Mapping[str, torch.Tensor]) -> None:
-    """Set a generator to the state under the key ``rng``.
-
-    Raises:
-        OnrError: there is none, or it is that of another kind of generator.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> state = {"rng": rng_state(rng)}
-        >>> one = rng.random()
-        >>> set_rng_state(rng, state)
-        >>> rng.random() == one
-        True
-
-    """
-    try:
-        rng.bit_generator.state = json.loads(bytes(state["rng"].tolist()))
-    except (KeyError, AttributeError, ValueError, TypeError) as error:
-        raise OnrError(f"no state of a regulariser with this generator: {error}") from error

@@ -12,8 +12,9 @@ from onr.errors import OnrError
 from onr.front_door.arguments import RngLike, generator
 from onr.regularizers.spectral_penalty import SpectralPenalty
 from onr_torch.admission import check_inputs
+from onr_torch.attached import attached
+from onr_torch.generators import rng_state, set_rng_state
 from onr_torch.modes import bare, mixed_precision, untraced
-from onr_torch.operator_norm_regularizer import attached, rng_state, set_rng_state
 from onr_torch.training.layer_maps import LayerWeight, layer_weights
 
 __all__ = ["SpectralNormRegularizer"]
