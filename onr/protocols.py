@@ -35,6 +35,7 @@ __all__ = [
     "Probe",
     "ScheduledMethod",
     "Ties",
+    "UncheckedLinearization",
     "Weight",
     "WeightMap",
 ]
@@ -61,6 +62,17 @@ class Linearization(Protocol):
 
     def vjp(self, u: Array, /) -> Array:
         """``J^T u``, the adjoint of ``jvp``: ``(batch, d)`` to ``(batch, *input_shape)``."""
+
+
+class UncheckedLinearization(Linearization, Protocol):
+    """A linearisation whose ``vjp`` looks at its result, and which can also leave that out.
+
+    To look at a result on a GPU waits for the GPU. Where a linearisation has this method, attacks
+    and the warm start call it for arrays that are not on the CPU.
+    """
+
+    def vjp_unchecked(self, u: Array, /) -> Array:
+        """``J^T u`` as ``vjp`` gives it, but whether it is finite or not."""
 
 
 @runtime_checkable

@@ -20,11 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from onr.arrays import array_namespace, better, column, on_cpu, safe
 from onr.errors import OnrError
 from onr.feasible import Feasible
-from onr.protocols import Array, Linearization, Loss, Network, Norm, Ties
+from onr.protocols import (
+    Array,
+    Linearization,
+    Loss,
+    Network,
+    Norm,
+    Ties,
+    UncheckedLinearization,
+)
 
 __all__ = [
     "Ascent",
@@ -95,10 +104,9 @@ def pull_back(here: Linearization, u: Array, /) -> Array:
         array([[6., 8.]])
 
     """
-    if on_cpu(u):
+    if on_cpu(u) or not hasattr(here, "vjp_unchecked"):
         return here.vjp(u)
-    unchecked: Array = getattr(here, "vjp_unchecked", here.vjp)(u)
-    return unchecked
+    return cast(UncheckedLinearization, here).vjp_unchecked(u)
 
 
 def walk(
