@@ -7,6 +7,7 @@ so that one seed gives the same network on every backend and device.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ __all__ = [
     "Normalize",
     "ReLU",
     "initial_parameters",
+    "parameters_of",
 ]
 
 
@@ -210,3 +212,27 @@ def initial_parameters(architecture: Architecture, seed: int) -> dict[str, np.nd
         parameters[f"{index}.weight"] = rng.uniform(-bound, bound, size)
         parameters[f"{index}.bias"] = rng.uniform(-bound, bound, size[0])
     return parameters
+
+
+def parameters_of(
+    architecture: Architecture, given: Mapping[str, np.ndarray] | None, *, seed: int
+) -> dict[str, np.ndarray]:
+    """The given parameters by name, or freshly drawn ones if none are given.
+
+    Raises:
+        OnrError: a parameter of the architecture is not given, or has another shape.
+
+    Example:
+        >>> three = Architecture((4,), (Affine(3),))
+        >>> given = initial_parameters(three, seed=1)
+        >>> parameters_of(three, given, seed=0)["0.bias"] is given["0.bias"]
+        True
+
+    """
+    drawn = initial_parameters(architecture, seed)
+    if given is None:
+        return drawn
+    for name, value in drawn.items():
+        if name not in given or np.shape(given[name]) != value.shape:
+            raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
+    return {name: given[name] for name in drawn}

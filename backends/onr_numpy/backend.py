@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.architectures import Architecture, initial_parameters
+from onr.architectures import Architecture, parameters_of
 from onr.data import Split
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method
@@ -60,11 +60,8 @@ class NumpyBackend:
             raise OnrError(f"backend numpy runs on the CPU, got device {device!r}")
         if dtype not in ("float32", "float64"):
             raise OnrError(f"backend numpy computes in float32 or float64, got {dtype}")
-        drawn = initial_parameters(model, seed) if parameters is None else parameters
-        for name, value in initial_parameters(model, seed).items():
-            if name not in drawn or np.shape(drawn[name]) != value.shape:
-                raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
-        return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in drawn.items()})
+        weights = parameters_of(model, parameters, seed=seed)
+        return DenseNetwork(model, {k: np.asarray(v, dtype=dtype) for k, v in weights.items()})
 
     def adopt(self, model: Any, x: np.ndarray, /, *, check: bool = True) -> BackendNetwork:
         """Check that ``model`` is a network that accepts ``x``, and return it unchanged.

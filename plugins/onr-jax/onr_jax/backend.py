@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from onr.architectures import Architecture, initial_parameters
+from onr.architectures import Architecture, initial_parameters, parameters_of
 from onr.data import Split
 from onr.errors import NotAvailableError, OnrError
 from onr.protocols import Array, BackendNetwork, Method
@@ -79,12 +79,10 @@ class JaxBackend:
             )
         if dtype == "float64" and jnp.result_type(float) != np.float64:
             jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # jax's
-        drawn = initial_parameters(model, seed) if parameters is None else parameters
-        variables = {}
-        for name, value in initial_parameters(model, seed).items():
-            if name not in drawn or np.shape(drawn[name]) != value.shape:
-                raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
-            variables[name] = jnp.asarray(drawn[name], dtype=dtype, device=place)
+        variables = {
+            name: jnp.asarray(value, dtype=dtype, device=place)
+            for name, value in parameters_of(model, parameters, seed=seed).items()
+        }
         return JaxNetwork(_compiled(model).with_variables(variables), model.input_shape, dtype)
 
     def adopt(self, model: Any, x: Array, /, *, check: bool = True) -> JaxNetwork:
