@@ -101,7 +101,7 @@ def wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
-def table(rows: list[list[str]], indent: str = "  ") -> list[str]:
+def table(rows: list[list[str]]) -> list[str]:
     """Aligned columns, the first to the left and the others to the right.
 
     Example:
@@ -112,7 +112,7 @@ def table(rows: list[list[str]], indent: str = "  ") -> list[str]:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         (
-            indent
+            "  "
             + "  ".join(
                 text.ljust(width) if k == 0 else text.rjust(width)
                 for k, (text, width) in enumerate(zip(row, widths, strict=True))

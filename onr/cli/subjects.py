@@ -30,7 +30,7 @@ OPENING = (
 )
 
 
-def subject_options(images: str | None) -> Callable[[Command], Command]:
+def subject_options(images: str) -> Callable[[Command], Command]:
     """A decorator that adds the argument RUN or MODEL and its options to a command.
 
     Args:
@@ -39,7 +39,7 @@ def subject_options(images: str | None) -> Callable[[Command], Command]:
 
     """
     count: dict[str, Any] = {"help": f"The number of images, from the first.  [default: {images}]"}
-    if images is not None and images.isdecimal():
+    if images.isdecimal():
         count = {"default": int(images), "show_default": True}
         count["help"] = "The number of images, from the first."
     options = (

@@ -4,12 +4,14 @@ Each measurement takes ``(network, x, y)`` and objects instead of names, and ret
 :mod:`onr.measure` is the public form, which takes models and names.
 """
 
-from onr.measurements.accuracy import accuracy, attack_outcome, logits, share
+from onr.measurements.accuracy import accuracy, share
 from onr.measurements.activations import activations
 from onr.measurements.alignment import alignment
+from onr.measurements.attack_outcomes import attack_outcome
 from onr.measurements.directions import directions
 from onr.measurements.linearity import linearity
 from onr.measurements.norms import norms
+from onr.measurements.predictions import logits
 from onr.measurements.spectrum import spectrum
 
 __all__ = [

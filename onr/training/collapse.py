@@ -15,8 +15,8 @@ import numpy as np
 
 from onr.arrays import in_float32, inner, to_numpy
 from onr.losses import Margin
-from onr.measurements.accuracy import batch_size
 from onr.measurements.batches import Inputs, batches
+from onr.measurements.predictions import batch_size
 from onr.protocols import Network, Norm
 from onr.typing import Array
 

@@ -14,16 +14,13 @@ from onr.arrays import to_numpy
 from onr.errors import OnrError
 from onr.feasible import doubt, require_radius
 from onr.files import require_writable, write_atomic
-from onr.measurements.accuracy import (
-    attack_outcomes,
-    batch_size,
-    classes_of,
-    largest_singular_values,
-    share,
-    target_classes,
-)
+from onr.measurements.accuracy import share
+from onr.measurements.attack_outcomes import attack_outcomes
 from onr.measurements.batches import Values
 from onr.measurements.fingerprint import fingerprint
+from onr.measurements.largest_singular_values import largest_singular_values
+from onr.measurements.predictions import batch_size, classes_of
+from onr.measurements.target_classes import target_classes
 from onr.numerals import number, written
 from onr.parts import StoredParts
 from onr.plots import Curve
@@ -77,7 +74,7 @@ class EvaluationConfig:
     """Which labels the attack is given: ``true`` or ``predicted``."""
     target: str | None = None
     """The class that a targeted attack leads to: ``next``, ``random``, ``least-likely`` or a
-    class number (:func:`onr.measurements.accuracy.target_classes`).
+    class number (:func:`onr.measurements.target_classes.target_classes`).
     """
     images: int | None = None
     """How many images, from the first. ``None`` takes all, at most 1,000."""
@@ -155,8 +152,9 @@ def evaluate(
 
     An example counts as robust at a radius if the network still assigns the true label to the
     perturbed input, whatever labels and targets the attack was given. An attack that goes on from
-    smaller radii (:func:`onr.measurements.accuracy.attack_outcomes`) is run from the smallest
-    radius to the largest, and an example that is broken at one counts as broken at all larger ones.
+    smaller radii (:func:`onr.measurements.attack_outcomes.attack_outcomes`) is run from the
+    smallest radius to the largest, and an example that is broken at one counts as broken at all
+    larger ones.
     For a targeted attack the record also holds the success rate: among the examples whose target
     differs from the label that the attack was given, the share that the network classifies as the
     target.

@@ -19,8 +19,10 @@ import numpy as np
 from onr.arrays import array_namespace, to_numpy
 from onr.data import validation_split
 from onr.errors import ImageError, NotAvailableError, OnrError
-from onr.measurements.accuracy import attack_outcome, logits, share
+from onr.measurements.accuracy import share
+from onr.measurements.attack_outcomes import attack_outcome
 from onr.measurements.perturbations import paper_attack
+from onr.measurements.predictions import logits
 from onr.protocols import Attack, Moment, ScheduledMethod
 from onr.registry import bare
 from onr.training.averaging import WeightAverage
@@ -433,7 +435,7 @@ def resumed(training: Training, run: Run) -> Iterator[None]:
 def run_training(
     config: TrainConfig,
     path: Path,
-    on_step: Callable[[int, int], None] = lambda epoch, step: None,
+    *,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> Run:
@@ -442,7 +444,6 @@ def run_training(
     Args:
         config: what to train.
         path: the run's folder.
-        on_step: :meth:`Training.finish` describes it.
         on_epoch: :meth:`Training.finish` describes it.
         on_warning: called with each thing that is doubtful about the configuration.
 
@@ -461,7 +462,7 @@ def run_training(
         on_warning(warning)
     run = open_or_create(config, training, path)
     with resumed(training, run):
-        training.finish(run, on_step, on_epoch)
+        training.finish(run, on_epoch=on_epoch)
     return run
 
 

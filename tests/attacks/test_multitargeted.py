@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from onr.architectures import Affine, Architecture, Normalize, initial_parameters
 from onr.attacks.multitargeted import MultiTargeted
 from onr.errors import ImageError, NotAvailableError, OnrError
-from onr.measurements.accuracy import attack_outcomes, classes_of
+from onr.measurements.attack_outcomes import attack_outcomes
+from onr.measurements.predictions import classes_of
 from onr.norms import LpNorm
 from onr.text import norm
 from onr_numpy.network import DenseNetwork

@@ -15,7 +15,9 @@ from onr.attacks.noise import Noise
 from onr.attacks.projected_gradient import ProjectedGradientAscent
 from onr.errors import ImageError, OnrError
 from onr.losses import CrossEntropy, LogitDistance, Margin
-from onr.measurements.accuracy import accuracy, attack_outcome, logits
+from onr.measurements.accuracy import accuracy
+from onr.measurements.attack_outcomes import attack_outcome
+from onr.measurements.predictions import logits
 from onr.norms import LpNorm
 from onr.text import norm
 from onr_torch.library_attacks.library_attack import Classifier, LibraryAttack

@@ -21,7 +21,8 @@ from turns import DEVICE, now
 import onr
 from onr.arrays import to_numpy
 from onr.files import write_atomic
-from onr.measurements.accuracy import attack_outcomes, classes_of
+from onr.measurements.attack_outcomes import attack_outcomes
+from onr.measurements.predictions import classes_of
 from onr.numerals import number
 from onr.text import attack_by_name, norm
 from onr.training.config import TrainConfig

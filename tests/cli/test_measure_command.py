@@ -234,8 +234,8 @@ def test_accuracy_of_a_model_is_that_of_python(net: str, tmp_path: Path):
 def test_a_measurement_goes_on_where_it_was_stopped(
     what: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"onr.measurements.{what}")
-    monkeypatch.setattr(module, "BATCH", 4)
+    module = "predictions" if what == "accuracy" else what
+    monkeypatch.setattr(importlib.import_module(f"onr.measurements.{module}"), "BATCH", 4)
     radii = () if what == "norms" else ("--eps", "1/2,0.25")
     given = ("measure", what, run, *radii, "--images", 12, "--out")
     works(*given, tmp_path / "whole")

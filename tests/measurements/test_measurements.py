@@ -20,7 +20,7 @@ from onr.jacobians import operator_norms
 from onr.jacobians.dense import right_singular_vectors
 from onr.jacobians.lanczos import singular_triplets
 from onr.jacobians.operator_norms import operator_norm
-from onr.measurements.accuracy import accuracy, logits
+from onr.measurements.accuracy import accuracy
 from onr.measurements.activations import activations
 from onr.measurements.alignment import alignment
 from onr.measurements.directions import directions
@@ -32,6 +32,7 @@ from onr.measurements.perturbations import (
     adversarial,
     random_of_length,
 )
+from onr.measurements.predictions import logits
 from onr.measurements.spectrum import spectrum
 from onr.norms import LpNorm
 from onr.records import statistics

@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 from onr.cli.main import main
 from onr.errors import OnrError
 from onr.hookspecs import Entry
-from onr.measurements.accuracy import accuracy, logits, target_classes
+from onr.measurements.accuracy import accuracy
+from onr.measurements.predictions import logits
+from onr.measurements.target_classes import target_classes
 from onr.norms import LpNorm
 from onr.registry import registry
 from onr.training import evaluation
@@ -391,7 +393,7 @@ def test_the_smallest_radius_is_that_of_the_first_wrong_prediction(attack: str, 
 # An evaluation that does not end
 
 
-MEASURING = importlib.import_module("onr.measurements.accuracy")
+MEASURING = importlib.import_module("onr.measurements.predictions")
 FOLDER_FILES = {"evaluation.json", "evaluation.csv"}
 THREE = ("--images", "20", "--spectrum", "2", "--no-plot", "--steps", "2", "--eps", "0.5,1,2")
 
@@ -463,7 +465,7 @@ import importlib, os, random, signal, sys
 import numpy as np
 from onr.cli.main import main
 
-importlib.import_module("onr.measurements.accuracy").BATCH = 1
+importlib.import_module("onr.measurements.predictions").BATCH = 1
 whole, killed, *options = sys.argv[1:]
 main(["evaluate", whole, *options], standalone_mode=False)  # imports what the processes share
 real, rng, codes = np.savez, random.Random(0), []
