@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-import onr.jacobians.operator_norms
 import onr.norms
 import onr_validation.lemmas.lemmas as lemmas
 import onr_validation.lemmas.table1 as table1
 from onr.arrays import column, safe
 from onr.exact.surds import FASTEST, exact_array, square_root
+from onr.jacobians import exact_norms
 from onr.norms import BaseNorm, LpNorm, dual_exponent
 from onr_validation.lemmas.laws import ROUNDING, Arithmetic, Law, json_record, print_laws
 from onr_validation.lemmas.lemmas import check_lemmas
@@ -451,16 +451,13 @@ def test_exact_laws_see_one_part_in_a_billion_billion(monkeypatch):
 
 # Table 1, broken on purpose
 
-SIGNS, ATTAINED = onr.jacobians.operator_norms.best_signs, onr.jacobians.operator_norms._attained
-SINGULAR, ROW = (
-    onr.jacobians.operator_norms._largest_singular_value,
-    onr.jacobians.operator_norms._largest_row,
-)
+SIGNS, ATTAINED = exact_norms.best_signs, exact_norms.attained
+SINGULAR, ROW = exact_norms._largest_singular_value, exact_norms._largest_row
 BOUND = table1.cube_bound
 
 
 def first_column(J, shape, p, q):
-    v = onr.jacobians.operator_norms._one_hot(np.zeros(len(J), dtype=int), J.shape[2], J)
+    v = exact_norms._one_hot(np.zeros(len(J), dtype=int), J.shape[2], J)
     return ATTAINED(J, q, v, "")
 
 
@@ -517,20 +514,20 @@ TABLE_MUTATIONS = {
         {("2", "2")},
     ),
     "the maximiser doubled": (
-        "_attained",
+        "attained",
         changed(ATTAINED, lambda f: {"v": f.v + f.v}),
         CELLS,
         ALL_EXACT,
     ),
-    "no maximiser": ("_attained", changed(ATTAINED, lambda f: {"v": 0 * f.v}), CELLS, ALL_EXACT),
+    "no maximiser": ("attained", changed(ATTAINED, lambda f: {"v": 0 * f.v}), CELLS, ALL_EXACT),
     "an upper bound above": (
-        "_attained",
+        "attained",
         changed(ATTAINED, lambda f: {"upper": f.upper + f.upper}),
         CELLS,
         CELLS,
     ),
     "a lower bound below": (
-        "_attained",
+        "attained",
         changed(ATTAINED, lambda f: {"lower": f.lower / 2}),
         CELLS,
         CELLS,
@@ -547,7 +544,7 @@ def broken_cells(arithmetic, trials=4):
 @pytest.mark.parametrize("name", TABLE_MUTATIONS)
 def test_a_broken_operator_norm_breaks_its_cells(arithmetic, name, monkeypatch):
     function, wrong, in_floats, exactly = TABLE_MUTATIONS[name]
-    monkeypatch.setattr(onr.jacobians.operator_norms, function, wrong)
+    monkeypatch.setattr(exact_norms, function, wrong)
     found, _ = broken_cells(arithmetic)
     assert (exactly if arithmetic.exact else in_floats) <= found
 

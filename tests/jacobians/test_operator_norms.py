@@ -14,7 +14,7 @@ from scipy.linalg import hadamard
 from onr.architectures import Affine, Architecture, Conv, Flatten, ReLU, initial_parameters
 from onr.errors import OnrError
 from onr.exact.surds import NotExactError, Surd, exact_array
-from onr.jacobians import operator_norms
+from onr.jacobians import bracketed_norms, exact_norms, operator_norms
 from onr.jacobians.dense import Matrices, jacobian
 from onr.jacobians.multistart import ROUNDS
 from onr.jacobians.operator_norms import operator_norm
@@ -235,7 +235,7 @@ def test_every_direction_of_the_plane(kind, J, p, q):
 def test_brackets_of_what_is_not_enumerated(kind, p, q, J, scale):
     J = kind(J * scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator_norms, "ENUMERATED", 1)
+        patch.setattr(exact_norms, "ENUMERATED", 1)
         found = operator_norm(J, p=p, q=q)
     _, d, n = J.shape
     lower, upper = check(J, found, p, q, scale, kind=None if 1 in (d, n) else "bracket")
@@ -268,7 +268,7 @@ def test_general_brackets(kind, p, q):
 @given(J=arrays(np.float64, (2, 4, 3), elements=st.integers(1, 48).map(lambda k: k / 16)))
 def test_positive_matrices_have_closed_brackets(p, q, J):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator_norms, "ENUMERATED", 1)
+        patch.setattr(exact_norms, "ENUMERATED", 1)
         lower, upper = check(J, operator_norm(J, p=p, q=q), p, q, kind="bracket")
     np.testing.assert_allclose(upper, lower, rtol=1e-5)
 
@@ -594,7 +594,7 @@ def test_l2_inputs_need_the_factor_alone(kind, p, q):
     L = planted(5, 6, 6)
     Q = np.linalg.qr(np.random.default_rng(6).standard_normal((40, 6)))[0].T
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator_norms, "ENUMERATED", 1)
+        patch.setattr(exact_norms, "ENUMERATED", 1)
         found = operator_norm(kind(L @ Q), p=p, q=q)
         wanted = operator_norm(kind(L), p=p, q=q)
     lower, upper = check(kind(L @ Q), found, p, q, kind="bracket")
@@ -613,7 +613,7 @@ def test_l2_inputs_need_the_factor_alone(kind, p, q):
 def test_guarantees_hold(kind, p, q, J, scale):
     J = kind(J * scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator_norms, "ENUMERATED", 1)
+        patch.setattr(exact_norms, "ENUMERATED", 1)
         found = operator_norm(J, p=p, q=q)
     truth, upper = brute_force(in_float64(J) / scale, p, q), in_float64(found.upper) / scale
     guarantee = in_float64(found.guarantee)
@@ -632,26 +632,26 @@ def test_no_guarantee_between_the_entries():
 
 @pytest.mark.parametrize(("name", "p", "q"), [("cube_bound", 3, 3), ("schur_bound", 4, 3)])
 def test_an_upper_bound_that_is_too_small_is_an_error(name, p, q, monkeypatch):
-    right = getattr(operator_norms, name)
+    right = getattr(bracketed_norms, name)
 
     def wrong(*arguments):
         found = right(*arguments)
         return (found[0] / 2, found[1]) if isinstance(found, tuple) else found / 2
 
-    monkeypatch.setattr(operator_norms, "ENUMERATED", 1)
-    monkeypatch.setattr(operator_norms, name, wrong)
+    monkeypatch.setattr(exact_norms, "ENUMERATED", 1)
+    monkeypatch.setattr(bracketed_norms, name, wrong)
     with pytest.raises(OnrError, match="example 0: the lower bound"):
         operator_norm(planted(), p=p, q=q)
 
 
 def test_a_lower_bound_that_is_too_large_is_an_error(monkeypatch):
-    right = operator_norms.climb
+    right = bracketed_norms.climb
 
     def wrong(*arguments, **options):
         found = right(*arguments, **options)
         return replace(found, value=found.value * (1 + 1e-3))
 
-    monkeypatch.setattr(operator_norms, "climb", wrong)
+    monkeypatch.setattr(bracketed_norms, "climb", wrong)
     with pytest.raises(OnrError, match="is above the upper bound"):
         operator_norm(np.eye(20)[None], p=INF, q=1.5)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import onr.jacobians.operator_norms
+import onr.jacobians.exact_norms
 from onr import __version__
 from onr.cli.main import main
 from onr.norms import LpNorm
@@ -547,8 +547,8 @@ def test_a_broken_lemma_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arithmetic", ["float", "exact"])
 def test_a_broken_cell_is_exit_code_1(arithmetic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = onr.jacobians.operator_norms.best_signs
-    monkeypatch.setattr(onr.jacobians.operator_norms, "best_signs", lambda *a: 0 * original(*a) + 1)
+    original = onr.jacobians.exact_norms.best_signs
+    monkeypatch.setattr(onr.jacobians.exact_norms, "best_signs", lambda *a: 0 * original(*a) + 1)
     options = ("--arithmetic", arithmetic, "--trials", "4")
     assert "FAILS in" in plain(ends(1, "verify-table1", *options))
     found = parsed(ends(1, "verify-table1", *options, "--json"))
