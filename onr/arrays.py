@@ -262,7 +262,7 @@ def sign(x: Array) -> Array:
 
     """
     xp = array_namespace(x)
-    # Of torch's own sign of NaN, which is 0, the one of xp makes NaN again, at four times the cost.
+    # torch's own sign of NaN is 0. That of xp corrects this, at four times the cost.
     own = None if isinstance(x, np.ndarray) or not on_cpu(x) else getattr(x, "sign", None)
     if own is not None and bool(xp.isfinite(xp.sum(x))):
         found: Array = own()

@@ -145,7 +145,7 @@ def boxed(x: Array, delta: Array, bounds: Bounds | None, p: Norm | None = None, 
         if p is not None and not p.monotone:
             low, high = bounds
             moved = x + _no_longer(p, moved - x, delta, low - x, high - x)
-            moved = moved.clip(*bounds)  # but for rounding
+            moved = moved.clip(*bounds)  # the sum is rounded
     return xp.astype(moved, x.dtype)
 
 
@@ -158,7 +158,7 @@ def _no_longer(p: Norm, clipped: Array, delta: Array, low: Array, high: Array) -
     """
     xp = array_namespace(clipped)
     allowed = p(delta)
-    if clipped.dtype != object:  # exact numbers have no projection that is one
+    if clipped.dtype != object:  # the projections of exact numbers are floats
         for _ in range(ALTERNATIONS):
             clipped = p.project_ball(clipped, allowed).clip(low, high)
     size = p(clipped)
@@ -202,7 +202,7 @@ class Feasible:
         self._x, self._norm, self._eps, self._bounds = x, norm, eps, bounds
         self._scales = norm.euclidean and not isinstance(norm, LpNorm) and not in_l2
         self._box: tuple[Array, Array] | None = None
-        if bounds is not None and x.dtype != object:  # exact numbers less floats are floats
+        if bounds is not None and x.dtype != object:  # floats less exact numbers are floats
             self._box = float(bounds[0]) - x, float(bounds[1]) - x
         self._cube: tuple[Array, Array] | None = None
         if self._box is not None and isinstance(norm, LpNorm) and norm.p == math.inf:

@@ -193,7 +193,7 @@ def _is_ordinary(logits: Array, mine: Array) -> bool:
     if logits.dtype == object or not on_cpu(logits):
         return False
     xp = array_namespace(logits)
-    finite = math.isfinite(float(xp.sum(logits)))  # a sum that overflows costs time alone
+    finite = math.isfinite(float(xp.sum(logits)))  # if the sum overflows, the careful way is taken
     return finite and int(xp.count_nonzero(mine)) == len(mine)
 
 

@@ -248,11 +248,11 @@ class LpNorm(BaseNorm):
             if ties == "vertex":
                 tied = _first(tied)
             count = xp.count_nonzero(flatten(tied), axis=1)
-            # The product with the largest entry keeps NaN, which ties with nothing.
+            # NaN ties with no entry: largest * 0 is NaN for an example that has one.
             share = z / safe(largest) / column(xp.astype(count, z.dtype), z)
             return xp.where(tied, share, largest * 0)
         exponent = dual_exponent(self.p) - 1
-        # A power below 1 needs no scale, and a small quotient that underflows would miss there.
+        # A power below 1 does not overflow. Scaling could make small entries underflow to zero.
         powers = (a if exponent < 1 else a / safe(largest)) ** exponent
         return xp.sign(z) * powers / safe(column(self(powers), z))
 
@@ -382,7 +382,7 @@ class LpNorm(BaseNorm):
             mass = np.sum(np.square(drawn), axis=1, dtype=np.float64)
         else:
             signs = rng.integers(0, 2, entries, dtype=np.int8)
-            signs += signs  # in place, as what follows: a large array anew costs as much
+            signs += signs  # in place, as below: a new large array would cost as much as the sum
             signs -= 1
             if self.p == 1:
                 drawn = rng.standard_exponential(entries, dtype=np.float32)
@@ -413,7 +413,7 @@ def _lengths(x: Array) -> tuple[Array | None, Array | None]:
     xp = array_namespace(x)
     squares = xp.sum(x * x, axis=tuple(range(1, x.ndim)))  # to flatten may take a copy
     known = xp.finfo(x.dtype)
-    # What entries lose whose squares underflow is less than the rounding of such a sum.
+    # Above this sum, entries whose squares underflow weigh less than its rounding.
     least = known.smallest_normal / known.eps * math.prod(x.shape[1:])
     if least < float(xp.min(squares)) and float(xp.max(squares)) < math.inf:
         return sqrt(squares), None

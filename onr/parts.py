@@ -106,7 +106,7 @@ class StoredParts:
         if self._result is None:
             return None
         places, size = [], 0
-        with contextlib.suppress(OSError):  # what is removed meanwhile
+        with contextlib.suppress(OSError):  # a folder may be removed meanwhile
             for place in self._result.parent.glob(f"{glob.escape(self._result.name)}.partial-*"):
                 if place != self._folder:
                     places.append(str(place))

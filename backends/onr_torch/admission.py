@@ -317,7 +317,7 @@ class _Trial:
         """Check that the first example has the same logits beside others, and alone."""
         found = []
         if len(value) > 1:
-            # Last among others that exceed its range, so that a maximum of the batch is theirs.
+            # The other inputs have a wider range, so that a maximum over the batch is theirs.
             others = self._beside(len(value) - 1, widened=2.0)[1:]
             with torch.inference_mode(False):
                 moved = torch.cat([others, self._first])

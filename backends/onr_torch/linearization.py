@@ -286,7 +286,7 @@ class TorchLinearization:
 
     def _possible_ways(self) -> list[_Way]:
         recorder = self._recorder
-        # Whether the module can run on other tensors than activations, and nobody sees them.
+        # Whether the module may run on tensors that are no activations, without anybody noticing.
         unseen = not (self.draws or self._record.keeps_tensors or sees_tensors(self._module))
         ways = []
         if unseen and recorder.refusal is None:

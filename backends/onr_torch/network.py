@@ -106,7 +106,7 @@ class TorchNetwork:
 
     def _twin(self, *, chains: bool) -> nn.Module:
         """The module, or a cheaper one of the same function at the present weights."""
-        # What a module keeps of a call, nobody could read in a twin.
+        # A module that keeps tensors of a call is not replaced: in a twin nobody could read them.
         if not self._check or record_of(self.module).keeps_tensors:
             return self.module
         parameter = self._parameter()

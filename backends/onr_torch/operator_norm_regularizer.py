@@ -274,9 +274,8 @@ class OperatorNormRegularizer:
         _check_call(model, x)
         self._tell_of_memory(index)
         if self.term.form == "jacobian":
-            term = self._of_jacobian(
-                model, x, index, labels
-            )  # before the pass moves the statistics
+            # The term comes first: the pass below moves the running statistics.
+            term = self._of_jacobian(model, x, index, labels)
             return tensor_of(model(x), model), term
         clean, _, term = self.pair(model, x, index=index, labels=labels)
         return clean, term

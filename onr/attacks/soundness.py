@@ -45,7 +45,7 @@ def require_sound(
         return moved
     xp = array_namespace(moved)
     with np.errstate(over="ignore", invalid="ignore"):
-        sound = xp.isfinite(xp.sum(moved))  # or a sum overflows, and each entry is looked at
+        sound = xp.isfinite(xp.sum(moved))  # if the sum overflows, each entry is looked at
     if bool(sound if value is None else sound & ~xp.any(xp.isnan(value))):
         return moved
     wrong = xp.any(xp.isnan(flatten(moved)), axis=1)

@@ -22,7 +22,7 @@ from onr.losses import one_hot
 from onr.measurements.perturbations import absolute_cosine
 from onr.protocols import Array, Network, Norm
 
-__all__ = ["WHOLE", "Measured", "measure_images", "worst_pictures"]
+__all__ = ["WHOLE", "WORST", "Measured", "measure_images", "worst_pictures"]
 
 WHOLE = 64
 """The most outputs of which the whole Jacobian is formed."""
@@ -35,7 +35,7 @@ TOLERANCE = 1e-3
 HALVINGS = 12
 """How often the segment from an image to its perturbation is halved."""
 WORST, SIDE = 10, 112
-"""How many images of a block are kept as pictures, and up to how many pixels a side."""
+"""How many images are kept as pictures, and up to how many pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _attacked(block: Block, predicted: np.ndarray) -> dict[str, Any]:
             if again:
                 fresh = attack(network, x[left], block.labels[left], rng=rng)
                 better = np.flatnonzero(_classes_at(network, fresh) != y[left])
-                moved = put(moved, left[better], fresh[better])  # a new array of further()
+                moved = put(moved, left[better], fresh[better])  # further() returned a new array
             else:
                 more = place < len(radii)
                 moved = attack.further(

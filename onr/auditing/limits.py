@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onr.auditing.images import WHOLE
 from onr.auditing.results import Results, kinds, norms
 from onr.auditing.wording import eps_text, norm_text
 
@@ -51,10 +52,10 @@ def limits(audit: Results, /) -> list[str]:
         said.append(
             f"These norms are not exact, and the values are lower bounds: {', '.join(bounds)}."
         )
-    if float(record.get("classes", 0)) > 64:
+    if float(record.get("classes", 0)) > WHOLE:
         said.append(
-            "The model has more than 64 classes: norms and first-order radii use the ten largest "
-            "logits and that of the label."
+            f"The model has more than {WHOLE} classes: norms and first-order radii use the ten "
+            "largest logits and that of the label."
         )
     if not audit.flags:
         said.append("No check was run: the attack may fail because gradients are hidden.")

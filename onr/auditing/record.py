@@ -132,7 +132,7 @@ class Audit(Results):
         for name, each in files.items():
             write_atomic(folder / name, each)
         for name in {*TABLES.values(), PICTURES, PAGE} - set(files):
-            (folder / name).unlink(missing_ok=True)  # of the audit that was here
+            (folder / name).unlink(missing_ok=True)  # left by an earlier audit
         for part in self.parts:
             part.remove()
         return [folder / name for name in files]

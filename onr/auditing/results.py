@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onr.auditing.images import WORST
 from onr.auditing.intervals import quantile, wilson
 from onr.auditing.protocols import Flag
 from onr.records import columns_as_rows
@@ -15,8 +16,6 @@ from onr.typing import Row
 __all__ = ["Results", "kinds", "norms"]
 
 QUANTILES = (0.05, 0.5, 0.95)
-WORST = 10
-"""How many of the worst images are shown and saved as pictures."""
 
 
 @dataclass(frozen=True, repr=False)

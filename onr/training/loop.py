@@ -291,7 +291,8 @@ class Training:
     def _accuracies(self, epoch: int) -> dict[str, float]:
         """The accuracy of the learner's network on the validation images, clean and attacked.
 
-        And :func:`onr.training.collapse.median_rho` of the images that are attacked.
+        The record also has :func:`onr.training.collapse.median_rho` of the images that are
+        attacked.
         """
         network = self.learner.network.frozen()
         labels = self.validation.labels
