@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["ImageError", "NotAvailableError", "OnrError", "UnknownNameError", "missing_extra"]
+
 EXTRAS = {
     "torch": "torch",
     "torchvision": "torch",

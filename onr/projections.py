@@ -9,6 +9,8 @@ from __future__ import annotations
 from onr.arrays import array_namespace, safe
 from onr.typing import Array
 
+__all__ = ["project_lp_ball", "project_simplex"]
+
 
 def project_simplex(w: Array, total: Array | float) -> Array:
     """The closest point of ``{t >= 0, sum t = total}``: ``max(w - tau, 0)``, row by row.

@@ -24,6 +24,21 @@ from onr.hookspecs import PROJECT, Entry
 from onr.numerals import number
 from onr.version import __version__
 
+__all__ = [
+    "KINDS",
+    "OWN",
+    "Plugin",
+    "Registry",
+    "Resolved",
+    "bare",
+    "canonical",
+    "load",
+    "located",
+    "norm_spec",
+    "registry",
+    "served",
+]
+
 BUILTIN = ("onr.cli", "onr.auditing", "onr_numpy", "onr_torch", "onr_paper", "onr_validation")
 """The plugins of this project, in the order of registration."""
 KINDS = {

@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+__all__ = ["Dense", "DenseLayer", "Pooling", "Rectifier", "pooling_windows", "toeplitz"]
+
 
 def _zeros(z: np.ndarray) -> np.ndarray:
     """Zeros of the number type of the entries; ``np.zeros_like`` fills object arrays with ints."""

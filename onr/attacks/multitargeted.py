@@ -17,7 +17,7 @@ from onr.norms import as_norm
 from onr.protocols import Array, Network, Norm
 from onr.typing import Rng
 
-__all__ = ["MultiTargeted"]
+__all__ = ["ROUNDING", "MultiTargeted"]
 
 MARGIN = Margin()
 CANDIDATES = 10

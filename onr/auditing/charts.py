@@ -9,7 +9,19 @@ from html import escape
 
 import numpy as np
 
-__all__ = ["Axis", "bands_chart", "intervals_chart", "scatter_chart", "strips_chart"]
+__all__ = [
+    "BOTTOM",
+    "HEIGHT",
+    "LEFT",
+    "RIGHT",
+    "TOP",
+    "WIDTH",
+    "Axis",
+    "bands_chart",
+    "intervals_chart",
+    "scatter_chart",
+    "strips_chart",
+]
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 46

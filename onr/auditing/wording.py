@@ -15,6 +15,7 @@ __all__ = [
     "eps_text",
     "figure",
     "flag_number",
+    "images_text",
     "norm_text",
     "options_text",
     "percent",

@@ -8,7 +8,7 @@ from onr.arrays import array_namespace, max_abs, safe
 from onr.norms import dual_exponent
 from onr.protocols import Array
 
-__all__ = ["interpolated", "schur_bound"]
+__all__ = ["interpolated", "neighbours", "schur_bound"]
 
 NODES = (1.0, 2.0, math.inf)
 FLOOR = 1e-12

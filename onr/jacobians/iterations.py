@@ -35,13 +35,7 @@ from onr.protocols import (
     UncheckedLinearization,
 )
 
-__all__ = [
-    "Ascent",
-    "Step",
-    "projected_gradient_ascent",
-    "pull_back",
-    "walk",
-]
+__all__ = ["Ascent", "Step", "Trace", "projected_gradient_ascent", "pull_back", "walk"]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,19 @@ import numpy as np
 from onr.arrays import to_numpy
 from onr.errors import NotAvailableError
 
-__all__ = ["Law", "Laws", "at", "law", "outcomes", "require"]
+__all__ = [
+    "BATCH",
+    "CLOSE",
+    "STEP",
+    "TOLERANCE",
+    "Law",
+    "Laws",
+    "at",
+    "law",
+    "offered",
+    "outcomes",
+    "require",
+]
 
 BATCH = 7
 """How many random examples a law is tried on at once."""

@@ -14,7 +14,7 @@ from onr.numerals import written
 from onr.registry import canonical, load, located
 from onr.training.config import TrainConfig
 
-__all__ = ["absolute", "configuration", "preset", "read_configuration"]
+__all__ = ["OPTIONS", "absolute", "configuration", "preset", "read_configuration"]
 
 OPTIONS = {"model_options": "model", "method_options": "method"}
 """For each table of options, the field that names their owner."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from onr.errors import OnrError
 
-__all__ = ["paper"]
+__all__ = ["CNN7", "WRN", "paper"]
 
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "standard": ("onr_paper:standard", {}),

@@ -12,7 +12,7 @@ from onr.feasible import Bounds
 from onr.protocols import Norm
 from onr_torch.library_attacks.library_attack import Classifier, LibraryAttack, library
 
-__all__ = ["autoattack"]
+__all__ = ["NORMS", "autoattack"]
 
 NORMS = {"1": "L1", "2": "L2", "inf": "Linf"}
 

@@ -12,7 +12,7 @@ from onr.auditing.probes import broken
 from onr.auditing.protocols import Evidence, Flag
 from onr.registry import load
 
-__all__ = ["BlackBox"]
+__all__ = ["QUERIES", "BlackBox"]
 
 QUERIES = 1000
 

@@ -9,7 +9,7 @@ from typing import Any
 from onr.experiments import Experiment, Measurement
 from onr_validation.reproduction.scales import Scale
 
-__all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "of_methods"]
+__all__ = ["L2_METHODS", "LINF_METHODS", "OWN_METHODS", "for_own_methods", "of_methods"]
 
 L2_METHODS = ("standard", "at", "dd-snr", "global-snr")
 LINF_METHODS = ("standard", "at-linf", "dd-onr", "global-snr")

@@ -14,7 +14,7 @@ from onr_validation.lemmas.bracket_laws import attains, check_brackets, found_no
 from onr_validation.lemmas.laws import Arithmetic, Law
 from onr_validation.naive import size
 
-__all__ = ["check_table"]
+__all__ = ["ENTRIES", "check_table"]
 
 ENTRIES = {
     (1, 1): "largest l1 norm of a column",

@@ -49,7 +49,7 @@ from onr_validation.theorem.identities import (
 )
 from onr_validation.theorem.propagation import PROVEN, Propagation
 
-__all__ = ["DrawCheck", "check_theorem"]
+__all__ = ["MEASURED_TOLERANCE", "DrawCheck", "check_theorem"]
 
 MEASURED_TOLERANCE = 1e-6
 """The largest deviation that counts as equal in float64 where no theorem gives a bound."""

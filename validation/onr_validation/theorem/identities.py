@@ -22,7 +22,7 @@ from onr_numpy.network import DenseNetwork
 from onr_validation.naive import conjugate, exponent, size, steepest
 from onr_validation.theorem.naive_network import NaivePoint, naive_point
 
-__all__ = ["Identities", "radius_is_tight", "said", "value_agrees"]
+__all__ = ["EDGE", "Held", "Identities", "radius_is_tight", "said", "value_agrees"]
 
 TOLERANCE = 1e-9
 """How far two float64 computations of one number may differ, relative to its largest term."""
