@@ -104,39 +104,32 @@ def operator_norm(
         if count is not None and count < 1:
             raise OnrError(f"{name} = {count}: expected at least 1")
     rng = rng or np.random.default_rng(0)
-    if not hasattr(J, "jvp"):
-        return _of_matrices(J, (), p, q, rng, restarts, steps)
-    n = math.prod(J.input_shape)
-    if min(J.value.shape[1], n) > WHOLE:
-        return _of_products(J, p, q, rng, restarts, steps, on_progress)
-    return _of_matrices(jacobian(J), J.input_shape, p, q, rng, restarts, steps)
+    matrices: Array = J
+    shape: tuple[int, ...] = ()
+    if hasattr(J, "jvp"):
+        if min(J.value.shape[1], math.prod(J.input_shape)) > WHOLE:
+            return _of_products(J, p, q, rng, restarts, steps, on_progress)
+        matrices, shape = jacobian(J), J.input_shape
+    Matrices(matrices)  # checks the shape
+    check_matrices(matrices)
+    shape = shape or matrices.shape[2:]
+    exact = _exact_if_any(matrices, shape, p, q)
+    return exact or bracketed_norm(matrices, shape, p, q, rng, restarts, steps)
 
 
-def _of_matrices(
-    J: Array,
-    shape: tuple[int, ...],
-    p: Norm,
-    q: Norm,
-    rng: np.random.Generator,
-    restarts: int | None,
-    steps: int | None,
-) -> OperatorNorm:
-    """The first row that applies in the table of :func:`operator_norm`."""
-    Matrices(J)  # checks the shape
-    check_matrices(J)
+def _exact_if_any(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm | None:
+    """The exact norm; ``None`` if floats have no exact algorithm. Exact numbers must have one."""
     _, d, n = J.shape
-    shape = shape or (n,)
     floats = J.dtype != object
+    exact = None
     if floats or {exponent(p), exponent(q)} <= {1, 2, math.inf, None}:
         exact = exact_norm(J, shape, p=p, q=q)
-        if exact is not None:
-            return exact
-    if not floats:
+    if exact is None and not floats:
         raise NotExactError(
             f"no exact algorithm for p = {p.name}, q = {q.name} and d, n = {d}, {n}: use float "
             "matrices"
         )
-    return bracketed_norm(J, shape, p, q, rng, restarts, steps)
+    return exact
 
 
 def _of_products(
