@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from onr.auditing.comparison_page import comparison_page
 from onr.auditing.comparison_summary import comparison_findings, comparison_summary
 from onr.auditing.differences import Change, Differences, FlagPair, Moved, state
 from onr.auditing.intervals import newcombe, quantile
+from onr.auditing.pages.comparison_page import comparison_page
 from onr.auditing.record import Audit, json_bytes, page_or_warning
 from onr.auditing.results import norms
 from onr.auditing.saved import open_audit

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.auditing.page import audit_page
+from onr.auditing.pages.audit_page import audit_page
 from onr.auditing.results import Results
 from onr.auditing.summary import summary
 from onr.auditing.wording import counted, title

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onr.auditing.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
+from onr.auditing.pages.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
 from onr.auditing.wording import eps_text, figure, norm_text, unit
 
 __all__ = ["accuracy_axis", "in_unit", "radius_axis"]

@@ -14,14 +14,13 @@ from audits import FLAGS, RADII, failed, made
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from onr.auditing import page
 from onr.auditing.base_check import BaseCheck
 from onr.auditing.comparison import compare
-from onr.auditing.comparison_page import comparison_page
 from onr.auditing.findings import findings
-from onr.auditing.page import audit_page
-from onr.auditing.page_images import table
-from onr.auditing.png import as_picture, png
+from onr.auditing.pages.audit_page import audit_page
+from onr.auditing.pages.comparison_page import comparison_page
+from onr.auditing.pages.png import as_picture, png
+from onr.auditing.pages.shown_images import table
 from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit
 
@@ -198,7 +197,7 @@ def test_an_installed_check_explains_its_flag(monkeypatch: pytest.MonkeyPatch) -
     class Ours(BaseCheck):
         summary, meaning, remedy = "it varies", "The loss is noisy.", "Look at the forward pass."
 
-    monkeypatch.setattr(page, "load", lambda kind, name: Ours)
+    monkeypatch.setattr("onr.auditing.pages.audit_page.load", lambda kind, name: Ours)
     text = checked(audit_page(made())).text
     assert "The loss is noisy." in text
     assert "Look at the forward pass." in text

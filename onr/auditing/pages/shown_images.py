@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onr.auditing.png import data_uri
+from onr.auditing.pages.png import data_uri
 from onr.auditing.results import Results, norms
 from onr.auditing.wording import class_name, eps_text, figure, radius_text
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from onr.auditing.axes import accuracy_axis, radius_axis
-from onr.auditing.charts import bands_chart, intervals_chart
 from onr.auditing.differences import Differences, state
+from onr.auditing.pages.axes import accuracy_axis, radius_axis
+from onr.auditing.pages.charts import bands_chart, intervals_chart
+from onr.auditing.pages.rendering import rendered
 from onr.auditing.protocols import Flag
-from onr.auditing.rendering import rendered
 from onr.auditing.wording import eps_text, flag_number, percent, threat_text, title
 
 __all__ = ["comparison_page"]

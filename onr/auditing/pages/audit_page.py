@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from onr.attacks.multitargeted import MultiTargeted
-from onr.auditing.axes import accuracy_axis, in_unit, radius_axis
-from onr.auditing.charts import (
+from onr.auditing.checks.black_box import QUERIES, BlackBox
+from onr.auditing.findings import doubt, findings
+from onr.auditing.intervals import quantile, wilson
+from onr.auditing.limits import limits
+from onr.auditing.pages.axes import accuracy_axis, in_unit, radius_axis
+from onr.auditing.pages.charts import (
     BOTTOM,
     HEIGHT,
     TOP,
@@ -19,13 +23,9 @@ from onr.auditing.charts import (
     scatter_chart,
     strips_chart,
 )
-from onr.auditing.checks.black_box import QUERIES, BlackBox
-from onr.auditing.findings import doubt, findings
-from onr.auditing.intervals import quantile, wilson
-from onr.auditing.limits import limits
-from onr.auditing.page_images import failures, table, worst
+from onr.auditing.pages.rendering import rendered
+from onr.auditing.pages.shown_images import failures, table, worst
 from onr.auditing.protocols import Flag
-from onr.auditing.rendering import rendered
 from onr.auditing.results import Results, kinds, norms
 from onr.auditing.wording import (
     class_name,
@@ -65,7 +65,7 @@ def audit_page(audit: Results) -> bytes:
     order = {"raised": 0, "not checked": 1, "ok": 2}
     flags = sorted(map(_flag, audit.flags), key=lambda each: order[each["state"]])
     return rendered(
-        "page.html.jinja",
+        "audit.html.jinja",
         title=title(audit.record),
         threat=_threat(audit),
         doubt=doubt(audit),
