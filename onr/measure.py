@@ -27,11 +27,10 @@ from typing import Any
 import numpy as np
 
 from onr import measurements
-from onr.errors import OnrError
 from onr.front_door.arguments import RngLike, generator, labels_of, radius, warn_of
 from onr.front_door.models import FIRST, network_of
-from onr.measurements import loaders
 from onr.measurements.batches import Inputs
+from onr.measurements.loaders import extent, labelled, taken
 from onr.norms import LpNorm
 from onr.protocols import BackendNetwork, Loss, NormLike
 from onr.text import attack_by_name, norm
@@ -63,19 +62,17 @@ def _seed(rng: RngLike) -> int:
 
 
 def _prepared(
-    model: Any, x: Any, y: Any, *, labelled: bool = True, bounded: bool = False
+    model: Any, x: Any, y: Any, *, needs_labels: bool = True, bounded: bool = False
 ) -> tuple[BackendNetwork, Inputs, Array]:
-    """The network, the inputs and the labels; class 0 where none are given and none looked at.
+    """The network, the inputs and the labels; class 0 where labels are neither given nor needed.
 
     Pixels outside [0, 1] are a warning to the caller of the calling function, unless they are
     ``bounded``: then what measures refuses them.
     """
-    if y is None and labelled and hasattr(x, "shape"):
-        raise OnrError("give y, the label of each input")
-    inputs, y = loaders.labelled(model, x, y)
+    inputs, y = labelled(model, x, y, required=needs_labels)
     network = network_of(model, inputs if hasattr(inputs, "shape") else inputs[:FIRST])
     labels = labels_of([0] * len(inputs) if y is None else y, network, inputs)
-    low, high = (0.0, 1.0) if bounded else loaders.extent(inputs)
+    low, high = (0.0, 1.0) if bounded else extent(inputs)
     if low < 0 or high > 1:
         warnings.warn(
             f"pixels run from {low:g} to {high:g}, outside [0, 1]: they are measured as they are, "
@@ -83,7 +80,7 @@ def _prepared(
             "normalisation inside the model",
             stacklevel=3,
         )
-    return network.frozen(), loaders.taken(network, inputs), labels
+    return network.frozen(), taken(network, inputs), labels
 
 
 def accuracy(model: Any, x: Any, y: Array | None = None, /) -> float:
@@ -216,7 +213,7 @@ def norms(
         (['lower', 'upper', 'bracket'], 'exact')
 
     """
-    network, x, labels = _prepared(model, x, y, labelled=False)
+    network, x, labels = _prepared(model, x, y, needs_labels=False)
     return measurements.norms(network, x, labels, p=norm(p), q=norm(q), on_progress=on_progress)
 
 
@@ -426,7 +423,7 @@ def directions(
         ('power method', 1.0)
 
     """
-    network, x, labels = _prepared(model, x, y, labelled=False)
+    network, x, labels = _prepared(model, x, y, needs_labels=False)
     return measurements.directions(
         network, x, labels, p=norm(p), q=norm(q), eps=radius(eps), seed=_seed(rng)
     )

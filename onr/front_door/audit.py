@@ -9,7 +9,6 @@ from typing import Any
 from onr.auditing.audit import AuditSettings, run_audit
 from onr.auditing.record import RECORD, Audit
 from onr.auditing.threat import Threat
-from onr.errors import OnrError
 from onr.files import require_writable
 from onr.front_door.arguments import radius, warn_of, whole_numbers
 from onr.front_door.models import FIRST, audited
@@ -73,8 +72,6 @@ def audit(
         ['0', '0.025', '0.05', '0.1', '0.2']
 
     """
-    if y is None and hasattr(x, "shape"):
-        raise OnrError("give y, the label of each input")
     inputs, y = labelled(model, x, y)
     network, refused = audited(model, inputs[:FIRST])
     inputs = taken(network, inputs)

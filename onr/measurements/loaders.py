@@ -18,7 +18,7 @@ from onr.typing import Array
 __all__ = ["extent", "labelled", "taken"]
 
 
-def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
+def labelled(model: Any, x: Any, y: Any, /, *, required: bool = True) -> tuple[Inputs, Any]:
     """Inputs that are read in slices, and their labels, from what a user has.
 
     Args:
@@ -30,10 +30,11 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
             of its pixels, and then item by item where it is measured: reading an item twice has to
             give the same image.
         y: the labels of an array, or nothing.
+        required: whether an array must have labels.
 
     Raises:
-        OnrError: ``x`` is none of these, is empty, has labels and is given ``y`` too, or its images
-            differ in shape or type, or in number from their labels.
+        OnrError: ``x`` is none of these, is empty, has labels and is given ``y`` too, has none, or
+            its images differ in shape or type, or in number from their labels.
 
     Example:
         >>> x, y = np.zeros((5, 3)), np.arange(5)
@@ -43,6 +44,8 @@ def labelled(model: Any, x: Any, y: Any) -> tuple[Inputs, Any]:
 
     """
     if hasattr(x, "shape"):
+        if y is None and required:
+            raise OnrError("give y, the label of each input")
         return x, y
     if y is not None:
         raise OnrError(
