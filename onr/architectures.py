@@ -220,7 +220,8 @@ def parameters_of(
     """The given parameters by name, or freshly drawn ones if none are given.
 
     Raises:
-        OnrError: a parameter of the architecture is not given, or has another shape.
+        OnrError: a parameter of the architecture is not given or has another shape, or one is given
+            that the architecture does not have.
 
     Example:
         >>> three = Architecture((4,), (Affine(3),))
@@ -235,4 +236,6 @@ def parameters_of(
     for name, value in drawn.items():
         if name not in given or np.shape(given[name]) != value.shape:
             raise OnrError(f"parameters do not fit the model: {name} of shape {value.shape}")
-    return {name: given[name] for name in drawn}
+    if more := [name for name in given if name not in drawn]:
+        raise OnrError(f"parameters do not fit the model: it has no {more[0]}")
+    return dict(given)

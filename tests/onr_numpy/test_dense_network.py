@@ -19,8 +19,10 @@ from onr.architectures import (
     initial_parameters,
 )
 from onr.arrays import to_numpy
+from onr.errors import OnrError
 from onr.jacobians.dense import jacobian
 from onr.norms import LpNorm
+from onr_numpy.backend import NumpyBackend
 from onr_numpy.layers import toeplitz
 from onr_numpy.network import DenseNetwork
 from onr_torch.backend import TorchBackend
@@ -78,6 +80,17 @@ def parameters(model, seed=0):
         elif name.endswith("running_var"):
             drawn[name] = rng.uniform(0.3, 3, value.shape)
     return drawn
+
+
+@pytest.mark.parametrize("backend", [NumpyBackend(), TorchBackend()])
+def test_parameters_that_do_not_fit_are_refused(backend):
+    model = ZOO["mlp"]
+    drawn = initial_parameters(model, seed=0)
+    name = next(iter(drawn))
+    less = {other: value for other, value in drawn.items() if other != name}
+    for wrong in (less, drawn | {name: drawn[name][1:]}, drawn | {"9.weight": drawn[name]}):
+        with pytest.raises(OnrError, match="parameters do not fit the model"):
+            backend.build(model, parameters=wrong)
 
 
 def build(model, seed=0, **options):
