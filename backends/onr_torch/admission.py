@@ -61,6 +61,8 @@ class Record:
     """Whether the checks are left out."""
     keeps_tensors: bool = False
     """Whether a call leaves new tensors in the attributes of the module."""
+    writes_inputs: bool = False
+    """Whether a call was seen to write into its inputs."""
     admitted: set[tuple[Any, ...]] = field(default_factory=set)
     """The kinds of inputs at which the checks passed."""
     proven: set[Any] = field(default_factory=set)
@@ -149,7 +151,7 @@ def admit(
     record = record_of(module)
     parts = tuple(map(id, module.modules()))
     if parts != record.parts:
-        record.parts, record.keeps_tensors = parts, False
+        record.parts, record.keeps_tensors, record.writes_inputs = parts, False, False
         record.admitted.clear()
         record.proven.clear()
     kind = (tuple(x.shape[1:]), x.dtype, x.device, bfloat16)
@@ -168,6 +170,7 @@ def admit(
                 record.keeps_tensors |= trial.check_values(drawn(), x[:MOST])
             if gradients:
                 trial.check_gradients()
+            record.writes_inputs |= trial.writes_inputs
     record.admitted |= {(False, *kind), (gradients, *kind)}
     return record
 
@@ -253,7 +256,7 @@ class _Trial:
     def __init__(self, module: nn.Module, x: torch.Tensor, bfloat16: bool) -> None:
         self._module, self._name, self._bfloat16 = module, type(module).__name__, bfloat16
         self._tolerance = rounding(x, bfloat16) ** 0.5
-        self._draws = False
+        self._draws = self.writes_inputs = False
         self._rng = torch.Generator().manual_seed(0)
         with torch.inference_mode(False):
             self._first = x[:1].detach().clone()
@@ -379,7 +382,11 @@ class _Trial:
             start = generator_state(x.device)
             try:
                 leaf = x if x.requires_grad else x.clone().requires_grad_(gradients)
-                found = logits(module, leaf.clone())
+                given = leaf.clone()
+                found = logits(module, given)
+                # The version also tells of a write that changes nothing here, as of a ReLU.
+                written = given.is_inference() or given._version > 0
+                self.writes_inputs |= written or not torch.equal(given, leaf)
                 if pulled is not None:
                     found.backward(pulled)  # type: ignore[no-untyped-call]  # torch's
             except (OnrError, torch.OutOfMemoryError):

@@ -64,6 +64,8 @@ class TorchNetwork:
         self._input_shape = input_shape
         self._is_frozen = False
         self._admitted: set[tuple[Any, ...]] = set()  # kinds of inputs of a frozen network
+        self.copies_inputs = True
+        """Whether passes get a copy, because the module may write into its inputs."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -79,7 +81,8 @@ class TorchNetwork:
         """
         self._admit(x)
         with torch.no_grad(), constant_parameters(self.passes), mixed_precision(x, self.bfloat16):
-            return tensor_of(self.passes(x), self.passes).to(x.dtype).detach()
+            given = x.clone() if self.copies_inputs else x
+            return tensor_of(self.passes(given), self.passes).to(x.dtype).detach()
 
     def linearize(self, x: torch.Tensor, /, *, jvp: bool = True) -> TorchLinearization:
         """The linearisation at ``x``, shape ``(batch, *input_shape)``.
@@ -100,7 +103,8 @@ class TorchNetwork:
         """Check the module at inputs of this kind; a frozen one, which stays the same, once."""
         kind = (gradients, tuple(x.shape[1:]), x.dtype, x.device)
         if self._check and kind not in self._admitted:
-            admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
+            record = admit(self.module, x, gradients=gradients, bfloat16=self.bfloat16)
+            self.copies_inputs = record.trusted or record.writes_inputs
             if self._is_frozen:
                 self._admitted.add(kind)
 

@@ -313,3 +313,36 @@ def test_layers_without_a_shape_and_weights_without_gradients_are_refused() -> N
         module = nn.Linear(SIZE, 3).eval()
     with pytest.raises(OnrError, match=r"'weight' was made inside torch.inference_mode\(\)"):
         linearize(module, inputs())
+
+
+@pytest.mark.parametrize("write", [lambda x: x.sub_(0.5), lambda x: functional.relu_(x - 0.5)])
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_module_that_writes_into_its_inputs_is_measured_as_one_that_does_not(
+    write: Callable[[torch.Tensor], torch.Tensor], trusted: bool
+) -> None:
+    pure = Of(lambda m, x: m.layer(write(x.clone())))
+    writing = Of(lambda m, x: m.layer(write(x.mul_(1))))  # the view of a batch is written, too
+    if trusted:
+        trust(writing)
+    x, y = inputs(), torch.tensor([0, 1, 2, 0])
+    before = x.clone()
+    verbs: list[Callable[[nn.Module], Any]] = [
+        lambda module: onr.measure.accuracy(module, x, y),
+        lambda module: onr.measure.robust_accuracy(module, x, y, p=2, eps=[0.1, 0.5]).tolist(),
+        lambda module: onr.measure.alignment(module, x, y, p=2, eps=0.1),
+        lambda module: onr.attack(module, x, y, p="inf", eps=0.1).tolist(),
+        lambda module: TorchNetwork(module, (SIZE,))(x).tolist(),
+    ]
+    for verb in verbs:
+        assert verb(writing) == verb(pure)
+        assert torch.equal(x, before)
+
+
+def test_an_in_place_activation_leaves_inputs_of_any_sign_alone() -> None:
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(SIZE, CLASSES))
+    network = TorchNetwork(module, (SIZE,))
+    network(inputs())  # is checked where the activation changes nothing
+    x = -inputs()
+    network(x)
+    assert (x <= 0).all()
+    assert (x < 0).any()

@@ -48,10 +48,12 @@ class Classifier(nn.Module):
 
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, module: nn.Module, dtype: torch.dtype, *, copies: bool = False) -> None:
         super().__init__()
         self.module = module
         self.dtype = dtype
+        self.copies = copies
+        """Whether the module gets copies of the images, since it may write into its inputs."""
         self.training = False
         self.failed: torch.Tensor | None = None
         """An image at which the network gave NaN; NaN if there was none."""
@@ -65,7 +67,7 @@ class Classifier(nn.Module):
         # The detour by (batch, n) makes the gradient contiguous; a channels-last module alone would
         # return a channels-last gradient.
         images = x.flatten(1).reshape(x.shape)
-        logits: torch.Tensor = self.module(images.to(self.dtype))
+        logits: torch.Tensor = self.module(images.to(self.dtype, copy=self.copies))
         self._watch(x.detach(), logits.detach())
         least = logits.detach().where(logits > -torch.inf, torch.inf).amin(1, keepdim=True)
         logits = torch.where(logits == -torch.inf, least - MASKED, logits)
@@ -156,7 +158,7 @@ class LibraryAttack:
         seed = int(rng.integers(2**31, size=len(x))[0])
         images = x.detach().clone(memory_format=torch.contiguous_format)
         parameter = next(network.passes.parameters(), x)
-        classifier = Classifier(network.passes, parameter.dtype)
+        classifier = Classifier(network.passes, parameter.dtype, copies=network.copies_inputs)
         with (
             constant_parameters(network.passes),
             _gradients_kept(network.passes),

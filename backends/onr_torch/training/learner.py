@@ -305,7 +305,7 @@ class Objective(nn.Module):
             tangent = trainable_jvp(module, x, probe.direction, bfloat16=bfloat16)
         if probe.evaluated:
             with evaluating(module), fixed_buffers(module), mixed_precision(x, bfloat16):
-                evaluated = logits(module, x).to(x.dtype)
+                evaluated = logits(module, x.clone()).to(x.dtype)  # the module may write into it
         return tangent, evaluated
 
 
