@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from onr.errors import OnrError
 
-__all__ = ["numbered", "outputs_of"]
+__all__ = ["largest_output", "numbered", "outputs_of"]
 
 OUTPUT = "#"
 """The sign before the number of an output that stands for a class, as in ``#207``."""
@@ -24,13 +24,26 @@ def numbered(names: Sequence[str]) -> bool:
     return list(names) == [str(index) for index in range(len(names))]
 
 
+def largest_output(classes: Sequence[str]) -> int | None:
+    """The largest number of an output that a class has in place of a name; ``None`` of none.
+
+    Example:
+        >>> largest_output(["#2", "bee", "#0"]), largest_output(["ant", "bee"])
+        (2, None)
+
+    """
+    numbers = [name.removeprefix(OUTPUT) for name in classes if name.startswith(OUTPUT)]
+    return max((int(number) for number in numbers if number.isdecimal()), default=None)
+
+
 def outputs_of(classes: Sequence[str], names: Sequence[str], *, data: str, model: str) -> list[int]:
     """The output of a model that stands for each class of a data set.
 
     Names are compared without case, with underscores and hyphens as spaces. A name of the model
     may list synonyms, separated by commas (``n01440764, tench, Tinca tinca``), each of which
     counts. ``#207`` is output 207. Where the data set or the model has only numbers for its
-    classes, the numbers count, if there are as many classes as outputs.
+    classes, and no class names its output so, the numbers count, if there are as many classes as
+    outputs.
 
     Args:
         classes: the names of the data set's classes.
@@ -57,7 +70,7 @@ def outputs_of(classes: Sequence[str], names: Sequence[str], *, data: str, model
         "; write #NUMBER, the number of the output, as the class's name (of a folder, by a line "
         "FOLDER = #NUMBER in classes.txt)"
     )
-    if numbered(classes) or numbered(names):
+    if largest_output(classes) is None and (numbered(classes) or numbered(names)):
         if len(classes) != len(names):
             raise OnrError(
                 f"{data} has {len(classes)} classes and {model} {len(names)} outputs, and "
@@ -76,9 +89,9 @@ def outputs_of(classes: Sequence[str], names: Sequence[str], *, data: str, model
             known.setdefault(synonym, []).append(index)
     outputs: list[int] = []
     for name in classes:
-        number = name.removeprefix(OUTPUT)
-        if name.startswith(OUTPUT) and number.isdecimal() and int(number) < len(names):
-            found = [int(number)]
+        number = largest_output([name])
+        if number is not None and number < len(names):
+            found = [number]
         else:
             found = known.get(_plain(name), [])
         if not found:

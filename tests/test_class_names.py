@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from onr.class_names import outputs_of
 from onr.data import Dataset, LaterSplit, Split
 from onr.errors import OnrError
+from onr.training.config import TrainConfig
+from onr.training.factories import make_dataset
 
 WORDS = ["Tabby_cat", "border-collie", "crane", "wolf", "bee", "ant"]
 PLAIN = ["tabby cat", "border collie", "crane", "wolf", "bee", "ant"]
@@ -51,6 +55,18 @@ def test_what_is_in_doubt_is_refused(classes: list[str], names: list[str], messa
 def test_numbers_count_where_there_are_as_many() -> None:
     for classes, names in ((["0", "1"], ["cat", "dog"]), (["dog", "cat"], ["0", "1"])):
         assert outputs_of(classes, names, data="data", model="model") == [0, 1]
+
+
+def test_a_number_of_an_output_counts_for_a_model_without_names(tmp_path: Path) -> None:
+    names = ["0", "1", "2"]
+    assert outputs_of(["#2", "#0", "#1"], names, data="data", model="model") == [2, 0, 1]
+    with pytest.raises(OnrError, match="'bee', which is no output of model"):
+        outputs_of(["#2", "bee"], names, data="data", model="model")
+
+    pixels, labels = np.zeros((4, 1, 3), np.uint8), np.array([0, 1, 2, 0])
+    np.savez(tmp_path / "mine-test.npz", images=pixels, labels=labels, classes=["#2", "#0", "#1"])
+    config = TrainConfig(dataset=f"npz:{tmp_path}/mine", model="torch.nn:Flatten")
+    assert make_dataset(config).test.labels.tolist() == [2, 0, 1, 2]
 
 
 def test_labels_become_outputs_and_the_training_part_stays_unread() -> None:

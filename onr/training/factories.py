@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onr.class_names import largest_output
 from onr.data import Dataset
 from onr.errors import OnrError
 from onr.protocols import BackendNetwork, Method, Norm
@@ -79,7 +80,8 @@ def make_dataset(config: TrainConfig, model: Callable[..., Any] | None = None) -
 
     A data set whose target takes ``preparation`` is given that of a published model. If the classes
     of the model's outputs have names, the labels become the outputs of the same name. The names of
-    a published model do not count where its weights come from a file.
+    a published model do not count where its weights come from a file. Classes that are numbers of
+    outputs, as ``#2``, are these outputs of a model without names, too.
 
     Args:
         config: names the data set.
@@ -96,9 +98,12 @@ def make_dataset(config: TrainConfig, model: Callable[..., Any] | None = None) -
         given["preparation"] = getattr(model, "preparation", None)
     dataset: Dataset = target(**given)
     names = getattr(model, "classes", None)
-    if names and (config.weights is None or not hasattr(model, "record")):
-        return dataset.labelled_for(names, model=bare(config.model))
-    return dataset
+    if not names or (config.weights is not None and hasattr(model, "record")):
+        largest = largest_output(dataset.classes)
+        if largest is None:
+            return dataset
+        names = [str(output) for output in range(max(largest + 1, len(dataset.classes)))]
+    return dataset.labelled_for(names, model=bare(config.model))
 
 
 def make_method(config: TrainConfig) -> Method:

@@ -173,12 +173,29 @@ def _size(file: str) -> tuple[int, int]:
         return image.height, image.width
 
 
+def _deep(image: Any) -> str:
+    """What says that an image has more than eight bits a channel; empty if nothing does.
+
+    Pillow has no mode for several deep channels: it keeps the upper eight bits, and only the
+    arguments of its decoders tell.
+    """
+    if image.mode in DEEP or image.mode.startswith("I;"):
+        return f"mode {image.mode}"
+    for decoder, _, _, arguments in image.tile:
+        for each in arguments if isinstance(arguments, tuple) else (arguments,):
+            if isinstance(each, str) and ";16" in each:
+                return each
+            if decoder.startswith("ppm") and isinstance(each, int) and each > 255:
+                return f"values up to {each}"
+    return ""
+
+
 def _pixels(file: str, prepare: Callable[..., object]) -> np.ndarray:
     """One image, ``(3, H, W)``."""
     with _opened(file) as image:
-        if image.mode in DEEP or image.mode.startswith("I;"):
+        if deep := _deep(image):
             raise ValueError(
-                f"more than eight bits a channel (mode {image.mode}) would be cut off; save "
+                f"more than eight bits a channel ({deep}) would be cut off; save "
                 "it with eight, or give arrays of floats as npz:STEM"
             )
         return np.asarray(prepare(image.convert("RGB"))).transpose(2, 0, 1)

@@ -6,8 +6,10 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import tarfile
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -447,6 +449,37 @@ def test_folder_reads_grey_images_as_colours(tmp_path: Path) -> None:
     found = folder(str(tmp_path), data_dir=tmp_path).train
     ants = np.asarray(found.images)[found.labels == 0]
     assert np.array_equal(ants, np.stack([np.stack([grey] * 3)] * 2))
+
+
+def deep_png(colours: int, channels: int) -> bytes:
+    """A PNG of 5 x 6 pixels with 16 bits a channel, by its colour type."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    head = struct.pack(">IIBBBBB", 5, 6, 16, colours, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(5 * channels * 2)) * 6)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+DEEP = {
+    "0.ppm": b"P6 5 6 65535\n" + bytes(5 * 6 * 6),
+    "rgb.png": deep_png(2, 3),
+    "grey-alpha.png": deep_png(4, 2),
+    "rgb-alpha.png": deep_png(6, 4),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_several_channels_of_more_than_eight_bits_are_refused(name: str, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for file in (tmp_path / "test" / "ant").iterdir():
+        file.unlink()
+    (tmp_path / "test" / "ant" / name).write_bytes(DEEP[name])
+    with pytest.raises(OnrError, match=rf"{name}.*more than eight bits a channel"):
+        np.asarray(folder(str(tmp_path), data_dir=tmp_path).test.images)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
