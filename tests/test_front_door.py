@@ -455,3 +455,42 @@ def test_a_radius_in_grey_levels_is_doubted():
     with pytest.warns(UserWarning, match="write '8/255'"):
         onr.measure.robust_accuracy(model, x, y, p="inf", eps=["1/255", 8])
     onr.attack(model, x, y, p=2, eps=8)
+
+
+# Matrices
+
+
+def test_the_norm_of_a_weight_has_no_graph() -> None:
+    weight = nn.Linear(4, 3).weight[None]
+    assert weight.requires_grad
+    pairs = [(1, 2), (2, 2), ("inf", 1), ("inf", 2), (3, 3)]
+    for found, known in (
+        (onr.operator_norm(J, p=p, q=q) for J in (weight, weight.detach())) for p, q in pairs
+    ):
+        assert torch.equal(found.value, known.value)
+        assert not any(each.requires_grad for each in (found.lower, found.upper, found.v, found.u))
+    assert not onr.singular_values(weight).requires_grad
+    assert onr.linear_operator(weight).matvec(np.ones(4)).shape == (3,)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, "inf"])
+def test_a_norm_beyond_the_largest_float_is_refused(p: Any) -> None:
+    with pytest.raises(
+        onr.OnrError, match=r"too large for torch\.float64: scale the matrices down"
+    ):
+        onr.operator_norm(torch.full((1, 3, 4), 1e308, dtype=torch.float64), p=p, q=1)
+
+
+@pytest.mark.parametrize("option", ["restarts", "steps"])
+@pytest.mark.parametrize("value", [0, 1.5, "3", True])
+def test_counts_are_whole_numbers_whatever_the_norm(option: str, value: Any) -> None:
+    for q in (2, 3):
+        with pytest.raises(onr.OnrError, match=f"{option} = {value!r}: expected a whole number"):
+            onr.operator_norm(np.ones((1, 2, 2)), p=2, q=q, **{option: value})
+
+
+def test_an_operator_takes_real_vectors() -> None:
+    operator = onr.linear_operator(np.ones((1, 3, 4)))
+    for product, size in ((operator.matvec, 4), (operator.rmatvec, 3)):
+        with pytest.raises(onr.OnrError, match="complex128: expected real numbers"):
+            product(np.full(size, 1j))

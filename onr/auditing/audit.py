@@ -242,7 +242,7 @@ class _Plan:
             rng = np.random.default_rng(settings.seed)
             chosen = np.sort(rng.choice(of, self.images, replace=False))
         entries = math.prod(input_shape)
-        self.cells = settings.cell_images(input_shape)
+        self.cells = min(settings.cell_images(input_shape), self.images)
         self.block = max(1, min(BLOCK, ENTRIES // entries))
         self.blocks = [
             chosen[first : first + self.block] for first in range(0, self.images, self.block)

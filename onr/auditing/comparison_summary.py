@@ -5,6 +5,7 @@ from __future__ import annotations
 from onr.auditing.differences import Differences, state
 from onr.auditing.summary import WIDTH, clipped, table, wrapped
 from onr.auditing.wording import counted, eps_text, threat_text, title
+from onr.numerals import hundredths
 
 __all__ = ["comparison_findings", "comparison_summary"]
 
@@ -60,8 +61,8 @@ def comparison_summary(found: Differences, /) -> str:
     accuracy += [
         [
             each.eps,
-            f"{100 * each.a:.1f}",
-            f"{100 * each.b:.1f}",
+            hundredths(each.a),
+            hundredths(each.b),
             each.text,
             str(each.gained),
             str(each.lost),

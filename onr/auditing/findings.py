@@ -17,6 +17,7 @@ from onr.auditing.wording import (
     percent,
     radius_text,
 )
+from onr.numerals import hundredths
 
 __all__ = ["doubt", "findings"]
 
@@ -70,7 +71,7 @@ def findings(audit: Results) -> list[str]:
     low, high = wilson(right, count)
     said = [
         f"The model classifies {right:,} of {counted(count, 'image')} correctly "
-        f"({percent(right / count)}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+        f"({percent(right / count)}, 95 % interval {hundredths(low)} to {hundredths(high)} %)."
     ]
     if right:
         low, high = wilson(left, count)
@@ -78,7 +79,7 @@ def findings(audit: Results) -> list[str]:
             f"Perturbations within {norm_text(record['p'])} radius {eps} change {right - left:,} "
             f"of these {right:,} and leave {left:,} ({percent(left / right)}): at most "
             f"{percent(left / count)} of all images "
-            f"({100 * low:.1f} to {100 * high:.1f} %) are robust."
+            f"({hundredths(low)} to {hundredths(high)} %) are robust."
         )
     if right and "radius found" in columns:
         said += _radii(audit, correct)

@@ -17,6 +17,8 @@ from onr.errors import OnrError, missing_extra
 
 __all__ = ["open_audit"]
 
+KINDS: dict[str, type] = {"p": str, "eps": str, "radii": dict}
+"""What every record has."""
 DERIVED = ("curve", "aggregates", "flags", "failures", "table", "columns")
 """What ``audit.json`` has beside the record; it is computed again, or names the table."""
 
@@ -51,6 +53,12 @@ def open_audit(folder: str | Path, /) -> Audit:
             name: np.array(values, dtype=np.float64 if kinds[name] == "number" else np.str_)
             for name, values in read((folder / table).read_bytes()).items()
         }
+        rows = len(columns["label"])
+        if rows != content.get("images", rows):
+            raise ValueError(f"{table} has {rows} of {content['images']} rows")
+        for name, kind in KINDS.items():
+            if not isinstance(content[name], kind):
+                raise TypeError(f"{name} = {content[name]!r}")
         flags = tuple(_flag(each) for each in content["flags"])
         pictures = _pictures(folder / PICTURES)
     except ModuleNotFoundError as error:

@@ -20,6 +20,7 @@ from onr.auditing.wording import (
     threat_text,
     title,
 )
+from onr.numerals import hundredths
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -148,7 +149,7 @@ def _accuracy(audit: Results) -> list[str]:
         *table(
             [
                 ["radius", *(row["eps"] for row in curve)],
-                *([name, *(f"{100 * each:.1f}" for each in row)] for name, row in shares.items()),
+                *([name, *(hundredths(each) for each in row)] for name, row in shares.items()),
             ]
         ),
     ]

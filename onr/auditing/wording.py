@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onr.auditing.protocols import Flag
-from onr.numerals import number
+from onr.numerals import hundredths, number
 
 __all__ = [
     "class_name",
@@ -27,6 +27,9 @@ __all__ = [
     "unit",
 ]
 
+EXACT = 17
+"""As many digits tell any two floats apart."""
+
 
 def figure(value: float, digits: int = 3) -> str:
     """A number with three digits; a dash for NaN.
@@ -41,18 +44,20 @@ def figure(value: float, digits: int = 3) -> str:
     if math.isinf(value) or value == 0:
         return f"{value:g}"
     rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:g}" if 1e-4 <= abs(rounded) < 1e6 else f"{value:.{digits - 1}e}"
+    return (
+        f"{rounded:.{max(digits, 6)}g}" if 1e-4 <= abs(rounded) < 1e6 else f"{value:.{digits - 1}e}"
+    )
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with one decimal.
+    """A share as a percentage with one decimal; with more where 0 or 100 % would say too much.
 
     Example:
-        >>> percent(0.125), percent(math.nan)
-        ('12.5 %', '–')
+        >>> percent(0.125), percent(9999 / 10000), percent(1.0), percent(math.nan)
+        ('12.5 %', '99.99 %', '100.0 %', '–')
 
     """
-    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+    return "–" if math.isnan(share) else f"{hundredths(share)} %"
 
 
 def counted(count: int, what: str) -> str:
@@ -217,17 +222,24 @@ def images_text(record: Mapping[str, Any]) -> str:
 
 
 def flag_number(flag: Flag) -> str:
-    """The number of a flag, and how it compares with the threshold.
+    """The number of a flag, and how it compares with the threshold, with digits that show it.
 
     Example:
         >>> flag_number(Flag("chance", True, 0.1, 0.2, "field", "", comparison="below"))
         '0.1 < 0.2'
+        >>> flag_number(Flag("rho", True, 0.10004, 0.1, "ours", ""))
+        '0.10004 > 0.1'
 
     """
-    value = "?" if flag.value is None else figure(flag.value)
+    digits, value, threshold = 3, "?", figure(flag.threshold)
+    if flag.value is not None:
+        value = figure(flag.value)
+        while value == threshold and flag.value != flag.threshold and digits < EXACT:
+            digits += 1
+            value, threshold = figure(flag.value, digits), figure(flag.threshold, digits)
     beyond = flag.comparison == "above"
     sign = (">" if beyond else "<") if flag.raised else ("<=" if beyond else ">=")
-    return f"{value} {sign} {figure(flag.threshold)}"
+    return f"{value} {sign} {threshold}"
 
 
 def eps_text(record: Mapping[str, Any]) -> str:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from onr.cli.options import as_radii, pairs, shown_radius, warn
+from onr.cli.options import as_radii, pairs, show, shown_radius, warn
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
 from onr.errors import OnrError
 from onr.files import require_writable, write_atomic
+from onr.numerals import hundredths
 from onr.plots import accuracy_figure, svg
 from onr.registry import bare
 from onr.training.evaluation import EvaluationConfig, UnfinishedError
@@ -132,7 +132,7 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
     table = Table(title=f"{bare(record['attack'])} on {trained}{where}")
     columns = {
         f"eps (p = {record['p']})": _radii(record),
-        "accuracy": [f"{value:.1%}" for value in record["accuracy"]],
+        "accuracy": [f"{hundredths(value)}%" for value in record["accuracy"]],
         "standard error": [f"{value:.1%}" for value in record["standard_error"]],
     }
     if record["target"] is not None:
@@ -142,7 +142,7 @@ def evaluate(out: Path | None, plot: bool, **options: Any) -> None:
         table.add_column(name, justify="right")
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
-    Console().print(table)
+    show(table)
     sigma = record["sigma_1"]
     click.echo(
         f"sigma_1 of the logits' Jacobian: mean {sigma['mean']:.3g} over {sigma['images']} images"

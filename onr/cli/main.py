@@ -82,6 +82,8 @@ def _guarded(work: Callable[[], Any]) -> Any:
         raise Failure(str(known)) from error
     except KeyboardInterrupt:
         raise Failure("interrupted") from None
+    except BrokenPipeError:  # of a reader as head, which click leaves in silence
+        raise
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

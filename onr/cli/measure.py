@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
 from onr.arrays import to_numpy
-from onr.cli.options import as_radii, as_radius, warn
+from onr.cli.options import as_radii, as_radius, show, warn
 from onr.cli.progress import progress
 from onr.cli.subjects import announce, opened, subject_options
 from onr.feasible import doubt
@@ -268,7 +267,7 @@ def _measure(
         if row.get("rank", 0) <= PRINTED_RANKS:
             texts = [_text(row[name]) for name in (*columns, "mean", "standard_error")]
             table.add_row(*texts)
-    Console().print(table)
+    show(table)
     if out is not None:
         write_atomic(out / files[0], csv_table(rows, digits=DIGITS))
         if figure is not None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from onr.errors import OnrError
 from onr.numerals import number
@@ -15,9 +19,14 @@ __all__ = [
     "as_radius",
     "model_option",
     "pairs",
+    "show",
     "shown_radius",
     "warn",
 ]
+
+
+WIDEST = 10_000
+"""More columns than any table has."""
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -87,6 +96,26 @@ def shown_radius(eps: float, text: str) -> str:
     """
     number = f"{eps:.4g}"
     return number if text == number or len(text) > 12 else f"{text} = {number}"
+
+
+def show(table: Table) -> None:
+    """Print a table, wider than the terminal if a word or a number would not fit otherwise.
+
+    Example:
+        >>> table = Table("quantity", "mean")
+        >>> table.add_row("deviation", "7.661e-06")
+        >>> show(table)  # doctest: +ELLIPSIS
+        ┏━━━...
+        ...7.661e-06...
+
+    """
+    console = Console()
+    for column in table.columns:
+        if column.no_wrap:
+            lines = "\n".join([str(column.header), *map(str, column.cells)]).splitlines()
+            column.min_width = max(map(cell_len, lines))
+    least = Measurement.get(console, console.options.update(max_width=WIDEST), table).minimum
+    Console(width=max(console.width, least)).print(table)
 
 
 def warn(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -224,13 +225,14 @@ def _finish(training: Training, run: Run) -> None:
     except KeyboardInterrupt:
         raise OnrError(
             f"interrupted after {len(training.records)} of {config.epochs} epochs: continue with "
-            f"onr train --resume {run.path}"
+            f"onr train --resume {quote(str(run.path))}"
         ) from None
     if first:
         accuracy = training.records[-1]["validation_accuracy"]
         averaged = " [--averaged]" * (config.average is not None)
         click.echo(
-            f"done, validation accuracy {accuracy:.1%}; next: onr evaluate {run.path}{averaged}"
+            f"done, validation accuracy {accuracy:.1%}; next: onr evaluate "
+            f"{quote(str(run.path))}{averaged}"
         )
 
 

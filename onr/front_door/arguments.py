@@ -1,4 +1,4 @@
-"""What users write for radii, seeds, labels and counts, checked and converted."""
+"""What users write for radii, seeds and labels, checked and converted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ __all__ = [
     "labels_of",
     "radius",
     "require_bounds",
-    "require_counts",
     "warn_of",
     "whole_numbers",
 ]
@@ -109,22 +108,6 @@ def labels_of(y: Any, network: BackendNetwork, x: Array, /) -> Array:
             f"labels run from {labels.min()} to {labels.max()}: expected 0 to {classes - 1}"
         )
     return network.asarray(labels)
-
-
-def require_counts(**counts: Any) -> None:
-    """Refuse a count that is neither a whole number >= 1 nor nothing.
-
-    Raises:
-        OnrError: naming the argument and its value.
-
-    Example:
-        >>> require_counts(steps=20, restarts=None)
-
-    """
-    for name, value in counts.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= 1):
-            raise OnrError(f"{name} = {value!r}: expected a whole number >= 1")
 
 
 def require_bounds(bounds: Any, /) -> None:

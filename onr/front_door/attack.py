@@ -11,12 +11,12 @@ from onr.front_door.arguments import (
     labels_of,
     radius,
     require_bounds,
-    require_counts,
     warn_of,
 )
 from onr.front_door.models import network_of
 from onr.front_door.results import in_package_of
 from onr.measurements.loaders import taken
+from onr.numerals import require_whole
 from onr.protocols import Loss, NormLike
 from onr.text import attack_by_name, norm
 from onr.typing import Array
@@ -71,7 +71,7 @@ def attack(
 
     """
     network = network_of(model, x)
-    require_counts(steps=steps, restarts=restarts)
+    require_whole(steps=steps, restarts=restarts)
     require_bounds(bounds)
     chosen = attack_by_name(
         attack, loss=loss, steps=steps, restarts=restarts, options=options, targeted=targeted

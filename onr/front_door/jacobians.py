@@ -15,6 +15,7 @@ from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
 from onr.measurements.loaders import taken
+from onr.numerals import require_whole
 from onr.protocols import Linearization, NormLike
 from onr.text import norm
 from onr.typing import Array
@@ -107,6 +108,7 @@ def operator_norm(
         ('exact', [8.0])
 
     """
+    require_whole(restarts=restarts, steps=steps)
 
     def compute(found: Linearization) -> OperatorNorm:
         return operator_norms.operator_norm(
@@ -257,7 +259,7 @@ def _computed(compute: Callable[..., Any], J: Any, x: Array | None) -> Any:
 
 
 def _jacobian_of(J: Any) -> Linearization:
-    """A linearisation as it is; that of matrices."""
+    """A linearisation as it is; that of matrices, without the graph of a tensor."""
     if hasattr(J, "jvp"):
         linearization: Linearization = J
         return linearization
@@ -267,5 +269,6 @@ def _jacobian_of(J: Any) -> Linearization:
             f"{described(J)}{shape}: expected matrices (batch, d, n), a linearisation, or a "
             "model and inputs x"
         )
+    J = J.detach() if hasattr(J, "detach") else J  # such as a weight of torch
     dense.check_matrices(J)
     return dense.Matrices(J)

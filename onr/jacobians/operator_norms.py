@@ -88,7 +88,8 @@ def operator_norm(
         OnrError: the matrices have another shape or type (16-bit floats too: torch has no
             eigenvalues for them), or they or a linearisation's products have entries that are nan
             or infinite; p or q is neither a norm
-            nor a number >= 1; ``restarts`` or ``steps`` is less than 1; or a lower bound is above
+            nor a number >= 1; ``restarts`` or ``steps`` is less than 1; the norm is beyond the
+            largest float; or a lower bound is above
             its upper bound by more than rounding
             (:func:`~onr.jacobians.rounding.not_crossed`), which no input should do.
         NotExactError: ``J`` holds exact numbers and the pair (p, q) has no exact algorithm.
@@ -108,13 +109,23 @@ def operator_norm(
     shape: tuple[int, ...] = ()
     if hasattr(J, "jvp"):
         if min(J.value.shape[1], math.prod(J.input_shape)) > WHOLE:
-            return _of_products(J, p, q, rng, restarts, steps, on_progress)
+            return _in_range(_of_products(J, p, q, rng, restarts, steps, on_progress))
         matrices, shape = jacobian(J), J.input_shape
     Matrices(matrices)  # checks the shape
     check_matrices(matrices)
     shape = shape or matrices.shape[2:]
     exact = _exact_if_any(matrices, shape, p, q)
-    return exact or bracketed_norm(matrices, shape, p, q, rng, restarts, steps)
+    return _in_range(exact or bracketed_norm(matrices, shape, p, q, rng, restarts, steps))
+
+
+def _in_range(found: OperatorNorm) -> OperatorNorm:
+    """The norms, unless one of finite entries is beyond the largest float."""
+    xp = array_namespace(found.lower)
+    if found.lower.dtype != object and not bool(xp.all(xp.isfinite(found.lower))):
+        raise OnrError(
+            f"the operator norm is too large for {found.lower.dtype}: scale the matrices down"
+        )
+    return found
 
 
 def _exact_if_any(J: Array, shape: tuple[int, ...], p: Norm, q: Norm) -> OperatorNorm | None:

@@ -22,7 +22,7 @@ def linear_operator(linearization: Linearization, /) -> LinearOperator:
     on the device and in the float type of the network, which is the ``dtype`` of the operator.
 
     Raises:
-        OnrError: the batch does not have exactly one example.
+        OnrError: the batch does not have exactly one example, or a vector is complex.
 
     Example:
         >>> from onr.jacobians.dense import Matrices
@@ -39,15 +39,21 @@ def linear_operator(linearization: Linearization, /) -> LinearOperator:
             "linearize at x[i : i + 1]"
         )
     dtype = to_numpy(value).dtype
+
+    def real(z: np.ndarray) -> np.ndarray:
+        if np.iscomplexobj(z):
+            raise OnrError(f"a vector of {z.dtype}: expected real numbers")
+        return np.array(z, dtype)
+
     input_shape = linearization.input_shape
 
     # Copy each vector: SciPy may pass views of its workspace, and torch takes no reversed views.
     def matvec(v: np.ndarray) -> np.ndarray:
-        direction = like(np.array(v, dtype).reshape(1, *input_shape), value)
+        direction = like(real(v).reshape(1, *input_shape), value)
         return to_numpy(linearization.jvp(direction)).reshape(-1)
 
     def rmatvec(u: np.ndarray) -> np.ndarray:
-        direction = like(np.array(u, dtype).reshape(1, d), value)
+        direction = like(real(u).reshape(1, d), value)
         return to_numpy(linearization.vjp(direction)).reshape(-1)
 
     shape = (d, math.prod(input_shape))

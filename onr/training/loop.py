@@ -7,17 +7,19 @@ The loop knows methods and backends only through their protocols. All randomness
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onr.arrays import array_namespace, to_numpy
-from onr.data import validation_split
+from onr.data import Split, validation_split
 from onr.errors import ImageError, NotAvailableError, OnrError
 from onr.measurements.accuracy import share
 from onr.measurements.attack_outcomes import attack_outcome
@@ -53,6 +55,8 @@ __all__ = ["Training", "lengthened", "open_or_create", "resumed", "run_training"
 
 SAVE_SECONDS = 300.0
 """The seconds after which a step also writes a checkpoint, besides the end of each epoch."""
+DIGESTED = 100
+"""How many training images a checkpoint has a hash of."""
 CHECK_STEPS = 50
 """How many steps lie between two checks of the cost. A check waits for the device."""
 
@@ -93,6 +97,7 @@ class Training:
             optimizer=config.optimizer_settings(),
             augmentation=config.augment or self.dataset.augmentation,
         )
+        self._data = _digest(self.fit)
         self.records: list[dict[str, Any]] = []
         whole, left = divmod(len(self.fit), config.batch_size)
         self.steps = max(1, whole + (left > 1))
@@ -141,8 +146,8 @@ class Training:
         """Continue from the run's checkpoint; without a checkpoint, start from the beginning.
 
         Raises:
-            OnrError: the checkpoint is damaged, does not fit the configuration, or is further than
-                the configuration's number of epochs.
+            OnrError: the checkpoint is damaged, does not fit the configuration or the training
+                images, or is further than the configuration's number of epochs.
 
         """
         if not (run.path / LAST).exists():
@@ -150,6 +155,7 @@ class Training:
         checkpoint = run.load()
         tensors = dict(checkpoint.tensors)
         try:
+            data = tensors.pop("training.data", self._data)
             self._costs = tensors.pop("training.costs").tolist()
             self._seconds = float(tensors.pop("training.seconds"))
             if self._average is not None:
@@ -158,6 +164,11 @@ class Training:
             self.learner.load_state(tensors)
         except (KeyError, RuntimeError, ValueError) as error:
             raise OnrError(f"{run.path}: the checkpoint does not fit the run: {error}") from error
+        if not np.array_equal(data, self._data):
+            raise OnrError(
+                f"{run.path}: the training images of {bare(self.config.dataset)} or their labels "
+                "are not those that the run was trained on: bring these back, or start a new run"
+            )
         begun = math.ceil(checkpoint.step / self.steps)
         if begun > self.config.epochs:
             raise OnrError(
@@ -342,10 +353,19 @@ class Training:
             )
         if self._average is not None:
             tensors |= {AVERAGED + name: value for name, value in self._average.state().items()}
+        tensors["training.data"] = self._data
         tensors["training.costs"] = np.array(self._costs)
         tensors["training.seconds"] = np.array(self._seconds)
         checkpoint = Checkpoint(tensors, self.step, self.records)
         run.save(checkpoint, best=best, best_averaged=best_averaged)
+
+
+def _digest(part: Split) -> np.ndarray:
+    """A hash of the labels and of a few images, evenly spaced, which tells other data."""
+    few = np.linspace(0, len(part) - 1, min(len(part), DIGESTED)).astype(int)
+    found = hashlib.sha256(part.labels.astype(np.int64).tobytes())
+    found.update(np.ascontiguousarray(part.images[few]).tobytes())
+    return np.frombuffer(found.digest(), np.uint8)
 
 
 def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
@@ -377,7 +397,8 @@ def open_or_create(config: TrainConfig, training: Training, path: Path) -> Run:
         differ = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
         way = ""
         if differ == ["epochs"]:
-            way = f", or lengthen it with onr train --resume {path} --epochs {config.epochs}"
+            resume = f"onr train --resume {quote(str(path))}"
+            way = f", or lengthen it with {resume} --epochs {config.epochs}"
         raise OnrError(
             f"{path} holds a run with another {', '.join(differ)}: give another folder{way}"
         )

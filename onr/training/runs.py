@@ -20,6 +20,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import filelock
@@ -231,7 +232,7 @@ class Run:
         if not file.exists():
             raise OnrError(
                 f"{self.path} has no {'best ' * best}checkpoint yet: no epoch was finished, "
-                f"continue it with onr train --resume {self.path}"
+                f"continue it with onr train --resume {quote(str(self.path))}"
             )
         return read_checkpoint(file)
 

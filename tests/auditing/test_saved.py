@@ -12,7 +12,7 @@ from audits import failed, made
 
 from onr.auditing.protocols import Flag
 from onr.auditing.record import Audit
-from onr.auditing.saved import open_audit
+from onr.auditing.saved import KINDS, open_audit
 from onr.errors import OnrError
 
 
@@ -97,8 +97,14 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         (tmp_path / "images.csv").write_bytes(content)
         with pytest.raises(OnrError, match="cannot be read"):
             open_audit(tmp_path)
+    (tmp_path / "images.csv").write_bytes(b"".join(table.splitlines(keepends=True)[:-1]))
+    with pytest.raises(OnrError, match=r"images\.csv has 11 of 12 rows"):
+        open_audit(tmp_path)
+    (tmp_path / "images.csv").write_bytes(table)
     record = (tmp_path / "audit.json").read_text()
-    for text in (record[:50], "[]", "{}", record.replace("images.csv", "../images.csv")):
+    whole = json.loads(record)
+    without = [json.dumps({k: v for k, v in whole.items() if k != name}) for name in KINDS]
+    for text in (*without, record[:50], "[]", "{}", record.replace("images.csv", "../images.csv")):
         (tmp_path / "audit.json").write_text(text)
         with pytest.raises(OnrError, match="cannot be read"):
             open_audit(tmp_path)

@@ -454,3 +454,22 @@ def test_a_checkpoint_of_another_model(backend: str, tmp_path: Path) -> None:
         training = Training(configuration(backend, "standard", model_options=option))
         with pytest.raises(OnrError, match="does not fit the run"):
             training.resume(run)
+
+
+@pytest.mark.parametrize("changed", ["images", "labels", "count"])
+def test_a_run_does_not_go_on_with_other_data(changed: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"images": rng.integers(0, 256, (40, 3, 3), np.uint8), "labels": np.arange(40) % 3}
+    for part in ("train", "test"):
+        np.savez(tmp_path / f"mine-{part}.npz", **arrays)
+    config = TrainConfig(backend="numpy", dataset=f"npz:{tmp_path / 'mine'}", epochs=1)
+    run = start(tmp_path / "run", config)
+    Training(config).resume(run)
+    other = {
+        "images": {"images": 255 - arrays["images"]},
+        "labels": {"labels": arrays["labels"][::-1]},
+        "count": {name: np.concatenate([each, each]) for name, each in arrays.items()},
+    }[changed]
+    np.savez(tmp_path / "mine-train.npz", **(arrays | other))
+    with pytest.raises(OnrError, match="are not those that the run was trained on"):
+        Training(config).resume(run)

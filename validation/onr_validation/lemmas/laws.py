@@ -9,9 +9,9 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
 from rich.table import Table
 
+from onr.cli.options import show
 from onr.exact.surds import FASTEST, exact_array, float_array
 from onr.version import __version__
 
@@ -152,7 +152,7 @@ def print_laws(laws: Iterable[Law], title: str) -> None:
             law.verdict,
             style=None if law.holds else "bold red",
         )
-    Console().print(table)
+    show(table)
 
 
 def arithmetic_option(command: Callable[..., Any]) -> Callable[..., Any]:

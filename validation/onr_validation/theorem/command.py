@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from onr.cli.options import show
 from onr.errors import OnrError
 from onr.exact.surds import FASTEST, NotExactError
 from onr.files import write_atomic
@@ -172,13 +173,13 @@ def verify_theorem(ctx: click.Context, /, as_json: bool, **options: Any) -> None
     else:
         console = Console()
         if not options["every"]:
-            _print_steps(console, reports[0])
+            _print_steps(reports[0])
         _print_pairs(console, reports, settings.title())
         if planted:
             title = f"{PLANTED} networks a pair with weights in {{-1, 0, 1}}: zeros and ties abound"
             _print_pairs(console, planted, title)
         if cases:
-            _print_counterexamples(console, cases)
+            _print_counterexamples(cases)
         for failure in wall:
             console.print(failure, style="bold red", highlight=False)
     held = all(report.holds for report in reports) and not any(r.failures for r in planted)
@@ -381,14 +382,14 @@ def _curve(settings: _Settings, p: Norm, q: Norm, plot: Path | None, as_json: bo
         content = {"p": p.name, "q": q.name, "points": [point.summary() for point in points]}
         click.echo(json.dumps({"onr": __version__, **settings.record(), **content}, indent=2))
     else:
-        _print_curve(Console(), points, settings.title(p, q))
+        _print_curve(points, settings.title(p, q))
         if plot is not None:
             click.echo(f"written to {plot}")
     broken = any(any(check.broken) for report in reports for check in report.checks)
     return not broken and not any(report.proven and report.failures for report in reports)
 
 
-def _print_curve(console: Console, points: list[CurvePoint], title: str) -> None:
+def _print_curve(points: list[CurvePoint], title: str) -> None:
     table = Table(title=title)
     for name in ("eps / radius", "same pattern", "deviation", "quartiles", "gain", "quartiles"):
         table.add_column(name, justify="right")
@@ -397,7 +398,7 @@ def _print_curve(console: Console, points: list[CurvePoint], title: str) -> None
         for low, median, high in (point.deviation, point.gain):
             columns += [f"{median:.3g}", f"{low:.3g} to {high:.3g}"]
         table.add_row(written(point.fraction), f"{point.inside:.0%}", *columns)
-    console.print(table)
+    show(table)
 
 
 def _amount(value: float) -> str:
@@ -409,7 +410,7 @@ def _vector(values: np.ndarray, count: int = 2) -> str:
     return shown + (" ..." if values.size > count else "")
 
 
-def _print_steps(console: Console, report: PairReport) -> None:
+def _print_steps(report: PairReport) -> None:
     """Print both sequences of the first draw side by side."""
     check = report.checks[0]
     table = Table(
@@ -435,7 +436,7 @@ def _print_steps(console: Console, report: PairReport) -> None:
             bound,
             *([step.degenerate[0]] if check.cause[0] else []),
         )
-    console.print(table)
+    show(table)
 
 
 def _print_pairs(console: Console, reports: list[PairReport], title: str) -> None:
@@ -455,7 +456,7 @@ def _print_pairs(console: Console, reports: list[PairReport], title: str) -> Non
             report.verdict,
             style=None if report.holds else "bold red",
         )
-    console.print(table)
+    show(table)
     causes = Counter(
         cause.partition(": ")[2] for report in reports for cause in report.causes if cause
     )
@@ -463,7 +464,7 @@ def _print_pairs(console: Console, reports: list[PairReport], title: str) -> Non
         console.print(f"degenerate: {count} draws in which {cause}", highlight=False)
 
 
-def _print_counterexamples(console: Console, cases: list[_Case]) -> None:
+def _print_counterexamples(cases: list[_Case]) -> None:
     table = Table(title="Where the hypotheses fail, and the step that repairs p = 3")
     for name in ("p", "q", "case", "detected", "deviation", "||J v||, Eq. 12 / 108"):
         table.add_column(name)
@@ -483,4 +484,4 @@ def _print_counterexamples(console: Console, cases: list[_Case]) -> None:
             values,
             style=None if case.shown else "bold red",
         )
-    console.print(table)
+    show(table)
