@@ -55,7 +55,7 @@ def accuracy_figure(curves: list[Curve], *, p: str, trained: float | None = None
     Example:
         >>> figure = accuracy_figure([Curve("at", [0.0, 0.5], [0.9, 0.4], 1000)], p="2")
         >>> figure.axes[0].get_xlabel()
-        'eps, 2-norm, pixels in [0, 1]'
+        'eps, p = 2, pixels in [0, 1]'
 
     """
     from matplotlib.figure import Figure
