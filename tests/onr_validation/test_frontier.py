@@ -44,6 +44,22 @@ def test_a_frontier_without_points_has_no_gap() -> None:
     assert np.isnan(gap([], [(0.5, 0.1)]))
 
 
+@pytest.mark.parametrize(("weights", "frontiers"), [(["0.2"], 0), (["0.1", "0.2"], 3)])
+def test_one_weight_is_no_frontier(weights: list[str], frontiers: int) -> None:
+    methods = {"dd-snr-warm": weights, "at-10": ["1"], "n-fgsm": [""], "gat": ["10"]}
+    rows: list[dict[str, Any]] = [
+        {"ball": "inf 0.1", "weights": "raw", "method": method, "lam": lam, "part": part}
+        | {"mean": 0.5 - part / 4}
+        for method, all_lam in methods.items()
+        for lam in all_lam
+        for part in (0.0, 1.0)
+    ]
+    rows += [{"quantity": "seconds a step", "method": method, "mean": 1.0} for method in methods]
+    claims = Frontier().claims(rows, "tiny")
+    assert len([claim for claim in claims if "frontier" in claim.statement]) == frontiers
+    assert len(claims) == frontiers + 2
+
+
 def test_an_unknown_grid_is_named() -> None:
     with pytest.raises(OnrError, match="no grid frontier:huge: expected one of cpu, paper, search"):
         frontier("huge")

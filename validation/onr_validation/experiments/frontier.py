@@ -103,7 +103,7 @@ class Frontier:
         return figure
 
     def claims(self, table: Sequence[Row], scale: str, /) -> Sequence[Claim]:
-        """Claim that one pass stays up, is near ten steps, above its rivals, and cheap."""
+        """Claim that one pass stays up and is cheap, and of frontiers that it is near the best."""
         found = []
         for ball in _values(table, "ball"):
             rows = chosen(table, ball=ball, weights="raw")
@@ -119,6 +119,8 @@ class Frontier:
                 )
             )
             mine = _points(rows, OURS)
+            if len(mine) < 2:  # one weight is a point, and no frontier
+                continue
             found.append(
                 Claim(
                     f"{OURS} is near the frontier of {REFERENCE} at {ball} (our own)",
