@@ -190,7 +190,7 @@ def check(J, found, p, q, scale=1, shape=None, kind=None):
 
 
 @every_kind
-@settings(laws, max_examples=30)
+@settings(laws, max_examples=60)
 @given(J=matrices(), p=exponents, q=exponents, scale=scales)
 def test_against_brute_force_and_search(kind, J, p, q, scale):
     J = kind(J * scale)
@@ -212,7 +212,7 @@ def test_numpys_matrix_norms(ord_, J):
 
 
 @every_kind
-@settings(laws, max_examples=25)
+@settings(laws, max_examples=40)
 @given(J=matrices(n=2), p=exponents, q=exponents)
 def test_every_direction_of_the_plane(kind, J, p, q):
     J = kind(J)
@@ -273,7 +273,7 @@ def test_positive_matrices_have_closed_brackets(p, q, J):
     np.testing.assert_allclose(upper, lower, rtol=1e-5)
 
 
-@settings(laws, max_examples=30)
+@settings(laws, max_examples=60)
 @given(J=matrices(), p=exponents, q=exponents, c=st.sampled_from([-1, -0.3, 1e-9, 1e9]))
 def test_scaling(J, p, q, c):
     found, scaled = operator_norm(J, p=p, q=q), operator_norm(c * J, p=p, q=q)
@@ -282,7 +282,7 @@ def test_scaling(J, p, q, c):
         np.testing.assert_allclose(scaled.lower, abs(c) * found.lower, rtol=1e-9)
 
 
-@settings(laws, max_examples=30)
+@settings(laws, max_examples=60)
 @given(J=matrices(), p=exponents, q=exponents)
 def test_duality(J, p, q):
     found = operator_norm(J, p=p, q=q)
