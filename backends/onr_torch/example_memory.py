@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from onr.errors import OnrError
+from onr.numerals import require_whole
 
 __all__ = ["ExampleMemory"]
 
@@ -19,7 +20,7 @@ class ExampleMemory:
         examples: the number of training examples; ``None`` where no index will be given.
 
     Raises:
-        OnrError: there are no examples.
+        OnrError: the number is no whole number >= 1.
 
     Example:
         >>> memory = ExampleMemory(5)
@@ -31,8 +32,7 @@ class ExampleMemory:
     """
 
     def __init__(self, examples: int | None) -> None:
-        if examples is not None and examples < 1:
-            raise OnrError(f"examples = {examples}: expected at least 1")
+        require_whole(examples=examples)
         self.examples = examples
         self.vectors: torch.Tensor | None = None
         """Shape ``(examples, d)``; ``None`` until the first vectors are kept."""

@@ -7,7 +7,6 @@ searches, the value and the gradient are those of :mod:`onr.regularizers`.
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from onr.arrays import inner, safe
 from onr.errors import OnrError
 from onr.front_door.arguments import RngLike, generator, radius
 from onr.losses import logit_change
-from onr.numerals import require_whole
 from onr.protocols import NormLike
 from onr.regularizers.operator_norm_term import OperatorNormTerm
 from onr.regularizers.searches import Direction, Exact, Iteration, Search
@@ -159,10 +157,6 @@ class OperatorNormRegularizer:
     ) -> None:
         if reduction not in REDUCTIONS:
             raise OnrError(f"reduction = {reduction!r}: expected {', '.join(REDUCTIONS)}")
-        require_whole(examples=examples, steps=steps)
-        exponent: Any = power
-        if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):
-            raise OnrError(f"power = {power!r}: expected a number, as 1 or 2")
         usual = usual_noise(norm(p)) if noise is None else noise
         found = _search(search, steps, alpha, usual, share)
         self.term = OperatorNormTerm(norm(p), norm(q), radius(eps), power, form, found)

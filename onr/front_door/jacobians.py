@@ -15,7 +15,6 @@ from onr.jacobians import dense, lanczos, operator_norms
 from onr.jacobians.lanczos import SingularTriplets
 from onr.jacobians.operator_norms import OperatorNorm
 from onr.measurements.loaders import taken
-from onr.numerals import require_whole
 from onr.protocols import Linearization, NormLike
 from onr.text import norm
 from onr.typing import Array
@@ -108,7 +107,6 @@ def operator_norm(
         ('exact', [8.0])
 
     """
-    require_whole(restarts=restarts, steps=steps)
 
     def compute(found: Linearization) -> OperatorNorm:
         return operator_norms.operator_norm(

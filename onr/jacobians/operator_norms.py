@@ -21,6 +21,7 @@ from onr.jacobians.streamed_norms import (
     largest_singular_vector,
 )
 from onr.norms import LpNorm, as_norm
+from onr.numerals import require_whole
 from onr.protocols import Array, Linearization, Norm
 
 __all__ = ["OperatorNorm", "operator_norm"]
@@ -88,9 +89,9 @@ def operator_norm(
         OnrError: the matrices have another shape or type (16-bit floats too: torch has no
             eigenvalues for them), or they or a linearisation's products have entries that are nan
             or infinite; p or q is neither a norm
-            nor a number >= 1; ``restarts`` or ``steps`` is less than 1; the norm is beyond the
-            largest float; or a lower bound is above
-            its upper bound by more than rounding
+            nor a number >= 1; ``restarts`` or ``steps`` is no whole number >= 1; the norm is
+            beyond the largest float; or a lower bound is above its upper bound by more than
+            rounding
             (:func:`~onr.jacobians.rounding.not_crossed`), which no input should do.
         NotExactError: ``J`` holds exact numbers and the pair (p, q) has no exact algorithm.
 
@@ -101,9 +102,7 @@ def operator_norm(
 
     """
     p, q = as_norm(p), as_norm(q)
-    for name, count in (("restarts", restarts), ("steps", steps)):
-        if count is not None and count < 1:
-            raise OnrError(f"{name} = {count}: expected at least 1")
+    require_whole(restarts=restarts, steps=steps)
     rng = rng or np.random.default_rng(0)
     matrices: Array = J
     shape: tuple[int, ...] = ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from onr.errors import OnrError
 from onr.feasible import require_radius
@@ -69,6 +71,9 @@ class OperatorNormTerm:
         require_radius(self.eps)
         if self.form not in ("difference", "jacobian"):
             raise OnrError(f"form = {self.form!r}: expected difference or jacobian")
+        power: Any = self.power
+        if isinstance(power, bool) or not isinstance(power, Real):
+            raise OnrError(f"power = {power!r}: expected a number, as 1 or 2")
         if not 1 <= self.power < math.inf:
             raise OnrError(f"power = {self.power:g}: expected a finite number >= 1")
 

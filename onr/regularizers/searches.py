@@ -14,6 +14,7 @@ from onr.arrays import like
 from onr.errors import OnrError
 from onr.jacobians.iterations import walk
 from onr.jacobians.operator_norms import operator_norm
+from onr.numerals import require_whole
 from onr.protocols import Array, Network, Norm
 from onr.typing import Kept, Rng
 
@@ -109,8 +110,7 @@ class Iteration:
     def __post_init__(self) -> None:
         if not self.alpha > 0:
             raise OnrError(f"alpha = {self.alpha:g}: expected a positive number, or inf")
-        if self.steps < 1:
-            raise OnrError(f"steps = {self.steps}: expected at least 1")
+        require_whole(steps=self.steps)
 
     @property
     def settings(self) -> dict[str, str | float]:

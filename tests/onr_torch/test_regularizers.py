@@ -556,6 +556,9 @@ def test_the_spectral_regulariser_goes_on_from_its_state() -> None:
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"search": "random"}, "search = 'random': expected power, exact or warm"),
+    ({"steps": 1.5}, "steps = 1.5: expected a whole number >= 1"),
+    ({"power": "2"}, "power = '2': expected a number"),
+    ({"examples": 2.5}, "examples = 2.5: expected a whole number >= 1"),
     ({"form": "sum"}, "form = 'sum'"),
     ({"reduction": "max"}, "reduction = 'max'"),
     ({"eps": "-1/255"}, "eps = -0.0039"),
